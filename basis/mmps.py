@@ -1,0 +1,82 @@
+"""Moment-matching posterior sampling (Rozet et al. 2024), linearised for any elementwise map.
+
+At level sigma the clean sources given the noisy ones are taken as N(D, C), C_k = sigma^2 dD_k/dx
+(Tweedie's covariance). With w = df/dx at D the mixture is then N(f(D), V),
+V u = variance u + sum_k w_k C_k (w_k u), and the denoised sources given the mixture are
+
+    D_k + C_k (w_k v),    V v = mixture - f(D).
+
+V is never formed: v comes from preconditioned conjugate gradients, each iteration one
+vector-Jacobian product. The products are kept, so that n iterations cost n of them, not n + 1.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from basis.mixing import weights
+from basis.prior import denoise, spread
+from basis.sampler import Info, Kernel, Problem, residual_rms
+
+
+def mmps(cg_iterations: int = 1, max_step: float = 5.0) -> Kernel:
+    """Make the kernel: denoise, condition on the mixture, re-noise to the next level.
+
+    Args:
+        cg_iterations: 1 is best with networks, whose Jacobians are not quite symmetric; more is
+            better with exact scores.
+        max_step: bound on a conjugate-gradient step, in units of the preconditioned step.
+    """
+
+    def kernel(key, sources, problem, sigma, sigma_next, normal):
+        denoised, conditioned = condition(sources, problem, sigma, cg_iterations, max_step)
+        ratio = (sigma_next / sigma) ** 2
+        noise = sigma_next * jnp.sqrt(1 - ratio) * normal(key)
+        following = conditioned + ratio * (sources - conditioned) + noise
+        return following, Info(residual_rms(problem, denoised))
+
+    return kernel
+
+
+def condition(
+    sources: jax.Array, problem: Problem, sigma: jax.Array, cg_iterations: int, max_step: float
+) -> tuple[jax.Array, jax.Array]:
+    """Give E[x0 | x] and E[x0 | x, mixture], both `[source, batch, ...]`."""
+
+    def all_denoised(x):
+        each = zip(problem.priors, x, strict=True)
+        return jnp.stack([denoise(prior, x_k, sigma) for prior, x_k in each])
+
+    denoised, pull = jax.vjp(all_denoised, sources)
+    w = weights(problem.mixing, denoised)
+    error = jnp.stack([
+        jnp.broadcast_to(spread(prior, sigma), denoised.shape[1:]) for prior in problem.priors
+    ])
+    scale = problem.variance + (w**2 * error**2).sum(0)
+
+    def correction(u):
+        """C_k (w_k u), the move of every source that u asks for."""
+        return sigma**2 * pull(w * u)[0]
+
+    residual = problem.mixture - problem.mixing(denoised)
+    moved = jnp.zeros_like(sources)
+    direction, previous = residual / scale, None
+    for i in range(cg_iterations):
+        if i:
+            solved = residual / scale
+            beta = _dot(residual, solved) / jnp.maximum(previous, 1e-20)
+            direction = solved + beta * direction
+        previous = _dot(residual, residual / scale)
+        move = correction(direction)
+        image = problem.variance * direction + (w * move).sum(0)
+        curvature = _dot(direction, image)
+        # a network's Jacobian is not quite positive: a wrong-signed curvature ends the search
+        step = jnp.where(curvature > 0, previous / jnp.where(curvature > 0, curvature, 1), 0)
+        step = jnp.clip(step, 0, max_step)
+        moved = moved + step * move
+        residual = residual - step * image
+    return denoised, denoised + moved
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Give inner products per batch element, `[batch, 1, ...]`."""
+    return (a * b).sum(tuple(range(1, a.ndim)), keepdims=True)

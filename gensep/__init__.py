@@ -1,0 +1,3 @@
+"""Source separation with generative priors."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,56 @@
+"""Training state on disk, through orbax: leaves by path, atomic, resumable."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import orbax.checkpoint as ocp
+
+State = TypeVar("State")
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """Give the leaves of a tree by the text of their path.
+
+    orbax saves trees that hold an nnx.List but cannot restore them; a flat dict it can.
+    """
+    return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def from_paths(like: State, leaves: dict[str, Any]) -> State:
+    """Put leaves by path into a tree of the structure of `like`.
+
+    Raises:
+        KeyError: where a leaf is missing.
+    """
+    found = [leaves[path] for path in by_path(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), found)
+
+
+class Checkpoints:
+    """The newest states of one run, under `folder`."""
+
+    def __init__(self, folder: Path, keep: int = 1):
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    def save(self, step: int, state: Any) -> None:
+        """Save in the background; a kill leaves the last complete one."""
+        self._manager.save(step, args=ocp.args.StandardSave(by_path(state)))
+
+    def restore(self, make_state: Callable[[], State]) -> State | None:
+        """Give the newest state, or None where there is none; `make_state` tells the structure."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        like = jax.eval_shape(make_state)
+        leaves = self._manager.restore(step, args=ocp.args.StandardRestore(by_path(like)))
+        return from_paths(like, leaves)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()

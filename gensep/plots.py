@@ -1,0 +1,55 @@
+"""Pictures, drawn without a display."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+
+def save(figure, path: Path) -> None:
+    """Write a figure as PNG, atomically, and close it."""
+    temporary = path.with_name(f".{path.stem}.tmp.png")
+    figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    os.replace(temporary, path)
+
+
+def plot_windows(path: Path, rows: dict[str, np.ndarray]) -> None:
+    """Draw rows of spectrogram windows `[n, frames, mel]` in model units under their titles."""
+    columns = max(len(windows) for windows in rows.values())
+    figure, axes = plt.subplots(len(rows), columns, figsize=(1.6 * columns, 2.3 * len(rows)),
+                                squeeze=False, layout="constrained")
+    for line, (title, windows) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, window in zip(line, windows, strict=False):
+            axis.imshow(window.T, origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=1.2)
+        line[0].set_title(title, loc="left", fontsize=10)
+    save(figure, path)
+
+
+def plot_training(folder: Path) -> None:
+    """Draw training loss, validation loss and the loss of every noise level over the steps."""
+    from gensep.training import read_metrics
+
+    rows = read_metrics(folder)
+    valid = [row for row in rows if "valid_loss" in row]
+    train = [row for row in rows if "loss" in row]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    left.plot([r["step"] for r in train], [r["loss"] for r in train], lw=0.7, label="training")
+    left.plot([r["step"] for r in valid], [r["valid_loss"] for r in valid], "o-", ms=3,
+              label="validation (averaged weights)")
+    left.set(xlabel="step", ylabel="weighted denoising loss", yscale="log")
+    left.legend()
+    names = [name for name in (valid[0] if valid else {}) if name.startswith("valid_loss_sigma_")]
+    for name in names:
+        right.plot([r["step"] for r in valid], [r[name] for r in valid],
+                   label=f"sigma {name.rsplit('_', 1)[1]}")
+    right.set(xlabel="step", ylabel="validation loss by noise level", yscale="log")
+    if names:
+        right.legend(fontsize=8, ncols=2)
+    save(figure, folder / "training.png")

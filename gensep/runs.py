@@ -1,0 +1,47 @@
+"""What is written beside every result, so that it can be made again."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
+
+
+def describe() -> str:
+    """Give versions and the commit of the source tree as JSON text."""
+    return json.dumps({"versions": versions(), "commit": commit()}, indent=1) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str:
+    """Give the commit of the source tree, marked where it has changes; empty outside git."""
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        head = git("rev-parse", "HEAD")
+        return head + ("+changes" if head and git("status", "--porcelain", "-uno") else "")
+    except FileNotFoundError:
+        return ""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

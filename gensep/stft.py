@@ -1,0 +1,66 @@
+"""Short-time Fourier transform and mel filterbank in JAX, equal to librosa's (tested to 1e-5)."""
+
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def hann(n: int) -> np.ndarray:
+    """Give the periodic Hann window, float64 `[n]`."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+
+
+def frame(audio: jax.Array, n_fft: int, hop_length: int) -> jax.Array:
+    """Cut `[..., samples]` into `[..., frames, n_fft]`; what does not fill a frame is dropped."""
+    count = 1 + (audio.shape[-1] - n_fft) // hop_length
+    index = np.arange(count)[:, None] * hop_length + np.arange(n_fft)
+    return audio[..., index]
+
+
+def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
+    """Add `[..., frames, n_fft]` at `hop_length`, a divisor of n_fft -> `[..., samples]`."""
+    *lead, count, n_fft = frames.shape
+    if n_fft % hop_length:
+        raise ValueError(f"hop_length must divide n_fft = {n_fft}, not {hop_length}")
+    parts = frames.reshape(*lead, count, n_fft // hop_length, hop_length)
+    total = count + n_fft // hop_length - 1
+    out = jnp.zeros((*lead, total, hop_length), frames.dtype)
+    for i in range(n_fft // hop_length):
+        out = out.at[..., i : i + count, :].add(parts[..., i, :])
+    return out.reshape(*lead, total * hop_length)
+
+
+@partial(jax.jit, static_argnames=("n_fft", "hop_length", "center"))
+def stft(audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True) -> jax.Array:
+    """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]`, Hann, zero padded."""
+    if center:
+        pad = [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)]
+        audio = jnp.pad(audio, pad)
+    return jnp.fft.rfft(frame(audio, n_fft, hop_length) * hann(n_fft).astype(audio.dtype))
+
+
+def mel_frequencies(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
+    """Give `n_mels` frequencies in Hz, evenly spaced on Slaney's mel scale, ends included."""
+    def to_mel(hz):
+        return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / _LOG)
+
+    mel = np.linspace(to_mel(fmin), to_mel(fmax), n_mels)
+    return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp(_LOG * (mel - 15) / 27))
+
+
+_LOG = np.log(6.4)
+
+
+@lru_cache(maxsize=16)
+def mel_filterbank(
+    rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float
+) -> np.ndarray:
+    """Give triangles of height 1, float32 `[n_mels, 1 + n_fft // 2]` (librosa with norm=None)."""
+    edges = mel_frequencies(n_mels + 2, fmin, fmax)
+    bins = np.linspace(0, rate / 2, 1 + n_fft // 2)
+    width = np.diff(edges)
+    rise = (bins - edges[:-2, None]) / width[:-1, None]
+    fall = (edges[2:, None] - bins) / width[1:, None]
+    return np.maximum(0, np.minimum(rise, fall)).astype(np.float32)

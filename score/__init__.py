@@ -1,0 +1,8 @@
+"""Score networks: denoisers of any noise level, their preconditioning, loss and noise schedules."""
+
+from score.conv1d import Conv1dDenoiser
+from score.edm import EDM, denoising_loss
+from score.noise import karras, lognormal
+from score.prior import EDMPrior
+
+__all__ = ["EDM", "Conv1dDenoiser", "EDMPrior", "denoising_loss", "karras", "lognormal"]
