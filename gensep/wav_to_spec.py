@@ -1,0 +1,249 @@
+"""Turn folders of audio into data sets of mel spectrograms: `python -m gensep.wav_to_spec IN OUT`.
+
+IN holds SOURCE/{train,valid,test}/**, or those folders themselves for one source. OUT/SOURCE
+becomes the data set. What is there already, from the same files and options, is left alone.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from gensep import errors
+from gensep.config import option, parse
+from gensep.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wavex "
+               ".m4a .mp4 .aac .wma".split())  # the last four cannot be read, and are told of
+CHUNK_FRAMES, TAIL_FRAMES = 512, 128  # long ones run quickest; short ones waste less at the end
+
+
+@dataclass(frozen=True)
+class WavToSpec:
+    """Options of wav_to_spec."""
+
+    input: str = option(..., "folder with SOURCE/{train,valid,test}/**, or one source",
+                        positional=True)
+    output: str = option(..., "folder for the data sets OUTPUT/SOURCE", positional=True)
+    level: float = option(-26.0, "bring each track to this RMS in dBFS over its sounding 100 ms")
+    keep_level: bool = option(False, "leave the tracks at their own levels")  # noqa: FBT003
+    on_bad: Literal["skip", "refuse"] = option("skip", "what to do about an unreadable file")
+    jobs: int = option(0, "threads; 0 for one a core")
+    force: bool = option(False, "write data sets again that are up to date")  # noqa: FBT003
+    sample_rate: int = option(16000, "Hz; every file is resampled to it")
+    n_fft: int = option(2048, "samples of a frame")
+    hop_length: int = option(512, "samples from frame to frame")
+    n_mels: int = option(96, "mel bands")
+    fmin: float = option(30.0, "lowest frequency in Hz")
+    fmax: float = option(8000.0, "highest frequency in Hz")
+
+    def __post_init__(self):
+        if self.jobs < 0:
+            raise ValueError(f"jobs must be 0 or more, not {self.jobs}")
+        if not -100 <= self.level <= 0:
+            raise ValueError(f"level must lie in -100 ... 0 dBFS, not {self.level}")
+
+
+class Source(NamedTuple):
+    """One data set to be: its name, its folder and per split its audio files in order."""
+
+    name: str
+    folder: Path
+    files: dict[str, list[Path]]
+
+
+def find_sources(folder: Path) -> list[Source]:
+    """Find SOURCE/{train,valid,test} under a folder, or take the folder itself as one source."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; check the name")
+    folder = folder.resolve()
+    if any((folder / split).is_dir() for split in SPLITS):
+        candidates = [folder]
+    else:
+        candidates = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    sources = []
+    for candidate in candidates:
+        files = {split: _audio_files(candidate / split) for split in SPLITS}
+        if any(files.values()):
+            there = {split: found for split, found in files.items() if found}
+            sources.append(Source(candidate.name, candidate, there))
+    if not sources:
+        raise UserError(f"{folder} holds no audio in SOURCE/train, SOURCE/valid or SOURCE/test; "
+                        "sort the files into such folders")
+    return sources
+
+
+def normalise(mid: Any, rate: int, level: float) -> Any:
+    """Bring a mid signal `[n]` to `level` dBFS RMS over its sounding blocks of 100 ms.
+
+    A block sounds within 60 dB of the loudest; below -80 dBFS a track counts as silent and stays.
+    """
+    import numpy as np
+
+    block = min(max(1, rate // 10), len(mid))
+    whole = mid[: len(mid) // block * block].reshape(-1, block)
+    power = np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / block
+    if power.max() < 1e-8:
+        return mid
+    rms = np.sqrt(power[power > 1e-6 * power.max()].mean())
+    return mid * np.float32(10 ** (level / 20) / rms)
+
+
+def mel_int16(mid: Any, representation: Any) -> Any:
+    """Turn a mid signal `[n]` into int16 mel dB `[1 + n // hop, n_mels]`, chunk by chunk.
+
+    Chunks have two lengths, so that jit compiles twice; the frames are those of the whole file.
+    """
+    import numpy as np
+
+    from gensep.data import to_int16
+
+    hop, n_fft = representation.hop_length, representation.n_fft
+    frames = 1 + len(mid) // hop
+    padded = np.pad(mid, (n_fft // 2, n_fft + CHUNK_FRAMES * hop))
+    parts: list[Any] = []
+    first = 0
+    while first < frames:
+        count = CHUNK_FRAMES if frames - first > CHUNK_FRAMES - TAIL_FRAMES else TAIL_FRAMES
+        part = padded[first * hop : (first + count - 1) * hop + n_fft]
+        power = representation.mel_power(part, center=False)
+        parts.append(to_int16(np.asarray(power)[: frames - first]))
+        first += count
+    return np.concatenate(parts)
+
+
+def encode_file(path: Path, representation: Any, level: float | None) -> Any:
+    """Read one file and give its int16 mel dB `[frames, n_mels]`, or the UserError it causes."""
+    import numpy as np
+
+    from gensep import audio
+
+    try:
+        rate = audio.probe(path).rate
+        blocks = audio.mid_stream(audio.read_blocks(path), rate, representation.sample_rate)
+        mid = np.concatenate(list(blocks))
+    except UserError as error:
+        return error
+    if level is not None and len(mid):
+        mid = normalise(mid, representation.sample_rate, level)
+    return mel_int16(mid, representation)
+
+
+def write_source(source: Source, config: WavToSpec, representation: Any) -> list[str]:
+    """Write one source as the data set OUTPUT/NAME; give a line for each bad file."""
+    from tqdm import tqdm
+
+    from gensep import data
+
+    bad: list[str] = []
+    level = None if config.keep_level else config.level
+    everything = [path for files in source.files.values() for path in files]
+    size = sum(path.stat().st_size for path in everything)
+    with tqdm(total=size, unit="B", unit_scale=True, desc=source.name, file=sys.stderr,
+              mininterval=0.5) as bar:
+
+        def tracks(files: list[Path]) -> Iterator[tuple[str, Any]]:
+            threads = config.jobs or os.cpu_count() or 1
+            encoded = data.prefetch(lambda i: encode_file(files[i], representation, level), 0,
+                                    len(files), depth=2 * threads, threads=threads)
+            for path, result in zip(files, encoded, strict=True):
+                bar.update(path.stat().st_size)
+                if isinstance(result, UserError):
+                    if config.on_bad == "refuse":
+                        raise UserError(f"{result} (or use --on_bad skip)")
+                    bad.append(str(result))
+                    continue
+                yield path.relative_to(source.folder).as_posix(), result
+
+        splits = {split: tracks(files) for split, files in source.files.items()}
+        data.write_dataset(
+            Path(config.output) / source.name, splits, representation,
+            lambda: {"source": source.name, "level": level, "skipped": list(bad),
+                     "fingerprint": fingerprint(source, config), "gensep": _version()})
+    return bad
+
+
+def fingerprint(source: Source, config: WavToSpec) -> str:
+    """Sum up files (name, size, time) and options: the same for the same data set."""
+    options = {k: v for k, v in asdict(config).items()
+               if k not in ("input", "output", "jobs", "force", "on_bad")}
+    digest = hashlib.sha256(repr(sorted(options.items())).encode())
+    for files in source.files.values():
+        for path in files:
+            stat = path.stat()
+            name = path.relative_to(source.folder).as_posix()
+            digest.update(f"\n{name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def main(argv: list[str]) -> None:
+    """Write every source that is not up to date; tell of the bad files at the end."""
+    config = parse(WavToSpec, argv, prog="python -m gensep.wav_to_spec",
+                   about="Turn folders of audio into data sets of mel spectrograms.")
+    sources = find_sources(Path(config.input))
+    from gensep import audio
+    from gensep.representation import Representation
+
+    audio.check_writable(config.output)
+    fields = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
+    try:
+        representation = Representation(**{name: getattr(config, name) for name in fields})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    bad: list[str] = []
+    for source in sources:
+        if not config.force and _up_to_date(source, config):
+            print(f"{source.name}: up to date")
+            continue
+        bad += write_source(source, config, representation)
+        print(_summary(source, config))
+    for line in bad:
+        print(f"skipped: {line}", file=sys.stderr)
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        found += [Path(parent) / n for n in names
+                  if n[0] != "." and Path(n).suffix.lower() in SUFFIXES]
+    return sorted(found)
+
+
+def _up_to_date(source: Source, config: WavToSpec) -> bool:
+    from gensep.data import read_metadata
+
+    try:
+        metadata = read_metadata(Path(config.output) / source.name)
+    except UserError:
+        return False
+    if config.on_bad == "refuse" and metadata.get("skipped"):
+        return False
+    return metadata.get("fingerprint") == fingerprint(source, config)
+
+
+def _summary(source: Source, config: WavToSpec) -> str:
+    from gensep.data import read_metadata
+
+    metadata = read_metadata(Path(config.output) / source.name)
+    hours = config.hop_length / config.sample_rate / 3600
+    parts = [f"{split} {len(tracks)} tracks, {hours * sum(tracks.values()):.2f} h"
+             for split, tracks in metadata["splits"].items()]
+    return f"{source.name}: " + "; ".join(parts)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gensep")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
+
+
+if __name__ == "__main__":
+    errors.run(main)
