@@ -1,6 +1,7 @@
 """Training state on disk, through orbax: leaves by path, atomic, resumable."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +13,17 @@ State = TypeVar("State")
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """Give the leaves of a tree by the text of their path.
+    """Give the leaves of a tree by their path, e.g. `model.net.blocks.0.conv.kernel`.
 
-    orbax saves trees that hold an nnx.List but cannot restore them; a flat dict it can.
+    orbax saves trees that hold an nnx.List but cannot restore them; a flat dict it can. How flax
+    spells the array inside a variable is left out, so that files outlive its versions.
     """
-    return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path: tuple) -> str:
+    words = re.sub(r"\W+", ".", jax.tree_util.keystr(path)).strip(".")
+    return re.sub(r"\._?(raw_)?value$", "", words)
 
 
 def from_paths(like: State, leaves: dict[str, Any]) -> State:

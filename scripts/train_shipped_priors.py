@@ -1,0 +1,168 @@
+"""Train the priors that ship: scores and SoundFonts in, prior files and model cards out.
+
+Stages, each resumable: `lines` cuts the training scores into single lines, `render` plays them,
+`spec` makes the data sets, `train` trains (several at once on a GPU), `export` writes the files.
+Give `--minutes` to work in slices; the same command goes on.
+"""
+
+import hashlib
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gensep import errors
+from gensep.config import option, parse
+from gensep.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ("piano", "violin", "clarinet", "saxophone", "bassoon")
+STAGES = ("lines", "render", "spec", "train", "export")
+# source -> (set, tracks, seconds of each excerpt, excerpts, share of the lines that is taken)
+WIND = (("chorales", ("soprano", "alto", "tenor", "bass"), 60, 1, 0.6),
+        ("quartets", ("violin1", "violin2", "viola", "cello"), 75, 2, 0.7),
+        ("lieder", ("violin",), 45, 1, 1.0))
+LINES = {
+    "piano": (("lieder", ("piano",), 80, 1, 1.0),),
+    "violin": (("lieder", ("violin",), 80, 1, 1.0), ("chorales", ("soprano", "alto"), 60, 1, 1.0),
+               ("quartets", ("violin1", "violin2"), 75, 3, 1.0)),
+    "clarinet": WIND, "saxophone": WIND, "bassoon": WIND,
+}
+VARIANTS = {"piano": 2}
+RENDER = ("--layout solo --timbre 0.8 --layer_probability 0.25 --onset_sd 0.008 --velocity_sd 0.12 "
+          "--tempo 0.8 1.25 --transpose -4 4 --velocity 45 115").split()
+VALID_SHARE = 0.05  # of the training scores; the benchmark's validation scores stay untouched
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train from, and where."""
+
+    work: str = option(..., "folder for everything in between", positional=True)
+    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
+    sounds: tuple[str, ...] = option(..., "folders with the SoundFonts of the instruments file")
+    sources: tuple[str, ...] = option(SOURCES, "priors to train")
+    stages: tuple[str, ...] = option(STAGES, "stages to go through")
+    instruments: str = option(str(ROOT / "configs/shipped_instruments.toml"), "their sounds")
+    training: str = option(str(ROOT / "configs/shipped_prior.toml"), "the training config")
+    output: str = option(str(ROOT / "gensep/assets/priors"), "where `export` writes")
+    steps: int = option(0, "updates; 0 as the training config says")
+    batch: int = option(0, "windows an update; 0 as the training config says")
+    jobs: int = option(1, "trainings at once; 5 on a large GPU")
+    minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
+    limit: int = option(0, "scores of a set, for trying things out; 0 all")
+
+    def __post_init__(self):
+        for given, known in ((self.sources, SOURCES), (self.stages, STAGES)):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"'{name}' is none of {', '.join(known)}")
+
+
+def chance(*names: object) -> float:
+    """Give a number in [0, 1) that depends on the names alone."""
+    digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def cut_lines(c: Config, source: str) -> None:
+    """Write WORK/lines/SOURCE/{train,valid}/*.mid: excerpts of single lines of training scores."""
+    from gensep.scores import Score, find_scores, read_score, write_midi
+
+    folder = Path(c.work) / "lines" / source
+    if (folder / "done").exists():
+        return
+    for kind, tracks, seconds, excerpts, share in LINES[source]:
+        paths = find_scores([str(Path(c.scores) / kind / "train")])
+        for path in paths[: c.limit or None]:
+            score = read_score(path)
+            split = "valid" if chance("split", kind, score.name) < VALID_SHARE else "train"
+            for name, notes in score.tracks.items():
+                if name.lower() not in tracks or chance("take", source, path, name) >= share:
+                    continue
+                for i in range(excerpts):
+                    end = max(n.off for n in notes)
+                    start = chance(source, path, name, i) * max(0.0, end - seconds)
+                    part = [n._replace(on=n.on - start, off=min(n.off - start, seconds))
+                            for n in notes if start <= n.on < start + seconds]
+                    if len(part) < 4:
+                        continue
+                    label = f"{kind}_{score.name}_{name}_{i}"
+                    target = folder / split / f"{label}.mid"
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    write_midi(Score(label, {name: part}), target)
+    (folder / "done").touch()
+
+
+def call(module: str, *arguments: object, seconds: float | None = None) -> None:
+    """Run one of our commands in a process of its own; a time limit interrupts it."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{module} ran out of time; the same command goes on") from None
+    if done.returncode:
+        raise UserError(f"{module} failed with exit code {done.returncode}; see above")
+
+
+def one_table(c: Config, source: str) -> Path:
+    """Write the instruments file of one source."""
+    text = Path(c.instruments).read_text()
+    start = text.index(f"[{source}]")
+    end = text.find("\n[", start)
+    path = Path(c.work) / f"{source}.toml"
+    path.write_text(text[start : end if end > 0 else None])
+    return path
+
+
+def train(c: Config, source: str, minutes: float) -> None:
+    """Train one prior for at most so many minutes."""
+    work = Path(c.work)
+    extra = [f"--{key}={getattr(c, key)}" for key in ("steps", "batch") if getattr(c, key)]
+    call("gensep.train_ncsn", "--config", c.training, "--data", work / "spec" / source,
+         "--run", work / "runs" / source, "--max_minutes", minutes, *extra)
+
+
+def export(c: Config, source: str) -> None:
+    """Write the float16 prior file, its samples picture and its card."""
+    from gensep.model_card import write_card
+
+    write_card(Path(c.work) / "runs" / source, Path(c.output) / source, source)
+
+
+def main(argv: list[str]) -> None:
+    """Go through the stages."""
+    c = parse(Config, argv, prog="python scripts/train_shipped_priors.py", about=__doc__ or "")
+    began = time.monotonic()
+
+    def left() -> float | None:
+        return max(5.0, 60 * c.minutes - (time.monotonic() - began)) if c.minutes else None
+
+    work = Path(c.work)
+    work.mkdir(parents=True, exist_ok=True)
+    for stage in [s for s in STAGES if s in c.stages]:
+        print(f"-- {stage} ({time.monotonic() - began:.0f} s)", flush=True)
+        if stage == "train":
+            minutes = (left() or 0) / 60
+            with ThreadPoolExecutor(c.jobs) as pool:
+                share = minutes / -(-len(c.sources) // c.jobs)
+                list(pool.map(lambda s, m=share: train(c, s, m), c.sources))
+            continue
+        for source in c.sources:
+            if stage == "lines":
+                cut_lines(c, source)
+            elif stage == "render":
+                call("gensep.render", work / "lines" / source, "--output", work / "stems" / source,
+                     "--instruments", one_table(c, source), "--sounds", *c.sounds,
+                     "--variants", VARIANTS.get(source, 1), *RENDER, seconds=left())
+            elif stage == "spec":
+                call("gensep.wav_to_spec", work / "stems" / source / source, work / "spec", seconds=left())
+            else:
+                export(c, source)
+    print(f"-- done ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)
