@@ -1,1 +1,1 @@
-"""."""
+"""Normalizing flows: the place of exact-likelihood priors; they will satisfy `basis.Prior`."""

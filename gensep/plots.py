@@ -53,3 +53,27 @@ def plot_training(folder: Path) -> None:
     if names:
         right.legend(fontsize=8, ncols=2)
     save(figure, folder / "training.png")
+
+
+def plot_spectrograms(path: Path, panels: dict[str, np.ndarray], representation) -> None:
+    """Draw mel powers `[frames, mel]` under their names, on one scale 70 dB deep."""
+    step = max(1, max(len(p) for p in panels.values()) // 2000)
+    levels = {name: 10 * np.log10(np.maximum(p[::step], 1e-10)) for name, p in panels.items()}
+    top = max(level.max() for level in levels.values())
+    seconds = step * representation.hop_length / representation.sample_rate
+    figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1 + 2 * len(panels)), sharex=True,
+                                squeeze=False, layout="constrained")
+    from gensep.stft import mel_frequencies
+
+    hertz = mel_frequencies(representation.n_mels + 2, representation.fmin, representation.fmax)
+    ticks = [100, 300, 1000, 3000]
+    for axis, (name, level) in zip(axes[:, 0], levels.items(), strict=True):
+        shown = axis.imshow(level.T, origin="lower", aspect="auto", cmap="magma", vmin=top - 70,
+                            vmax=top, extent=(0, len(level) * seconds, 0, level.shape[1]),
+                            interpolation="nearest")
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_yticks(np.interp(ticks, hertz[1:-1], np.arange(len(hertz) - 2) + 0.5),
+                        [f"{t} Hz" for t in ticks], fontsize=8)
+    axes[-1, 0].set_xlabel("seconds")
+    figure.colorbar(shown, ax=axes, label="dB", shrink=0.6)
+    save(figure, path)

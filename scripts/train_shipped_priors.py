@@ -21,9 +21,9 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ("piano", "violin", "clarinet", "saxophone", "bassoon")
 STAGES = ("lines", "render", "spec", "train", "export")
 # source -> (set, tracks, seconds of each excerpt, excerpts, share of the lines that is taken)
-WIND = (("chorales", ("soprano", "alto", "tenor", "bass"), 60, 1, 0.6),
-        ("quartets", ("violin1", "violin2", "viola", "cello"), 75, 2, 0.7),
-        ("lieder", ("violin",), 45, 1, 1.0))
+WIND = (("chorales", ("soprano", "alto", "tenor", "bass"), 60, 1, 0.4),
+        ("quartets", ("violin1", "violin2", "viola", "cello"), 75, 1, 0.7),
+        ("lieder", ("violin",), 45, 1, 0.5))
 LINES = {
     "piano": (("lieder", ("piano",), 80, 1, 1.0),),
     "violin": (("lieder", ("violin",), 80, 1, 1.0), ("chorales", ("soprano", "alto"), 60, 1, 1.0),

@@ -1,0 +1,170 @@
+"""Separate mixtures with generative priors: one wav a source."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gensep import config
+from gensep.config import option
+from gensep.errors import UserError, run
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `gensep.basis`."""
+
+    mixtures: tuple[str, ...] = option((), "audio files to separate", positional=True)
+    priors: tuple[str, ...] = option(("piano", "violin"), "a prior for each source, 1 to 8: shipped "
+                                     "names, run folders or prior.npz files; they may repeat")
+    output: str = option("separated/{name}", "folder of the stems; {name} is the input's name, "
+                         "{folder} its folder")
+    preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
+    sampler: str | None = option(None, "sampler, in place of the preset's")
+    steps: int | None = option(None, "noise levels, in place of the preset's")
+    samples: int | None = option(None, "posterior samples to average, in place of the preset's")
+    seed: int = option(0, "seed of the sampler")
+    window: int | None = option(None, "frames that a prior sees at once (32 ms each)")
+    overlap: float | None = option(None, "share of a window that overlaps the next")
+    start: float = option(0.0, "seconds to skip")
+    duration: float | None = option(None, "seconds to separate; all by default")
+    ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
+    subtype: str | None = option(None, "sample format, e.g. PCM_16; by default float wav, 24-bit flac")
+    reference: str | None = option(None, "folder of true stems named like the priors: prints SI-SDR, "
+                                   "its gain over the mixture and that of the mel-mask oracle")
+    picture: bool = option(True, "draw spectrograms of mixture and stems")  # noqa: FBT003
+    list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
+
+
+def main(argv: list[str]) -> None:
+    """Separate every input; stop at the first that cannot be."""
+    c = config.parse(Config, argv, prog="python -m gensep.basis", about=__doc__ or "")
+    if c.list_priors:
+        return print(list_priors())
+    if not c.mixtures:
+        raise UserError("expected an audio file: python -m gensep.basis MIX.wav "
+                        "[--priors piano violin]; see --help")
+    from gensep import audio
+    from gensep.separation import assemble, make_settings
+
+    changed = {name: getattr(c, name) for name in ("sampler", "steps", "samples", "window",
+                                                   "overlap") if getattr(c, name) is not None}
+    settings = make_settings(c.preset, {**changed, "seed": c.seed})
+    jobs = [(path, output_folder(c.output, path)) for path in c.mixtures]
+    folders = [folder for _, folder in jobs]
+    if len(set(folders)) < len(folders):
+        raise UserError(f"several inputs would be written to {max(folders, key=folders.count)}; "
+                        "put {name} or {folder} into --output")
+    for path, _ in jobs:
+        audio.probe(path)
+    team = assemble(c.priors)
+    for path, folder in jobs:
+        audio.check_writable(folder)
+        separate_file(path, folder, c, team, settings)
+    return None
+
+
+def list_priors() -> str:
+    """Give a line for each shipped prior."""
+    from gensep.priors import load_prior, shipped_names
+
+    lines = []
+    for name in shipped_names():
+        about = load_prior(name).header["about"]
+        lines.append(f"{name:<12} validation loss {about.get('valid_loss', '?')} at step "
+                     f"{about.get('step', '?')}")
+    return "\n".join(lines) or "no priors ship with this installation"
+
+
+def output_folder(template: str, path: str) -> Path:
+    """Fill in {name} and {folder} of a folder template."""
+    try:
+        return Path(template.format(name=Path(path).stem, folder=Path(path).parent))
+    except (KeyError, IndexError, ValueError):
+        raise UserError(f"--output knows {{name}} and {{folder}}, not what is in '{template}'"
+                        ) from None
+
+
+def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) -> None:
+    """Write the stems, the record and the picture of one mixture."""
+    from tqdm import tqdm
+
+    from gensep import audio
+    from gensep.masking import apply_masks
+    from gensep.separation import find_masks
+
+    info = audio.probe(path)
+    samples = min(info.samples - round(c.start * info.rate),
+                  round((c.duration or 1e12) * info.rate))
+    began = time.perf_counter()
+    with tqdm(desc=f"{Path(path).name}: sampling", unit="chain", leave=False,
+              dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        mixture = audio.read_blocks(path, c.start, c.duration)
+        found = find_masks(mixture, info.rate, team, settings, progress)
+    targets = [folder / f"{name}.{c.ext.lstrip('.')}" for name in team.names]
+    blocks = audio.read_blocks(path, c.start, c.duration)
+    with audio.StemWriter(targets, info.rate, info.channels, samples, c.subtype) as writer:
+        for stems in apply_masks(blocks, info.rate, found.masks, team.representation):
+            for i, stem in enumerate(stems):
+                writer.write(i, stem)
+    seconds = samples / info.rate
+    record = {"mixture": str(path), "stems": [t.name for t in targets],
+              "seconds": seconds, "rate": info.rate, "channels": info.channels,
+              "compile_seconds": round(found.compile_seconds, 2),
+              "sampling_seconds": round(found.run_seconds, 2),
+              "sampling_seconds_per_second": round(found.run_seconds / seconds, 4),
+              "residual_db": round(found.residual, 3)}
+    if c.reference:
+        from gensep.reference import score
+
+        record["scores"] = score(path, targets, c.reference, team, c.start, c.duration)
+    write_record(folder, record, c, settings)
+    if c.picture:
+        draw(path, targets, folder, team, c)
+    print(f"{path}: {len(targets)} stems of {seconds:.1f} s in {folder}: sampled in "
+          f"{found.run_seconds:.1f} s ({found.run_seconds / seconds:.2f} s a second), compiled in "
+          f"{found.compile_seconds:.1f} s, {time.perf_counter() - began:.1f} s in all",
+          file=sys.stderr)
+    if c.reference:
+        from gensep.reference import table
+
+        print(table(record["scores"]))
+
+
+def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any) -> None:
+    """Write separation.json: what was done, with what, and how it came out."""
+    import dataclasses
+
+    from gensep.runs import commit, versions, write_atomically
+
+    record = {**record, "settings": dataclasses.asdict(settings), "options": dataclasses.asdict(c),
+              "versions": versions(), "commit": commit()}
+    write_atomically(folder / "separation.json", json.dumps(record, indent=1) + "\n")
+
+
+def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> None:
+    """Draw mixture and stems on one scale."""
+    from gensep import audio
+    from gensep.analysis import analyse
+    from gensep.plots import plot_spectrograms
+
+    def power(file: Any, start: float, duration: float | None) -> Any:
+        rate = audio.probe(file).rate
+        mid = audio.mid_stream(audio.read_blocks(file, start, duration), rate,
+                               team.representation.sample_rate)
+        return analyse(mid, team.representation).power
+
+    panels = {"mixture": power(path, c.start, c.duration)}
+    panels |= {target.stem: power(target, 0.0, None) for target in targets}
+    plot_spectrograms(folder / "spectrograms.png", panels, team.representation)
+
+
+if __name__ == "__main__":
+    run(main)

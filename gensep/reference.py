@@ -1,0 +1,75 @@
+"""Scores of separated stems against true ones, beside the mixture and the mel-mask oracle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gensep import audio
+from gensep.analysis import analyse
+from gensep.errors import UserError
+from gensep.masking import apply_masks
+from gensep.metrics import si_sdr
+from gensep.separation import Team, oracle_masks
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3")
+
+
+def score(
+    mixture: str, stems: list[Path], folder: str, team: Team, start: float, duration: float | None
+) -> dict[str, dict[str, float]]:
+    """Give SI-SDR, its gain over the mixture and the oracle's gain for every stem, in dB.
+
+    Raises:
+        UserError: if a reference is missing or differs in rate, channels or length.
+    """
+    mixed, rate = _read(mixture, start, duration)
+    true = [_read(_find(folder, stem.stem), start, duration) for stem in stems]
+    for stem, (wave, other) in zip(stems, true, strict=True):
+        if other != rate or wave.shape != mixed.shape:
+            raise UserError(f"the reference of {stem.stem} has {wave.shape[0]} channels of "
+                            f"{wave.shape[1]} samples at {other} Hz, the mixture {mixed.shape[0]} "
+                            f"of {mixed.shape[1]} at {rate} Hz; give stems of this very mixture")
+    best = oracle([wave for wave, _ in true], mixed, rate, team)
+    rows = {}
+    for stem, (reference, _), ideal in zip(stems, true, best, strict=True):
+        estimate, _ = audio.read(stem)
+        base = si_sdr(mixed, reference)
+        rows[stem.stem] = {"si_sdr": si_sdr(estimate, reference),
+                           "gain": si_sdr(estimate, reference) - base,
+                           "oracle_gain": si_sdr(ideal, reference) - base}
+    return rows
+
+
+def oracle(true: list[np.ndarray], mixture: np.ndarray, rate: int, team: Team) -> np.ndarray:
+    """Filter the mixture by the power ratios of the true stems, `[source, channels, samples]`."""
+    to = team.representation.sample_rate
+    analysed = [analyse(audio.mid_stream([wave], rate, to), team.representation) for wave in true]
+    masks = oracle_masks(analysed)
+    return np.concatenate(list(apply_masks([mixture], rate, masks, team.representation)), -1)
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Give the scores as a text table with their mean."""
+    names = ("si_sdr", "gain", "oracle_gain")
+    lines = [f"{'':<12}{'SI-SDR dB':>12}{'gain dB':>12}{'oracle gain':>13}"]
+    shown = dict(rows)
+    if len(rows) > 1:
+        shown["mean"] = {n: float(np.mean([row[n] for row in rows.values()])) for n in names}
+    for name, row in shown.items():
+        lines.append(f"{name:<12}{row['si_sdr']:>12.2f}{row['gain']:>12.2f}"
+                     f"{row['oracle_gain']:>13.2f}")
+    return "\n".join(lines)
+
+
+def _read(path: Any, start: float, duration: float | None) -> tuple[np.ndarray, int]:
+    rate = audio.probe(path).rate
+    return np.concatenate(list(audio.read_blocks(path, start, duration)), axis=1), rate
+
+
+def _find(folder: str, name: str) -> Path:
+    for suffix in SUFFIXES:
+        if (path := Path(folder) / f"{name}{suffix}").exists():
+            return path
+    raise UserError(f"no reference {name}{{{','.join(SUFFIXES)}}} in {folder}; name the true stems "
+                    "like the priors")

@@ -1,0 +1,206 @@
+"""Measure separation of rendered validation scores: a training font and recorded notes.
+
+Writes OUTPUT.md (the table and the command that made it) and OUTPUT.json (every piece).
+"""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gensep import errors
+from gensep.config import build, option, parse
+
+ROOT = Path(__file__).parent.parent
+SETS = {"duo": "lieder", "chorale": "chorales"}
+RATE = 22050
+SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
+    sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
+    sets: tuple[str, ...] = option(("duo_same", "duo_shift", "chorale_same", "chorale_shift"),
+                                   "instruments files in configs/benchmark; NAME@A,B,.. adds dB")
+    methods: tuple[str, ...] = option(("default",), "presets, or preset:field=value,...")
+    priors: str | None = option(None, "folder of run folders; shipped priors by default")
+    split: str = option("valid", "split of the scores")
+    pieces: int = option(24, "pieces of a set, at most")
+    seed: int = option(0, "seed of renderings and sampler")
+    output: str | None = option(None, "path without ending for the .md and .json")
+
+
+def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Render the pieces of a set: (song, source -> [samples]) with every source at work."""
+    from gensep.render import Playing, read_instruments, render_song
+    from gensep.scores import find_scores, read_score
+
+    file, _, gains = name.partition("@")
+    sources = read_instruments(ROOT / f"configs/benchmark/{file}.toml", c.sounds)
+    kind = SETS[file.split("_")[0]]
+    count = 0
+    for path in find_scores([str(Path(c.scores) / kind / c.split)]):
+        score = read_score(path)
+        start = 15.0 if score.seconds > 60 else 0.0
+        playing = build(Playing, {
+            "rate": RATE, "seed": c.seed, "start": start, "duration": SECONDS, "onset_sd": 0.008,
+            "velocity_sd": 0.1, "tempo": (0.9, 1.15), "velocity": (60.0, 100.0),
+            "gains": tuple(float(g) for g in gains.split(",")) if gains else ()})
+        stems = render_song(score, sources, playing)
+        if len(stems) == len(sources) and all(_sounding(x) > 0.4 for x in stems.values()):
+            yield score.name, stems
+            count += 1
+        if count == c.pieces:
+            return
+
+
+def _sounding(stem: np.ndarray) -> float:
+    """Give the share of tenths of a second within 40 dB of the loudest."""
+    blocks = np.square(stem[: len(stem) // 2205 * 2205].reshape(-1, 2205)).mean(1)
+    return float(np.mean(blocks > 1e-4 * blocks.max()))
+
+
+def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Give a row of SI-SDR a (piece, method), and the sources."""
+    from tqdm import tqdm
+
+    from gensep.metrics import si_sdr
+
+    rows, names = [], []
+    for song, stems in tqdm(pieces(c, name), total=c.pieces, desc=name):
+        names = list(stems)
+        true = list(stems.values())
+        mixture = np.sum(true, 0)
+        base = [si_sdr(mixture, t) for t in true]
+        rows.append({"set": name, "piece": song, "method": "mixture", "si_sdr": base,
+                     "gain": [0.0] * len(true), "seconds": 0.0})
+        for method, estimates, took in estimate_all(c, names, true, mixture):
+            values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
+            gains = [v - b for v, b in zip(values, base, strict=True)]
+            rows.append({"set": name, "piece": song, "method": method, "si_sdr": values,
+                         "gain": gains, "seconds": took / (len(mixture) / RATE)})
+    return rows, names
+
+
+def estimate_all(c: Config, names, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Yield (method, stems [source, samples], seconds of sampling)."""
+    from gensep.masking import apply_masks
+    from gensep.reference import oracle
+    from gensep.separation import assemble, find_masks, make_settings
+
+    team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
+    yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
+    yield "oracle, mel ratio", oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
+    for method in c.methods:
+        preset, _, changes = method.partition(":")
+        fields = dict(pair.split("=") for pair in changes.split(",") if pair)
+        typed = {k: _typed(v) for k, v in fields.items()}
+        settings = make_settings(preset, {"seed": c.seed, **typed})
+        found = find_masks([mixture[None]], RATE, team, settings)
+        stems = np.concatenate(list(apply_masks([mixture[None]], RATE, found.masks,
+                                                team.representation)), -1)
+        yield method, stems[:, 0], found.run_seconds
+
+
+def stft_oracle(true: list[np.ndarray], mixture: np.ndarray) -> np.ndarray:
+    """Filter by the power ratios of the true stems in every bin (Wiener), 2880/720."""
+    import scipy.signal
+
+    window = {"nperseg": 2880, "noverlap": 2160, "window": "hann"}
+    spectra = np.stack([scipy.signal.stft(t, **window)[2] for t in (*true, mixture)])
+    power = np.abs(spectra[:-1]) ** 2 + 1e-12
+    stems = power / power.sum(0) * spectra[-1]
+    return scipy.signal.istft(stems, **window)[1][:, : len(mixture)]
+
+
+def _typed(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
+    """Give the markdown table: a line a (set, method), mean gain and its interval over pieces."""
+    from gensep.metrics import paired_interval
+
+    lines = ["| set | method | n | SI-SDR gain, dB [95 %] | under mel oracle, dB [95 %] | "
+             "by source, dB | s per s |", "|---|---|---|---|---|---|---|"]
+    for name in dict.fromkeys(r["set"] for r in rows):
+        of_set = [r for r in rows if r["set"] == name]
+        best = {r["piece"]: np.mean(r["gain"]) for r in of_set if r["method"] == "oracle, mel ratio"}
+        for method in dict.fromkeys(r["method"] for r in of_set):
+            mine = [r for r in of_set if r["method"] == method]
+            gains = np.array([np.mean(r["gain"]) for r in mine])
+            behind = np.array([best[r["piece"]] - np.mean(r["gain"]) for r in mine])
+            each = np.mean([r["gain"] for r in mine], 0)
+            parts = ", ".join(f"{s} {g:.1f}" for s, g in zip(sources[name], each, strict=True))
+            seconds = float(np.median([r["seconds"] for r in mine]))
+            if method == "mixture":
+                level = np.mean([np.mean(r["si_sdr"]) for r in mine])
+                lines.append(f"| {name} | mixture (SI-SDR {level:.2f} dB) | {len(mine)} | 0 | | | |")
+                continue
+            lines.append(f"| {name} | {method} | {len(mine)} | {_interval(paired_interval(gains))} |"
+                         f" {_interval(paired_interval(behind))} | {parts} | "
+                         f"{f'{seconds:.3f}' if seconds else ''} |")
+    return "\n".join(lines)
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    mean, low, high = values
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main(argv: list[str]) -> None:
+    """Measure every set, print the table, write it where asked."""
+    c = parse(Config, argv, prog="python scripts/benchmark_separation.py", about=__doc__ or "")
+    from gensep.runs import commit, versions
+
+    rows: list[dict[str, Any]] = []
+    sources: dict[str, list[str]] = {}
+    began = time.monotonic()
+    for name in c.sets:
+        found, sources[name] = measure(c, name)
+        rows += found
+    text = summary(rows, sources)
+    print(text)
+    if c.output:
+        from gensep.runs import write_atomically
+
+        shown = shlex.join(["python", "scripts/benchmark_separation.py", *hide_paths(argv)])
+        packages = ", ".join(f"{k} {v}" for k, v in versions().items())
+        about = (f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
+                 f"{commit() or 'unknown'}; {packages}.")
+        write_atomically(Path(f"{c.output}.md"), f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n")
+        write_atomically(Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def hide_paths(argv: list[str]) -> list[str]:
+    """Give the arguments with the folders of this machine replaced by names."""
+    names = iter(("SCORES", *["SOUNDS"] * 99))
+    return [next(names) if arg.startswith("/") else arg for arg in argv]
+
+
+HEAD = """# Separation of rendered validation scores
+
+Pieces of 30 s at 22.05 kHz from scores that no prior was trained or chosen on, every stem at
+-26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*: recorded
+notes, used nowhere in training. Gains are means over the sources of a piece over the unprocessed
+mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s" is sampling
+time (compilation apart) a second of audio, median over pieces.
+"""
+
+
+if __name__ == "__main__":
+    errors.run(main)
