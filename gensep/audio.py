@@ -185,17 +185,6 @@ def check_writable(folder: str | os.PathLike) -> None:
         raise UserError(f"cannot write into {folder}: {error.strerror}; choose another") from None
 
 
-def atomic_write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file that is there whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _open(path: Path) -> soundfile.SoundFile:
     if path.is_dir():
         raise UserError(f"{path} is a folder; give an audio file")

@@ -17,8 +17,8 @@ class Config:
     """Options of `gensep.basis`."""
 
     mixtures: tuple[str, ...] = option((), "audio files to separate", positional=True)
-    priors: tuple[str, ...] = option(("piano", "violin"), "a prior for each source, 1 to 8: shipped "
-                                     "names, run folders or prior.npz files; they may repeat")
+    priors: tuple[str, ...] = option(("piano", "violin"), "a prior for each source, 1 to 8: "
+                                     "shipped names, run folders or files; they may repeat")
     output: str = option("separated/{name}", "folder of the stems; {name} is the input's name, "
                          "{folder} its folder")
     preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
@@ -31,9 +31,10 @@ class Config:
     start: float = option(0.0, "seconds to skip")
     duration: float | None = option(None, "seconds to separate; all by default")
     ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
-    subtype: str | None = option(None, "sample format, e.g. PCM_16; by default float wav, 24-bit flac")
-    reference: str | None = option(None, "folder of true stems named like the priors: prints SI-SDR, "
-                                   "its gain over the mixture and that of the mel-mask oracle")
+    subtype: str | None = option(None, "sample format, e.g. PCM_16; by default float in wav, "
+                                 "24 bits in flac")
+    reference: str | None = option(None, "folder of true stems named like the priors: prints "
+                                   "SI-SDR, its gain over the mixture, and the mel-mask oracle's")
     picture: bool = option(True, "draw spectrograms of mixture and stems")  # noqa: FBT003
     list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
 

@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 def run(command: Callable[[list[str]], None]) -> None:
-    """Run `command(argv)` and exit: 0 done, 2 for bad input (one line, no traceback), 130 Ctrl-C."""
+    """Run `command(argv)`; exit with 2 after one line for bad input, with 130 after Ctrl-C."""
     try:
         command(sys.argv[1:])
     except UserError as error:

@@ -15,17 +15,21 @@ A score prior (EDM denoiser of mel spectrogram windows) of solo {source}, for `g
 |---|---|
 | parameters | {parameters:,} ({size:.1f} MB, float16) |
 | trained on | renderings of solo lines, {hours:.1f} hours ({tracks} tracks); never a mixture |
-| scores | OpenScore Lieder (CC0; voice lines as violin), Bach chorales and classical string quartets of the music21 corpus (works in the public domain) |
+| scores | {scores} |
 | sounds | {sounds} |
 | chosen on | {valid_sounds}: fonts that no training set holds |
-| validation loss | {loss:.4f} at step {step} of {steps} (mean weighted denoising loss over 8 noise levels; 1 is the best linear denoiser of white data) |
+| validation loss | {loss:.4f} at step {step} of {steps}, mean over 8 noise levels \
+(1: the best linear denoiser of white data) |
 | batch, frames, seed | {batch}, {frames}, {seed} |
 | recipe | `{recipe}` |
 | commit | {commit} |
-| licence | MIT, like the code; GeneralUser GS 2.0 and FluidR3 (MIT), sonivox (Apache-2.0) permit it |
+| licence | MIT, like the code; the licences of GeneralUser GS 2.0, FluidR3 (MIT) and sonivox \
+(Apache-2.0) permit it |
 
 ![samples of the prior above validation windows](samples.png)
 """
+SCORES = ("OpenScore Lieder (CC0; voice lines as melody), Bach chorales and classical string "
+          "quartets of the music21 corpus (works in the public domain)")
 RECIPE = ("python scripts/train_shipped_priors.py WORK --scores SCORES --sounds FONTS "
           "--sources {source}")
 
@@ -56,7 +60,7 @@ def write_card(run: Path, output: Path, source: str) -> None:
     write_atomically(output / "README.md", CARD.format(
         source=source, parameters=sum(x.size for x in jax.tree.leaves(loaded.prior.denoiser.net)),
         size=(output / FILE).stat().st_size / 1e6, hours=hours, tracks=len(splits["train"]),
-        sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox (all near programs, varied and layered)",
+        scores=SCORES, sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox (all near programs, varied and layered)",
         valid_sounds="TimGM6mb and the csound GM bank", loss=about["valid_loss"],
         step=about["step"], steps=c["steps"], batch=c["batch"], frames=c["frames"],
         seed=c["seed"], recipe=RECIPE.format(source=source), commit=described["commit"] or "-"))

@@ -103,9 +103,10 @@ def sample_masks(
     mixture = np.asarray(representation.encode(power, len(priors)))
     mesh = jax.make_mesh((jax.device_count(),), ("chain",), axis_types=(AxisType.Auto,))
     whole = NamedSharding(mesh, PartitionSpec())
+    wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
     arguments = jax.device_put(
-        (jax.random.key(settings.seed), tuple(windowed(p, settings.window, overlap) for p in priors),
-         representation.mixing(jnp.zeros(len(priors))), jnp.asarray(sigmas)), whole)
+        (jax.random.key(settings.seed), wide, representation.mixing(jnp.zeros(len(priors))),
+         jnp.asarray(sigmas)), whole)
     chains = [(start, s) for start in starts for s in range(settings.samples)]
     size = min(_chains_at_once(), -(-len(chains) // jax.device_count()) * jax.device_count())
     began = time.perf_counter()

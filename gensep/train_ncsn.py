@@ -14,7 +14,7 @@ class Config:
     """Options of `gensep.train_ncsn`."""
 
     data: str = option(..., "data set of one source, as gensep.wav_to_spec writes it")
-    run: str = option(..., "run folder: config, checkpoints, metrics and prior.npz; resumed if there")
+    run: str = option(..., "run folder: config, checkpoints, metrics, prior.npz; resumed if there")
     steps: int = option(20000, "updates in all")
     batch: int = option(32, "windows an update")
     frames: int = option(64, "frames a window")
@@ -79,7 +79,8 @@ def main(argv: list[str]) -> None:
     update = make_update(task.loss, optimiser, c.ema)
     batches = prefetch(task.batch, start, c.steps)
     bar = tqdm(total=c.steps, initial=start, unit="step", desc=folder.name, dynamic_ncols=True)
-    for step, state, loss in train(jax.random.key(c.seed + 1), update, state, batches):
+    key = jax.random.key(c.seed + 1)
+    for step, state, loss in train(key, update, state, batches):  # noqa: B020 (carried)
         bar.update()
         if step % 100 == 0:
             log.write(step, loss=float(loss))

@@ -25,7 +25,9 @@ class TrainState(NamedTuple):
     skipped: jax.Array  # [], updates left out because they were not finite
 
 
-def make_optimiser(rate: float, steps: int, warmup: int, clip: float) -> optax.GradientTransformation:
+def make_optimiser(
+    rate: float, steps: int, warmup: int, clip: float
+) -> optax.GradientTransformation:
     """Adam with warm-up, cosine decay to a hundredth and clipped gradient norm."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(warmup, steps // 2), steps,
                                                   rate / 100)

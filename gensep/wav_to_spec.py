@@ -19,7 +19,6 @@ from gensep.errors import UserError
 SPLITS = ("train", "valid", "test")
 SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wavex "
                ".m4a .mp4 .aac .wma".split())  # the last four cannot be read, and are told of
-CHUNK_FRAMES, TAIL_FRAMES = 512, 128  # long ones run quickest; short ones waste less at the end
 
 
 @dataclass(frozen=True)
@@ -77,60 +76,19 @@ def find_sources(folder: Path) -> list[Source]:
     return sources
 
 
-def normalise(mid: Any, rate: int, level: float) -> Any:
-    """Bring a mid signal `[n]` to `level` dBFS RMS over its sounding blocks of 100 ms.
-
-    A block sounds within 60 dB of the loudest; below -80 dBFS a track counts as silent and stays.
-    """
-    import numpy as np
-
-    block = min(max(1, rate // 10), len(mid))
-    whole = mid[: len(mid) // block * block].reshape(-1, block)
-    power = np.einsum("ij,ij->i", whole, whole, dtype=np.float64) / block
-    if power.max() < 1e-8:
-        return mid
-    rms = np.sqrt(power[power > 1e-6 * power.max()].mean())
-    return mid * np.float32(10 ** (level / 20) / rms)
-
-
-def mel_int16(mid: Any, representation: Any) -> Any:
-    """Turn a mid signal `[n]` into int16 mel dB `[1 + n // hop, n_mels]`, chunk by chunk.
-
-    Chunks have two lengths, so that jit compiles twice; the frames are those of the whole file.
-    """
-    import numpy as np
-
-    from gensep.data import to_int16
-
-    hop, n_fft = representation.hop_length, representation.n_fft
-    frames = 1 + len(mid) // hop
-    padded = np.pad(mid, (n_fft // 2, n_fft + CHUNK_FRAMES * hop))
-    parts: list[Any] = []
-    first = 0
-    while first < frames:
-        count = CHUNK_FRAMES if frames - first > CHUNK_FRAMES - TAIL_FRAMES else TAIL_FRAMES
-        part = padded[first * hop : (first + count - 1) * hop + n_fft]
-        power = representation.mel_power(part, center=False)
-        parts.append(to_int16(np.asarray(power)[: frames - first]))
-        first += count
-    return np.concatenate(parts)
-
-
 def encode_file(path: Path, representation: Any, level: float | None) -> Any:
     """Read one file and give its int16 mel dB `[frames, n_mels]`, or the UserError it causes."""
-    import numpy as np
-
     from gensep import audio
+    from gensep.analysis import analyse
+    from gensep.data import to_int16
 
     try:
         rate = audio.probe(path).rate
         blocks = audio.mid_stream(audio.read_blocks(path), rate, representation.sample_rate)
-        mid = np.concatenate(list(blocks))
+        analysis = analyse(blocks, representation)
     except UserError as error:
         return error
-    if level is not None and len(mid):
-        mid = normalise(mid, representation.sample_rate, level)
-    return mel_int16(mid, representation)
+    return to_int16(analysis.power if level is None else analysis.at_level(level))
 
 
 def write_source(source: Source, config: WavToSpec, representation: Any) -> list[str]:

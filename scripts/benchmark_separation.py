@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 SETS = {"duo": "lieder", "chorale": "chorales"}
 RATE = 22050
 SECONDS = 30.0
+MEL_ORACLE = "oracle, mel ratio"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def estimate_all(c: Config, names, true, mixture) -> Iterator[tuple[str, np.ndar
 
     team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
-    yield "oracle, mel ratio", oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
+    yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
     for method in c.methods:
         preset, _, changes = method.partition(":")
         fields = dict(pair.split("=") for pair in changes.split(",") if pair)
@@ -133,33 +134,31 @@ def _typed(text: str) -> Any:
 
 def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
     """Give the markdown table: a line a (set, method), mean gain and its interval over pieces."""
-    from gensep.metrics import paired_interval
-
     lines = ["| set | method | n | SI-SDR gain, dB [95 %] | under mel oracle, dB [95 %] | "
              "by source, dB | s per s |", "|---|---|---|---|---|---|---|"]
     for name in dict.fromkeys(r["set"] for r in rows):
         of_set = [r for r in rows if r["set"] == name]
-        best = {r["piece"]: np.mean(r["gain"]) for r in of_set if r["method"] == "oracle, mel ratio"}
+        best = {r["piece"]: np.mean(r["gain"]) for r in of_set if r["method"] == MEL_ORACLE}
         for method in dict.fromkeys(r["method"] for r in of_set):
             mine = [r for r in of_set if r["method"] == method]
-            gains = np.array([np.mean(r["gain"]) for r in mine])
-            behind = np.array([best[r["piece"]] - np.mean(r["gain"]) for r in mine])
-            each = np.mean([r["gain"] for r in mine], 0)
-            parts = ", ".join(f"{s} {g:.1f}" for s, g in zip(sources[name], each, strict=True))
-            seconds = float(np.median([r["seconds"] for r in mine]))
-            if method == "mixture":
-                level = np.mean([np.mean(r["si_sdr"]) for r in mine])
-                lines.append(f"| {name} | mixture (SI-SDR {level:.2f} dB) | {len(mine)} | 0 | | | |")
-                continue
-            lines.append(f"| {name} | {method} | {len(mine)} | {_interval(paired_interval(gains))} |"
-                         f" {_interval(paired_interval(behind))} | {parts} | "
-                         f"{f'{seconds:.3f}' if seconds else ''} |")
+            cells = _cells(mine, best, sources[name])
+            lines.append(f"| {' | '.join([name, method, str(len(mine)), *cells])} |")
     return "\n".join(lines)
 
 
-def _interval(values: tuple[float, float, float]) -> str:
-    mean, low, high = values
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+def _cells(rows, best, sources) -> list[str]:
+    """Give the cells of one method on one set."""
+    from gensep.metrics import paired_interval
+
+    if rows[0]["method"] == "mixture":
+        return [f"0 (SI-SDR {np.mean([r['si_sdr'] for r in rows]):.2f})", "", "", ""]
+    gains = np.array([np.mean(r["gain"]) for r in rows])
+    behind = np.array([best[r["piece"]] for r in rows]) - gains
+    each = zip(sources, np.mean([r["gain"] for r in rows], 0), strict=True)
+    seconds = float(np.median([r["seconds"] for r in rows]))
+    intervals = ["{:.2f} [{:.2f}, {:.2f}]".format(*paired_interval(v)) for v in (gains, behind)]
+    return [*intervals, ", ".join(f"{s} {g:.1f}" for s, g in each),
+            f"{seconds:.3f}" if seconds else ""]
 
 
 def main(argv: list[str]) -> None:
@@ -182,7 +181,8 @@ def main(argv: list[str]) -> None:
         packages = ", ".join(f"{k} {v}" for k, v in versions().items())
         about = (f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
                  f"{commit() or 'unknown'}; {packages}.")
-        write_atomically(Path(f"{c.output}.md"), f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n")
+        page = f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
+        write_atomically(Path(f"{c.output}.md"), page)
         write_atomically(Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in rows))
 
 

@@ -158,7 +158,8 @@ def main(argv: list[str]) -> None:
                      "--instruments", one_table(c, source), "--sounds", *c.sounds,
                      "--variants", VARIANTS.get(source, 1), *RENDER, seconds=left())
             elif stage == "spec":
-                call("gensep.wav_to_spec", work / "stems" / source / source, work / "spec", seconds=left())
+                call("gensep.wav_to_spec", work / "stems" / source / source, work / "spec",
+                     seconds=left())
             else:
                 export(c, source)
     print(f"-- done ({time.monotonic() - began:.0f} s)", flush=True)

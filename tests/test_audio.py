@@ -7,6 +7,7 @@ import soxr
 
 from gensep import audio
 from gensep.errors import UserError
+from gensep.runs import write_atomically
 
 
 def noise(samples, channels=1, seed=0):
@@ -181,8 +182,8 @@ def test_folder_that_cannot_be_written_and_atomic_text(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write into"):
         audio.check_writable(tmp_path / "file" / "sub")
-    audio.atomic_write_text(tmp_path / "x.json", "{}")
+    write_atomically(tmp_path / "x.json", "{}")
     assert (tmp_path / "x.json").read_text() == "{}"
     with pytest.raises(TypeError):
-        audio.atomic_write_text(tmp_path / "x.json", None)
+        write_atomically(tmp_path / "x.json", None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "x.json"]

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from gensep import data, wav_to_spec
+from gensep.analysis import analyse
 from gensep.errors import UserError
 from gensep.representation import Representation
 
@@ -116,7 +117,7 @@ def test_levels_survive_to_a_hundredth_of_a_decibel():
 def test_chunks_give_the_frames_of_the_whole_file(samples):
     mid = noise(samples)[:, 0].astype(np.float32)
     whole = data.to_int16(np.asarray(SMALL.mel_power(mid)))
-    chunked = wav_to_spec.mel_int16(mid, SMALL)
+    chunked = data.to_int16(analyse(np.array_split(mid, 3), SMALL).power)
     assert chunked.shape == (1 + samples // 256, 8)
     assert np.abs(chunked.astype(int) - whole).max() <= 1
 
@@ -139,11 +140,15 @@ def test_command_writes_what_the_files_hold(sounds):
 
 
 def test_level_is_that_of_the_sounding_blocks():
-    mid = np.concatenate([noise(16000)[:, 0], np.zeros(48000), noise(100)[:, 0]])
-    out = wav_to_spec.normalise(mid.astype(np.float32), 16000, -26.0)
-    assert 20 * np.log10(out[:16000].std()) == pytest.approx(-26, abs=0.1)
-    for silent in (np.zeros(16000), 1e-6 * mid, np.zeros(1)):
-        np.testing.assert_array_equal(wav_to_spec.normalise(silent, 16000, -26.0), silent)
+    mid = np.concatenate([noise(16000)[:, 0], np.zeros(48000), noise(100)[:, 0]]).astype(np.float32)
+    found = analyse(np.array_split(mid, 7), SMALL)
+    assert found.level == pytest.approx(20 * np.log10(mid[:16000].std()), abs=0.1)
+    raised = found.at_level(-26.0) / np.maximum(found.power, 1e-20)
+    assert 10 * np.log10(raised.max()) == pytest.approx(-26 - found.level, abs=1e-3)
+    for silent in (np.zeros(16000, np.float32), 1e-6 * mid, np.zeros(1, np.float32)):
+        found = analyse([silent], SMALL)
+        assert found.level == -np.inf
+        np.testing.assert_array_equal(found.at_level(-26.0), found.power)
 
 
 def test_bad_files_are_named_and_skipped_or_refused(sounds, capsys):
