@@ -60,7 +60,7 @@ def write_card(run: Path, output: Path, source: str) -> None:
     write_atomically(output / "README.md", CARD.format(
         source=source, parameters=sum(x.size for x in jax.tree.leaves(loaded.prior.denoiser.net)),
         size=(output / FILE).stat().st_size / 1e6, hours=hours, tracks=len(splits["train"]),
-        scores=SCORES, sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox (all near programs, varied and layered)",
+        scores=SCORES, sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox; near programs, layered",
         valid_sounds="TimGM6mb and the csound GM bank", loss=about["valid_loss"],
         step=about["step"], steps=c["steps"], batch=c["batch"], frames=c["frames"],
         seed=c["seed"], recipe=RECIPE.format(source=source), commit=described["commit"] or "-"))
