@@ -59,13 +59,11 @@ def condition(
 
     residual = problem.mixture - problem.mixing(denoised)
     moved = jnp.zeros_like(sources)
-    direction, previous = residual / scale, None
-    for i in range(cg_iterations):
-        if i:
-            solved = residual / scale
-            beta = _dot(residual, solved) / jnp.maximum(previous, 1e-20)
-            direction = solved + beta * direction
-        previous = _dot(residual, residual / scale)
+    direction, previous = jnp.zeros_like(residual), jnp.asarray(jnp.inf)
+    for _ in range(cg_iterations):
+        size = _dot(residual, residual / scale)
+        direction = residual / scale + size / jnp.maximum(previous, 1e-20) * direction
+        previous = size
         move = correction(direction)
         image = problem.variance * direction + (w * move).sum(0)
         curvature = _dot(direction, image)

@@ -116,7 +116,7 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
             for i, stem in enumerate(stems):
                 writer.write(i, stem)
     seconds = samples / info.rate
-    record = {"mixture": str(path), "stems": [t.name for t in targets],
+    record: dict[str, Any] = {"mixture": str(path), "stems": [t.name for t in targets],
               "seconds": seconds, "rate": info.rate, "channels": info.channels,
               "compile_seconds": round(found.compile_seconds, 2),
               "sampling_seconds": round(found.run_seconds, 2),

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,13 +47,13 @@ class Checkpoints:
         """Save in the background; a kill leaves the last complete one."""
         self._manager.save(step, args=ocp.args.StandardSave(by_path(state)))
 
-    def restore(self, make_state: Callable[[], State]) -> State | None:
-        """Give the newest state, or None where there is none; `make_state` tells the structure."""
+    def restore(self, like: State) -> State | None:
+        """Give the newest state, or None where there is none, in the structure of `like`."""
         step = self._manager.latest_step()
         if step is None:
             return None
-        like = jax.eval_shape(make_state)
-        leaves = self._manager.restore(step, args=ocp.args.StandardRestore(by_path(like)))
+        shapes = jax.eval_shape(lambda: like)
+        leaves = self._manager.restore(step, args=ocp.args.StandardRestore(by_path(shapes)))
         return from_paths(like, leaves)
 
     def close(self) -> None:

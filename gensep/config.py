@@ -7,6 +7,7 @@ outside the choices are refused in one line.
 
 import dataclasses
 import difflib
+import math
 import sys
 import tomllib
 import types
@@ -142,6 +143,8 @@ def _read_toml(path: str, fields, prog: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}; "
                         f"'{prog} --print-config' writes a complete one") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -177,8 +180,8 @@ def _check(name: str, value: Any, hint: Any) -> Any:
         return float(value)
     if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
         raise UserError(f"{name} must be {_type_name(hint)}, not {value!r}")
-    if plain is float and value != value:
-        raise UserError(f"{name} must be a number, not nan")
+    if plain is float and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, not {value}")
     return value
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def save_prior(
                   for p, x in arrays.items()}
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
-        np.savez(file, header=np.array(json.dumps(header)), **arrays)
+        np.savez(file, **{"header": np.array(json.dumps(header)), **arrays})  # type: ignore
     os.replace(temporary, path)
 
 
@@ -90,16 +91,18 @@ def load_prior(name: str) -> LoadedPrior:
     """
     path = find_prior(name)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays.pop("header")))
         representation = Representation(**header["representation"])
         load = KINDS[header["kind"]]
         prior = load(header["settings"], arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile,
+            NotImplementedError) as error:
         raise UserError(f"{path} is not a prior file that this version reads ({error}); "
                         "train it again or fetch a fresh copy") from None
-    return LoadedPrior(Path(name).name, prior, representation, header)
+    own = path.resolve().parent.name if path.name == FILE else path.stem
+    return LoadedPrior(own, prior, representation, header)
 
 
 def find_prior(name: str) -> Path:
@@ -111,8 +114,9 @@ def find_prior(name: str) -> Path:
     if path.is_dir():
         path = path / FILE
     if not path.exists():
-        raise UserError(f"no prior '{name}': expected one of {', '.join(shipped_names())} or a "
-                        f"run folder that holds {FILE}; 'python -m gensep.train_ncsn' makes one")
+        expected = ", ".join([*shipped_names(), f"a run folder that holds {FILE}"])
+        raise UserError(f"no prior '{name}': expected one of {expected}; 'python -m "
+                        "gensep.train_ncsn' makes one")
     return path
 
 

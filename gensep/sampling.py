@@ -50,6 +50,12 @@ class Settings:
         if not 0 <= self.overlap <= 0.9 or self.window < 16:
             raise UserError("expected 0 <= overlap <= 0.9 and window >= 16 frames, "
                             f"not {self.overlap} and {self.window}")
+        if self.block < self.window or self.block % 32:
+            raise UserError("expected a block divisible by 32 and no shorter than the window, "
+                            f"not {self.block} and {self.window} frames")
+        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0):
+            raise UserError("expected 0 < sigma_min <= sigma_max and tau_db > 0, "
+                            f"not {self.sigma_min}, {self.sigma_max} and {self.tau_db}")
 
 
 # name -> kernel; a new sampler is one file in basis/ and one row here
@@ -100,7 +106,7 @@ def sample_masks(
         raise UserError(str(error)) from None
     overlap, tau = int(settings.overlap * settings.window), settings.tau_db / representation.span_db
     length, starts = plan(len(power), settings.block, settings.window // 2, 32)
-    mixture = np.asarray(representation.encode(power, len(priors)))
+    mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
     mesh = jax.make_mesh((jax.device_count(),), ("chain",), axis_types=(AxisType.Auto,))
     whole = NamedSharding(mesh, PartitionSpec())
     wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)

@@ -72,7 +72,7 @@ class Task:
         power = crop(jnp.asarray(self.valid.batch(VALID_SEED, 0, self.c.valid_windows)) / 100.0,
                      self.c.frames)
         gains = 10 ** (jnp.asarray([-8.0, -2.0, 4.0]) / 10)
-        gains = jnp.resize(gains, len(power)).reshape(-1, 1, 1)
+        gains = jnp.resize(gains, (len(power), 1, 1))
         return sigmas, np.asarray(self.representation.encode(power * gains))
 
     @partial(jax.jit, static_argnums=0)

@@ -71,9 +71,8 @@ def main(argv: list[str]) -> None:
     _claim(folder, c)
     optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip)
     checkpoints = Checkpoints(folder / "checkpoints")
-    state = checkpoints.restore(lambda: make_state(task.make_model(), optimiser))
-    if state is None:
-        state = make_state(task.make_model(), optimiser)
+    state = make_state(task.make_model(), optimiser)
+    state = checkpoints.restore(state) or state
     start = int(state.step)
     log = Log(folder, start)
     update = make_update(task.loss, optimiser, c.ema)

@@ -50,7 +50,7 @@ def make_update(loss: Loss, optimiser: optax.GradientTransformation, decay: floa
 
     def update(key, state: TrainState, batch):
         value, gradient = jax.value_and_grad(loss)(state.model, key, batch)
-        good = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+        good = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
         change, following = optimiser.update(gradient, state.optimiser, state.model)
         model = optax.apply_updates(state.model, change)
 

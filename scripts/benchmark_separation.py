@@ -42,7 +42,8 @@ class Config:
 
 def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Render the pieces of a set: (song, source -> [samples]) with every source at work."""
-    from gensep.render import Playing, read_instruments, render_song
+    from gensep.band import read_instruments
+    from gensep.rendering import Playing, render_song
     from gensep.scores import find_scores, read_score
 
     file, _, gains = name.partition("@")

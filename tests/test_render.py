@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import errors, instruments, render, scores
+from gensep import band as bands
+from gensep import errors, recorded, render, rendering, scores
 from gensep.config import build
 from gensep.errors import UserError
-from gensep.instruments import Layered, NoteFolder, Performance, SoundFont
+from gensep.instruments import Layered, SoundFont
+from gensep.performance import Performance
+from gensep.recorded import NoteFolder
 from gensep.scores import Note, Score
 
 ROOT = Path(__file__).parent.parent
@@ -164,7 +167,7 @@ def test_layered_mixes_at_equal_loudness(folder):
 def test_measured_pitch_within_two_cents():
     for pitch in (40.1, 69.18, 85.0, 95.7):
         audio = tinyfont.tone(pitch, 1.0, harmonics=5).astype(np.float32)
-        assert abs(instruments.measure_pitch(audio, 44100, round(pitch) + 1) - pitch) < 0.02
+        assert abs(recorded.measure_pitch(audio, 44100, round(pitch) + 1) - pitch) < 0.02
 
 
 def test_long_notes_are_sustained_without_dips(folder):
@@ -196,12 +199,12 @@ def test_songs_mixture_is_the_sum_and_jobs_do_not_matter(folder):
 
 
 def test_spreads_follow_the_seed(folder):
-    band = render.read_instruments(folder / "band.toml", (str(folder),))
+    band = bands.read_instruments(folder / "band.toml", (str(folder),))
 
     def make(seed, variant=0):
-        playing = build(render.Playing, {"rate": 8000, "tempo": (0.5, 2.0), "transpose": (-5, 5),
+        playing = build(rendering.Playing, {"rate": 8000, "tempo": (0.5, 2.0), "transpose": (-5, 5),
                                          "seed": seed})
-        return render.render_song(SONG, band, playing, variant=variant)
+        return rendering.render_song(SONG, band, playing, variant=variant)
 
     first, same, other, variant = make(1), make(1), make(2), make(1, variant=1)
     np.testing.assert_array_equal(first["piano"], same["piano"])
@@ -210,9 +213,9 @@ def test_spreads_follow_the_seed(folder):
 
 
 def test_window_clips_notes(folder):
-    band = render.read_instruments(folder / "band.toml", (str(folder),))
-    playing = build(render.Playing, {"rate": 8000, "start": 0.5, "duration": 1.0})
-    stems = render.render_song(SONG, band, playing)
+    band = bands.read_instruments(folder / "band.toml", (str(folder),))
+    playing = build(rendering.Playing, {"rate": 8000, "start": 0.5, "duration": 1.0})
+    stems = rendering.render_song(SONG, band, playing)
     assert {len(x) for x in stems.values()} == {8000}
     assert np.abs(stems["piano"][:400]).max() > 0.01  # a note cut at the edge sounds at once
 
@@ -240,9 +243,9 @@ def test_valid_scores_use_valid_sounds(folder):
     text = (folder / "band.toml").read_text().replace(
         "[piano]", 'valid_sounds = [{notes = ["notes"], tuned = false}]\n[piano]')
     (folder / "band.toml").write_text(text)
-    band = render.read_instruments(folder / "band.toml", (str(folder),))
-    playing = build(render.Playing, {})
-    sounds = {split: [render.choose_sound(band["violin"], split, playing, render.random(i))[0]
+    band = bands.read_instruments(folder / "band.toml", (str(folder),))
+    playing = build(rendering.Playing, {})
+    sounds = {split: [rendering.choose_sound(band["violin"], split, playing, rendering.random(i))[0]
                       for i in range(20)] for split in ("train", "valid")}
     assert {type(s) for s in sounds["train"]} == {SoundFont, NoteFolder}
     assert set(sounds["valid"]) == {NoteFolder((str(folder / "notes"),), tuned=False)}
@@ -264,8 +267,8 @@ def test_bad_instruments_are_refused(folder, old, new, message):
 
 def test_lines_move_by_octaves():
     notes = [Note(0, 1, 50), Note(1, 2, 60)]
-    assert [n.pitch for n in render.into_compass(notes, 55, 100)] == [62, 72]
-    assert [n.pitch for n in render.into_compass(notes, 20, 49)] == [38, 48]
+    assert [n.pitch for n in rendering.into_compass(notes, 55, 100)] == [62, 72]
+    assert [n.pitch for n in rendering.into_compass(notes, 20, 49)] == [38, 48]
 
 
 def test_command_refuses_in_one_line(folder, monkeypatch, capsys):
