@@ -147,7 +147,7 @@ def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any)
 
     record = {**record, "settings": dataclasses.asdict(settings), "options": dataclasses.asdict(c),
               "versions": versions(), "commit": commit()}
-    write_atomically(folder / "separation.json", json.dumps(record, indent=1) + "\n")
+    write_atomically(folder / "separation.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> None:

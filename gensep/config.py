@@ -108,6 +108,8 @@ def _place(loose, given, fields, hints) -> None:
             return
         # a tuple takes all that the positionals behind it leave over
         take = len(loose) - (len(spots) - spots.index(name) - 1) if _is_tuple(hints[name]) else 1
+        if take < 1:
+            continue
         given[name] = _from_words(name, loose[:take], hints[name])
         del loose[:take]
     if loose:

@@ -17,8 +17,10 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3")
 
 def score(
     mixture: str, stems: list[Path], folder: str, team: Team, start: float, duration: float | None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Give SI-SDR, its gain over the mixture and the oracle's gain for every stem, in dB.
+
+    Where a value is not finite, as for a silent reference, it is None.
 
     Raises:
         UserError: if a reference is missing or differs in rate, channels or length.
@@ -35,9 +37,11 @@ def score(
     for stem, (reference, _), ideal in zip(stems, true, best, strict=True):
         estimate, _ = audio.read(stem)
         base = si_sdr(mixed, reference)
-        rows[stem.stem] = {"si_sdr": si_sdr(estimate, reference),
-                           "gain": si_sdr(estimate, reference) - base,
-                           "oracle_gain": si_sdr(ideal, reference) - base}
+        row = {"si_sdr": si_sdr(estimate, reference),
+               "gain": si_sdr(estimate, reference) - base,
+               "oracle_gain": si_sdr(ideal, reference) - base}
+        # of a silent reference there is no SI-SDR
+        rows[stem.stem] = {k: v if np.isfinite(v) else None for k, v in row.items()}
     return rows
 
 
@@ -49,16 +53,17 @@ def oracle(true: list[np.ndarray], mixture: np.ndarray, rate: int, team: Team) -
     return np.concatenate(list(apply_masks([mixture], rate, masks, team.representation)), -1)
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Give the scores as a text table with their mean."""
+def table(rows: dict[str, dict[str, float | None]]) -> str:
+    """Give the scores as a text table with their mean, over the stems that have one."""
     names = ("si_sdr", "gain", "oracle_gain")
     lines = [f"{'':<12}{'SI-SDR dB':>12}{'gain dB':>12}{'oracle gain':>13}"]
     shown = dict(rows)
     if len(rows) > 1:
-        shown["mean"] = {n: float(np.mean([row[n] for row in rows.values()])) for n in names}
+        known = {n: [v for row in rows.values() if (v := row[n]) is not None] for n in names}
+        shown["mean"] = {n: float(np.mean(v)) if v else None for n, v in known.items()}
     for name, row in shown.items():
-        lines.append(f"{name:<12}{row['si_sdr']:>12.2f}{row['gain']:>12.2f}"
-                     f"{row['oracle_gain']:>13.2f}")
+        cells = ["-" if (v := row[n]) is None else f"{v:.2f}" for n in names]
+        lines.append(f"{name:<12}{cells[0]:>12}{cells[1]:>12}{cells[2]:>13}")
     return "\n".join(lines)
 
 

@@ -107,14 +107,15 @@ def sample_masks(
     overlap, tau = int(settings.overlap * settings.window), settings.tau_db / representation.span_db
     length, starts = plan(len(power), settings.block, settings.window // 2, 32)
     mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
-    mesh = jax.make_mesh((jax.device_count(),), ("chain",), axis_types=(AxisType.Auto,))
+    devices = jax.local_devices()
+    mesh = jax.make_mesh((len(devices),), ("chain",), axis_types=(AxisType.Auto,), devices=devices)
     whole = NamedSharding(mesh, PartitionSpec())
     wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
     arguments = jax.device_put(
         (jax.random.key(settings.seed), wide, representation.mixing(jnp.zeros(len(priors))),
          jnp.asarray(sigmas)), whole)
     chains = [(start, s) for start in starts for s in range(settings.samples)]
-    size = min(_chains_at_once(), -(-len(chains) // jax.device_count()) * jax.device_count())
+    size = min(_chains_at_once(), -(-len(chains) // len(devices)) * len(devices))
     began = time.perf_counter()
     compiled, split = None, NamedSharding(mesh, PartitionSpec("chain"))
     total = np.zeros((len(priors), len(power), power.shape[1]), np.float32)
@@ -208,7 +209,7 @@ def _fade(length: int, overlap: int, before: bool, behind: bool) -> np.ndarray: 
 
 def _chains_at_once() -> int:
     """Give the chains of one call: few on a CPU, whose cache is small, many elsewhere."""
-    return jax.device_count() * (2 if jax.default_backend() == "cpu" else 32)
+    return jax.local_device_count() * (2 if jax.default_backend() == "cpu" else 32)
 
 
 def count_chains(frames: int, settings: Settings) -> int:

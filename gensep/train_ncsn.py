@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     task = Task(c, train_set, valid_set)
     _claim(folder, c)
     optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / "best")
     state = make_state(task.make_model(), optimiser)
     state = checkpoints.restore(state) or state
     start = int(state.step)
@@ -85,7 +85,9 @@ def main(argv: list[str]) -> None:
             log.write(step, loss=float(loss))
             bar.set_postfix(loss=f"{float(loss):.4f}")
         if step % c.validate_every == 0 or step == c.steps:
-            state = task.validate(state, folder, log, step)
+            before, state = float(state.best), task.validate(state, folder, log, step)
+            if float(state.best) < before:
+                best.save(step, state)
         late = c.max_minutes and time.monotonic() - began > 60 * c.max_minutes
         if step % c.save_every == 0 or step == c.steps or late:
             checkpoints.save(step, state)
@@ -94,6 +96,7 @@ def main(argv: list[str]) -> None:
             break
     bar.close()
     checkpoints.close()
+    best.close()
     log.close()
     plot_training(folder)
     if int(state.step) == c.steps:

@@ -1,0 +1,130 @@
+"""Who may import whom, read from the source without importing anything."""
+
+import ast
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARIES = {"basis": {"jax", "numpy"}, "score": {"jax", "flax", "numpy"},
+             "flows": {"jax", "flax", "numpy"}}
+COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config", "gensep.render": "Config",
+            "gensep.wav_to_spec": "WavToSpec"}
+# comparisons and pictures only; neither training nor separation waits for them to load
+SELDOM = {"librosa", "museval", "musdb", "music21"}
+FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
+TREES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"):
+         ast.parse(p.read_text()) for p in FILES}
+
+
+def imported(tree, *, top_only=False):
+    """List the modules that a tree imports; `from gensep import x` counts as gensep.x."""
+    nodes = _at_import(tree) if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _at_import(tree):
+    """Walk what runs when the module is imported: all but functions and what types need."""
+    for node in ast.iter_child_nodes(tree):
+        typing = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        if not typing and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from _at_import(node)
+
+
+def outside(names):
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+def test_every_file_was_read():
+    assert {"basis.mmps", "score.edm", "flows", "gensep", "gensep.sampling"} <= set(TREES)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_are_mathematics_only(library):
+    """No file, audio or config, and blind to each other and to gensep."""
+    for name, tree in TREES.items():
+        if name.split(".")[0] == library:
+            assert outside(imported(tree)) <= LIBRARIES[library] | {library}, name
+            called = {node.func.id for node in ast.walk(tree)
+                      if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+            assert not called & {"open", "print", "input"}, name
+
+
+def test_nobody_imports_a_command():
+    for name, tree in TREES.items():
+        wrong = set(imported(tree)) & set(COMMANDS) - {name}
+        assert not wrong, f"{name} imports {wrong}"
+
+
+def test_what_is_seldom_needed_is_imported_where_it_is():
+    for name, tree in TREES.items():
+        assert not outside(imported(tree, top_only=True)) & SELDOM, name
+
+
+def test_commands_are_light_until_they_run():
+    """Help may not wait for JAX: neither a command nor what it imports loads it at once."""
+    heavy = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "matplotlib", "scipy", "basis",
+             "score", "flows"}
+    for command in COMMANDS:
+        seen, left = set(), [command]
+        while left:
+            name = left.pop()
+            seen.add(name)
+            top = set(imported(TREES[name], top_only=True))
+            assert not outside(top) & heavy, f"{command} loads {outside(top) & heavy} by {name}"
+            left += [n for n in top & set(TREES) if n not in seen]
+
+
+def test_nothing_is_pickled():
+    for name, tree in TREES.items():
+        assert not outside(imported(tree)) & {"dill", "joblib", "cloudpickle"}, name
+        assert not {n.split(".")[0] for n in imported(tree)} & {"pickle", "shelve", "marshal"}, name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant), name
+                assert node.value.value is False, name
+            if isinstance(node, ast.Name):
+                assert node.id not in ("eval", "exec"), name
+
+
+def test_there_is_no_global_state_of_chance():
+    """Keys and seeds are arguments: no np.random.normal and the like, no import of random."""
+    allowed = {"default_rng", "SeedSequence", "Generator"}
+    for name, tree in TREES.items():
+        assert "random" not in set(imported(tree)), name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+                inner = node.value
+                if inner.attr == "random" and getattr(inner.value, "id", "") in ("np", "numpy"):
+                    assert node.attr in allowed, f"{name}: np.random.{node.attr}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_read_somewhere(command):
+    """The ancestor's config named a step size that no code read."""
+    cls = getattr(importlib.import_module(command), COMMANDS[command])
+    near = [TREES[command], *(TREES[n] for n in imported(TREES[command]) if n in TREES
+                              and n.startswith("gensep.") and n != "gensep.config")]
+    read = {node.attr for tree in near for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    read |= {word.value for tree in near for loop in ast.walk(tree)
+             if isinstance(loop, ast.comprehension | ast.For | ast.Assign)
+             for word in ast.walk(getattr(loop, "iter", None) or loop.value)
+             if isinstance(word, ast.Constant)}
+    unread = {field.name for field in dataclasses.fields(cls)} - read
+    assert not unread
+
+
+def test_modules_say_what_they_are():
+    for name, tree in TREES.items():
+        assert ast.get_docstring(tree), name
