@@ -1,22 +1,25 @@
 """A prior of short windows made into a prior of any length, without seams."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-class Windowed(NamedTuple):
-    """The score of overlapping windows of `x: [batch, frames, ...]`, cross-faded (algorithms 11).
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Windowed:
+    """The score of overlapping windows of `x: [batch, frames, ...]`, cross-faded.
 
     Every window sees the one global state, and its score counts by a taper that sums to 1 with
     its neighbours', so that neither state nor noise has an edge inside the file.
     """
 
     prior: Any  # a basis.Prior of windows
-    taper: jax.Array  # [window]; its shape carries the window, its ramps the overlap
-    hop: jax.Array  # shape [hop, 0]: a size, kept in a shape to stay static under jit
+    window: int = field(metadata={"static": True})  # frames
+    overlap: int = field(metadata={"static": True})  # frames that neighbours share
 
     @property
     def sigmas(self) -> jax.Array:
@@ -31,7 +34,7 @@ class Windowed(NamedTuple):
     def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """Give the cross-faded score, shaped like x."""
         batch, frames, *rest = x.shape
-        window, hop = len(self.taper), self.hop.shape[0]
+        window, hop = self.window, self.window - self.overlap
         if frames <= window:
             return self.prior.score(x, sigma)
         count = -(-(frames - window) // hop) + 1
@@ -40,9 +43,21 @@ class Windowed(NamedTuple):
         index = starts[:, None] + np.arange(window)
         cut = x[:, index].reshape(batch * count, window, *rest)
         scores = self.prior.score(cut, sigma).reshape(batch, count, window, *rest)
-        taper = self.taper.reshape(-1, *[1] * len(rest))
-        total = jnp.zeros((frames, *[1] * len(rest))).at[index].add(taper)
-        return jnp.zeros_like(x).at[:, index].add(scores * taper) / total
+        # spelled out: numpy 2.4's add.at reads past the end of a broadcast operand
+        taper = np.broadcast_to(_taper(window, self.overlap), index.shape)
+        total = np.zeros(frames, np.float32)
+        np.add.at(total, index, taper)
+        weights = (taper / total[index]).reshape(count, window, *[1] * len(rest))
+        return jnp.zeros_like(x).at[:, index].add(scores * weights)
+
+
+def _taper(window: int, overlap: int) -> np.ndarray:
+    """Give a window of ones with linear ramps over the overlap, float32 `[window]`."""
+    ramp = (np.arange(overlap, dtype=np.float32) + 0.5) / max(overlap, 1)
+    taper = np.ones(window, np.float32)
+    taper[:overlap] *= ramp
+    taper[window - overlap :] *= ramp[::-1]
+    return taper
 
 
 def windowed(prior: Any, window: int, overlap: int) -> Windowed:
@@ -53,8 +68,4 @@ def windowed(prior: Any, window: int, overlap: int) -> Windowed:
     """
     if not 0 <= overlap < window:
         raise ValueError(f"expected 0 <= overlap < window = {window}, not {overlap}")
-    ramp = (np.arange(overlap) + 0.5) / max(overlap, 1)
-    taper = np.ones(window)
-    taper[:overlap] *= ramp
-    taper[window - overlap :] *= ramp[::-1]
-    return Windowed(prior, jnp.asarray(taper, jnp.float32), jnp.zeros((window - overlap, 0)))
+    return Windowed(prior, window, overlap)

@@ -99,9 +99,16 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     info = audio.probe(path)
     samples = min(info.samples - round(c.start * info.rate),
                   round((c.duration or 1e12) * info.rate))
+    targets = [folder / f"{name}.{c.ext.lstrip('.')}" for name in team.names]
+    # what cannot be written or compared is refused before the work
+    stem_writer = audio.StemWriter(targets, info.rate, info.channels, samples, c.subtype)
+    if c.reference:
+        from gensep.reference import check
+
+        check(path, targets, c.reference, c.start, c.duration)
     began = time.perf_counter()
     with tqdm(desc=f"{Path(path).name}: sampling", unit="chain", leave=False,
-              dynamic_ncols=True) as bar:
+              dynamic_ncols=True, disable=None) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -109,9 +116,8 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
 
         mixture = audio.read_blocks(path, c.start, c.duration)
         found = find_masks(mixture, info.rate, team, settings, progress)
-    targets = [folder / f"{name}.{c.ext.lstrip('.')}" for name in team.names]
     blocks = audio.read_blocks(path, c.start, c.duration)
-    with audio.StemWriter(targets, info.rate, info.channels, samples, c.subtype) as writer:
+    with stem_writer as writer:
         for stems in apply_masks(blocks, info.rate, found.masks, team.representation):
             for i, stem in enumerate(stems):
                 writer.write(i, stem)
@@ -147,7 +153,8 @@ def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any)
 
     record = {**record, "settings": dataclasses.asdict(settings), "options": dataclasses.asdict(c),
               "versions": versions(), "commit": commit()}
-    write_atomically(folder / "separation.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / "separation.json", text)
 
 
 def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> None:

@@ -1,8 +1,12 @@
 """What every command says, and the code it exits with, when something is wrong."""
 
 import errno
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 
 
 class UserError(Exception):
@@ -11,13 +15,18 @@ class UserError(Exception):
 
 def run(command: Callable[[list[str]], None]) -> None:
     """Run `command(argv)`; exit with 2 after one line for bad input, with 130 after Ctrl-C."""
+    if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
     try:
         command(sys.argv[1:])
     except UserError as error:
         sys.exit(_say(error))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # JAX crashes on the way out while a computation is still running
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
@@ -26,6 +35,18 @@ def run(command: Callable[[list[str]], None]) -> None:
         where = f" {error.filename}" if error.filename else ""
         sys.exit(_say(f"cannot write{where}: {error.strerror}; free some space or choose another "
                       "folder with --output"))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not inside JAX's garbage callback, where it would be lost."""
+    while frame is not None:
+        if frame.f_code.co_name == "_xla_gc_callback":
+            main = threading.main_thread().ident
+            again = threading.Timer(0.02, signal.pthread_kill, (main, number))
+            again.daemon = True
+            return again.start()
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _say(message: object) -> int:

@@ -25,13 +25,9 @@ def score(
     Raises:
         UserError: if a reference is missing or differs in rate, channels or length.
     """
+    check(mixture, stems, folder, start, duration)
     mixed, rate = _read(mixture, start, duration)
     true = [_read(_find(folder, stem.stem), start, duration) for stem in stems]
-    for stem, (wave, other) in zip(stems, true, strict=True):
-        if other != rate or wave.shape != mixed.shape:
-            raise UserError(f"the reference of {stem.stem} has {wave.shape[0]} channels of "
-                            f"{wave.shape[1]} samples at {other} Hz, the mixture {mixed.shape[0]} "
-                            f"of {mixed.shape[1]} at {rate} Hz; give stems of this very mixture")
     best = oracle([wave for wave, _ in true], mixed, rate, team)
     rows = {}
     for stem, (reference, _), ideal in zip(stems, true, best, strict=True):
@@ -43,6 +39,19 @@ def score(
         # of a silent reference there is no SI-SDR
         rows[stem.stem] = {k: v if np.isfinite(v) else None for k, v in row.items()}
     return rows
+
+
+def check(
+    mixture: str, stems: list[Path], folder: str, start: float, duration: float | None
+) -> None:
+    """Refuse references that are missing or differ from the mixture in rate, channels, length."""
+    wanted = _shape(mixture, start, duration)
+    for stem in stems:
+        got = _shape(_find(folder, stem.stem), start, duration)
+        if got != wanted:
+            raise UserError(f"the reference of {stem.stem} has {got[1]} channels of {got[2]} "
+                            f"samples at {got[0]} Hz, the mixture {wanted[1]} of {wanted[2]} at "
+                            f"{wanted[0]} Hz; give stems of this very mixture")
 
 
 def oracle(true: list[np.ndarray], mixture: np.ndarray, rate: int, team: Team) -> np.ndarray:
@@ -65,6 +74,13 @@ def table(rows: dict[str, dict[str, float | None]]) -> str:
         cells = ["-" if (v := row[n]) is None else f"{v:.2f}" for n in names]
         lines.append(f"{name:<12}{cells[0]:>12}{cells[1]:>12}{cells[2]:>13}")
     return "\n".join(lines)
+
+
+def _shape(path: Any, start: float, duration: float | None) -> tuple[int, int, int]:
+    """Give rate, channels and samples of the part of a file that is compared."""
+    info = audio.probe(path)
+    left = info.samples - round(start * info.rate)
+    return info.rate, info.channels, min(left, round((duration or 1e12) * info.rate))
 
 
 def _read(path: Any, start: float, duration: float | None) -> tuple[np.ndarray, int]:

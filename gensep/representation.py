@@ -47,7 +47,7 @@ class Representation:
 
     @property
     def beta(self) -> float:
-        """Inverse temperature of the mixing law, per model unit (algorithms: ln10/10 R)."""
+        """Inverse temperature of the mixing law, per model unit."""
         return self.span_db * float(np.log(10)) / 10
 
     @property

@@ -102,8 +102,8 @@ def whole(folder, programs):
 def test_a_run_leaves_all_it_should(folder, whole):
     run = folder / "whole"
     assert {p.name for p in run.iterdir()} == {
-        "checkpoints", "config.toml", "metrics.jsonl", "prior.npz", "run.json", "samples.png",
-        "tensorboard", "training.png"}
+        "best", "checkpoints", "config.toml", "metrics.jsonl", "prior.npz", "run.json",
+        "samples.png", "tensorboard", "training.png"}
     assert int(whole["step"]) == STEPS
     rows = read_metrics(run)
     assert [row["step"] for row in rows] == [8, 16, 24, 32, 40]
