@@ -1,8 +1,9 @@
 """A prior made ready to ship: float16 weights, a picture of its samples, a card."""
 
 import json
-import shutil
 from pathlib import Path
+
+from PIL import Image
 
 from gensep.priors import FILE, load_prior, save_prior
 from gensep.runs import write_atomically
@@ -48,7 +49,9 @@ def write_card(run: Path, output: Path, source: str) -> None:
     save_prior(output / FILE, loaded.header["kind"], loaded.prior, loaded.header["settings"],
                loaded.representation, half=True, **shipped)
     if (run / "samples.png").exists():
-        shutil.copyfile(run / "samples.png", output / "samples.png")
+        with Image.open(run / "samples.png") as picture:
+            small = picture.convert("RGB").quantize(48, dither=Image.Dither.NONE)
+        small.save(output / "samples.png", optimize=True)
     try:
         splits = read_metadata(about["data"])["splits"]
     except Exception:  # the data may be gone by now; the card then says so
