@@ -18,20 +18,23 @@ from basis.prior import denoise, spread
 from basis.sampler import Info, Kernel, Problem, residual_rms
 
 
-def mmps(cg_iterations: int = 1, max_step: float = 5.0) -> Kernel:
+def mmps(cg_iterations: int = 1, max_step: float = 5.0, memory: float = 1.0) -> Kernel:
     """Make the kernel: denoise, condition on the mixture, re-noise to the next level.
 
     Args:
-        cg_iterations: 1 is best with networks, whose Jacobians are not quite symmetric; more is
-            better with exact scores.
+        cg_iterations: products with the Jacobian a level.
         max_step: bound on a conjugate-gradient step, in units of the preconditioned step.
+        memory: 1 keeps the part of the noise that the exact reverse SDE keeps; 0 draws all of it
+            afresh around the conditioned mean, which forgets the start and the errors of earlier
+            levels, at the price of samples that are too much alike (as DAPS does it; Zhang et al.
+            2024). With networks, whose largest noise does not hide the start, 0 separates better.
     """
 
     def kernel(key, sources, problem, sigma, sigma_next, normal):
         denoised, conditioned = condition(sources, problem, sigma, cg_iterations, max_step)
-        ratio = (sigma_next / sigma) ** 2
-        noise = sigma_next * jnp.sqrt(1 - ratio) * normal(key)
-        following = conditioned + ratio * (sources - conditioned) + noise
+        kept = memory * (sigma_next / sigma) ** 2
+        fresh = jnp.sqrt(jnp.maximum(sigma_next**2 - (kept * sigma) ** 2, 0)) * normal(key)
+        following = conditioned + kept * (sources - conditioned) + fresh
         return following, Info(residual_rms(problem, denoised))
 
     return kernel

@@ -31,10 +31,10 @@ class Settings:
     """How masks are sampled; every field decides the result."""
 
     sampler: str = "mmps"
-    steps: int = 8
-    samples: int = 4
+    steps: int = 7
+    samples: int = 3
     sigma_max: float = 2.0
-    sigma_min: float = 0.03
+    sigma_min: float = 0.2
     tau_db: float = 1.0  # sd of the mixing law's error
     window: int = 128  # frames that a prior sees at once
     overlap: float = 0.25  # of a window
@@ -60,17 +60,18 @@ class Settings:
 
 # name -> kernel; a new sampler is one file in basis/ and one row here
 SAMPLERS: dict[str, Callable[[], Any]] = {
-    "mmps": mmps,
-    "mmps-cg2": partial(mmps, cg_iterations=2),
+    "mmps": partial(mmps, cg_iterations=2, memory=0.0),
+    "mmps-cg1": partial(mmps, cg_iterations=1, memory=0.0),
+    "mmps-sde": mmps,
     "basis": partial(langevin, at="denoised"),
     "basis-noisy": partial(langevin, at="noisy"),
 }
 
 # name -> the settings it changes
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 5, "samples": 2},
+    "fast": {"sampler": "mmps-cg1", "samples": 2, "steps": 8},
     "default": {},
-    "best": {"steps": 12, "samples": 16, "overlap": 0.5},
+    "best": {"steps": 12, "samples": 12},
 }
 
 

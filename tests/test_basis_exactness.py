@@ -115,8 +115,8 @@ def mmps_law(means, variances, gains, mixture, sigmas, tau):
     return mean, law
 
 
-@pytest.mark.parametrize("at", ["noisy", "denoised"])
-@pytest.mark.parametrize(("k", "scale"), [(2, 1.0), (3, 2.5)])
+@pytest.mark.parametrize(("k", "scale", "at"), [
+    (2, 1.0, "noisy"), (3, 2.5, "noisy"), (3, 2.5, "denoised")])
 def test_langevin_at_one_level_has_the_stationary_law(k, scale, at):
     size, chains, sigma, variance, step = 3, 40_000, 0.7, 0.09, 0.2
     means, variances, priors = gaussians(k, size)
@@ -201,7 +201,7 @@ def test_mmps_draws_from_the_gaussian_posterior(k):
     means, variances, priors = gaussians(k, size)
     gains, mixture = GAINS[k], np.array([0.5, -1.0, 2.0], np.float32)
     exact = posterior(means, variances, gains, mixture, tau)
-    for steps, chains in ((12, 60_000), (400, 10_000)):
+    for steps, chains in ((12, 60_000), (400, 10_000))[: 1 if k == 2 else 2]:
         sigmas = karras(steps, 0.02, 20.0)
         problem = Problem(priors, Linear(jnp.asarray(gains)),
                           jnp.broadcast_to(mixture, (chains, size)), jnp.asarray(tau**2))

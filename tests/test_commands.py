@@ -171,7 +171,8 @@ def test_silence_gives_silence(run):
 
 def test_reference_prints_scores_beside_the_oracle(run):
     at = np.arange(16000) / 16000
-    stems = {"low": np.sin(2 * np.pi * 300 * at), "high": np.sin(2 * np.pi * 3000 * at)}
+    tones = [np.sin(2 * np.pi * f * at) for f in (300, 3000)]
+    stems = {"low": np.where(at < 0.6, *tones), "high": np.where(at < 0.6, *tones[::-1])}
     os.mkdir("true")
     for name, wave in stems.items():
         soundfile.write(f"true/{name}.flac", 0.3 * wave, 16000, subtype="PCM_24")
@@ -185,7 +186,7 @@ def test_reference_prints_scores_beside_the_oracle(run):
     for name, *figures in lines[1:3]:
         assert [float(x) for x in figures] == pytest.approx(
             [scores[name][k] for k in ("si_sdr", "gain", "oracle_gain")], abs=0.006)
-        assert scores[name]["oracle_gain"] > 20  # two tones far apart
+        assert scores[name]["oracle_gain"] > 15  # two tones far apart that change places
         assert scores[name]["gain"] < scores[name]["oracle_gain"]
     mean = np.mean([float(line[1]) for line in lines[1:3]])
     assert float(lines[3][1]) == pytest.approx(mean, abs=0.01)
@@ -263,12 +264,12 @@ def test_output_that_cannot_be_written(run):
 
 
 def test_a_full_disk_leaves_no_stem(run):
-    """Stand-in for a full disk: no file may grow beyond 30 kB."""
-    soundfile.write("m.wav", noise(60_000), 16000, subtype="PCM_16")
+    """Stand-in for a full disk: no file may grow beyond 6 kB."""
+    soundfile.write("m.wav", noise(3000), 16000, subtype="PCM_16")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
         result = run("m.wav")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -325,9 +326,13 @@ def test_ctrl_c_is_not_lost_in_a_garbage_callback():
     def _xla_gc_callback():
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, errors._interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _xla_gc_callback()
+        errors.run(lambda argv: None)  # puts its own handler there
+        try:
+            _xla_gc_callback()
+        except KeyboardInterrupt:
+            pytest.fail("raised where JAX would lose it")
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             time.sleep(10)
