@@ -88,7 +88,7 @@ def posterior(means, variances, gains, mixture, tau):
     return np.einsum("ijd,jd->id", covariance, pull), covariance
 
 
-def mmps_law(means, variances, gains, mixture, sigmas, tau):
+def mmps_law(means, variances, gains, mixture, sigmas, tau, memory=1.0):
     """Give the exact law of the mmps *chain*: an affine map and fresh noise at every level.
 
     E[x0 | x, m] = M x + c at each level, from the closed form at a basis of x.
@@ -99,7 +99,7 @@ def mmps_law(means, variances, gains, mixture, sigmas, tau):
     law = np.repeat(np.eye(k)[..., None] * sigmas[0].astype(np.float64) ** 2, size, -1)
     for sigma, after in zip(sigmas.astype(np.float64), [*sigmas[1:].astype(np.float64), 0.0],
                             strict=True):
-        total, ratio = variances + sigma**2, (after / sigma) ** 2
+        total, kept = variances + sigma**2, memory * (after / sigma) ** 2
 
         def clean(x, sigma=sigma, total=total):
             return posterior((sigma**2 * means + variances * x) / total,
@@ -108,10 +108,10 @@ def mmps_law(means, variances, gains, mixture, sigmas, tau):
         shift = clean(np.zeros((k, size)))
         unit = [np.where(np.arange(k)[:, None] == j, 1.0, 0.0) for j in range(k)]
         matrix = np.stack([clean(e + np.zeros((k, size))) - shift for e in unit], 1)
-        step = (1 - ratio) * matrix + ratio * np.eye(k)[..., None]
-        mean = np.einsum("ijd,jd->id", step, mean) + (1 - ratio) * shift
+        step = (1 - kept) * matrix + kept * np.eye(k)[..., None]
+        mean = np.einsum("ijd,jd->id", step, mean) + (1 - kept) * shift
         law = np.einsum("ijd,jld,mld->imd", step, law, step)
-        law += np.eye(k)[..., None] * after**2 * (1 - ratio)
+        law += np.eye(k)[..., None] * (after**2 - (kept * sigma) ** 2)
     return mean, law
 
 
@@ -184,6 +184,28 @@ def test_annealed_langevin_ends_in_the_posterior():
     true_mean, true_covariance = posterior(means, variances, gains, mixture, tau)
     np.testing.assert_allclose(mean, true_mean, atol=0.06)
     np.testing.assert_allclose(covariance, true_covariance, atol=0.06)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5])
+def test_mmps_with_fresh_noise_has_the_law_of_its_chain(memory):
+    """The mean is near the posterior's; the spread is smaller: samples are too much alike."""
+    size, tau, chains = 3, 0.3, 60_000
+    means, variances, priors = gaussians(2, size)
+    mixture = np.array([0.5, -1.0, 2.0], np.float32)
+    sigmas = karras(12, 0.1, 20.0)
+    problem = Problem(priors, Linear(jnp.asarray(GAINS[2])),
+                      jnp.broadcast_to(mixture, (chains, size)), jnp.asarray(tau**2))
+    draws, _ = jax.jit(partial(sample, mmps(memory=memory)))(jax.random.key(3), problem,
+                                                             jnp.asarray(sigmas))
+    law = mmps_law(means, variances, GAINS[2], mixture, sigmas, tau, memory)
+    mean, covariance = moments(draws)
+    largest = law[1].max()
+    np.testing.assert_allclose(mean, law[0], atol=0.02 * np.sqrt(largest))
+    np.testing.assert_allclose(covariance, law[1], atol=0.03 * largest)
+    exact = posterior(means, variances, GAINS[2], mixture, tau)
+    np.testing.assert_allclose(mean, exact[0], atol=0.15)
+    if memory == 0:
+        assert np.all(law[1].trace() < exact[1].trace())
 
 
 def test_closed_form_posterior_is_the_joint_gaussian_conditioned():
