@@ -188,9 +188,12 @@ def main(argv: list[str]) -> None:
 
 
 def hide_paths(argv: list[str]) -> list[str]:
-    """Give the arguments with the folders of this machine replaced by names."""
-    names = iter(("SCORES", *["SOUNDS"] * 99))
-    return [next(names) if arg.startswith("/") else arg for arg in argv]
+    """Give the arguments with the folders of this machine replaced by their options' names."""
+    shown, flag = [], ""
+    for arg in argv:
+        flag = arg if arg.startswith("--") else flag
+        shown.append(flag[2:].upper() if Path(arg).is_absolute() else arg)
+    return shown
 
 
 HEAD = """# Separation of rendered validation scores

@@ -242,6 +242,23 @@ def test_mmps_draws_from_the_gaussian_posterior(k):
             np.testing.assert_allclose(covariance, exact[1], atol=0.08)
 
 
+@pytest.mark.parametrize("memory", [0.0, 0.6])
+def test_mmps_with_less_memory_has_the_law_of_its_chain(memory):
+    """All noise is of the level it should be; the samples are too much alike, by a known amount."""
+    means, variances, priors = gaussians(2, 3)
+    mixture, sigmas = np.array([0.5, -1.0, 2.0], np.float32), karras(12, 0.2, 5.0)
+    problem = Problem(priors, Linear(jnp.asarray(GAINS[2])),
+                      jnp.broadcast_to(mixture, (40_000, 3)), jnp.asarray(0.3**2))
+    draws, _ = jax.jit(partial(sample, mmps(memory=memory)))(jax.random.key(2), problem,
+                                                             jnp.asarray(sigmas))
+    mean, covariance = moments(draws)
+    law = mmps_law(means, variances, GAINS[2], mixture, sigmas, 0.3, memory)
+    full = mmps_law(means, variances, GAINS[2], mixture, sigmas, 0.3)
+    np.testing.assert_allclose(mean, law[0], atol=0.025 * np.sqrt(law[1].max()))
+    np.testing.assert_allclose(covariance, law[1], atol=0.04 * law[1].max())
+    assert np.trace(law[1][..., 0]) < 0.9 * np.trace(full[1][..., 0])
+
+
 def conditioning(priors, gains, x, *, sigma, tau, iterations):
     """Give E[x0 | x, m] of `condition` at sources x `[k, batch, size]`."""
     problem = Problem(priors, Linear(jnp.asarray(gains)),
