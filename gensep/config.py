@@ -38,11 +38,10 @@ def parse(cls: type[Config], argv: list[str], *, prog: str, about: str) -> Confi
     given, config, show = _split(argv, fields, hints)
     values = _read_toml(config, fields, prog) if config else {}
     values |= given
-    built = build(cls, values)
     if show:
-        print(to_toml(built), end="")
+        print(_complete(cls, values, fields), end="")
         sys.exit(0)
-    return built
+    return build(cls, values)
 
 
 def build(cls: type[Config], values: dict[str, Any]) -> Config:
@@ -66,6 +65,18 @@ def to_toml(config: Any) -> str:
     """Write a config so that `--config` reads it back; None and unset keys are left out."""
     values = {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
     return "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
+
+
+def _complete(cls: Any, values: dict[str, Any], fields) -> str:
+    """Give the complete config; what is required and not given yet is a comment."""
+    missing = [n for n, f in fields.items()
+               if n not in values and f.default is dataclasses.MISSING]
+    if not missing:
+        return to_toml(build(cls, values))
+    rest = {n: values.get(n, f.default) for n, f in fields.items() if n not in missing}
+    lines = [f"# {n} =   # required: {fields[n].metadata['help']}\n" for n in missing]
+    return "".join(lines) + "".join(f"{n} = {_toml_value(v)}\n" for n, v in rest.items()
+                                    if v is not None)
 
 
 def _split(argv, fields, hints) -> tuple[dict[str, Any], str | None, bool]:

@@ -42,6 +42,16 @@ class Config:
     save_every: int = option(500, "updates between checkpoints")
     max_minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
 
+    def __post_init__(self):
+        for name in ("steps", "batch", "frames", "width", "blocks", "validate_every",
+                     "valid_windows", "levels", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.sigma_min < self.sigma_max or self.gain_low > self.gain_high:
+            raise ValueError("expected 0 < sigma_min < sigma_max and gain_low <= gain_high, not "
+                             f"{self.sigma_min}, {self.sigma_max}, {self.gain_low}, "
+                             f"{self.gain_high}")
+
 
 # may change between the slices of one run
 SLICE_KEYS = {"run", "max_minutes", "save_every"}

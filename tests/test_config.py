@@ -163,6 +163,24 @@ def test_what_is_printed_reads_back(tmp_path, capsys):
     assert "name" not in tomllib.loads(text)  # None is left out
 
 
+def test_print_config_works_before_the_required_options_are_given(capsys):
+    from gensep import train_ncsn
+
+    with pytest.raises(SystemExit):
+        train_ncsn.main(["--print-config"])
+    text = capsys.readouterr().out
+    assert "# data =" in text
+    assert tomllib.loads(text)["steps"] == train_ncsn.Config(data="d", run="r").steps
+
+
+def test_training_numbers_are_checked():
+    from gensep import train_ncsn
+
+    for bad in (["--steps", "0"], ["--sigma_min", "3"], ["--gain_low", "20"]):
+        with pytest.raises(UserError, match="expected|at least"):
+            train_ncsn.main(["--data", "d", "--run", "r", *bad])
+
+
 def test_help_lists_every_field_with_meaning_and_default(capsys):
     for argv in (["--help"], ["-h"], ["out", "--steps", "3", "--help"]):
         with pytest.raises(SystemExit) as done:
