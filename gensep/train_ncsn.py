@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     from gensep.data import open_windows, prefetch
     from gensep.plots import plot_training
     from gensep.score_training import Task
-    from gensep.training import Log, make_optimiser, make_state, make_update, train
+    from gensep.training import Log, make_optimiser, make_state, make_update
 
     began = time.monotonic()
     folder = Path(c.run)
@@ -89,7 +89,9 @@ def main(argv: list[str]) -> None:
     batches = prefetch(task.batch, start, c.steps)
     bar = tqdm(total=c.steps, initial=start, unit="step", desc=folder.name, dynamic_ncols=True)
     key = jax.random.key(c.seed + 1)
-    for step, state, loss in train(key, update, state, batches):  # noqa: B020 (carried)
+    for step, batch in enumerate(batches, start=start + 1):
+        # the key of a step depends on its number only, so that a resumed run draws the same
+        state, loss = update(jax.random.fold_in(key, step - 1), state, batch)
         bar.update()
         if step % 100 == 0:
             log.write(step, loss=float(loss))

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,15 +64,6 @@ def make_update(loss: Loss, optimiser: optax.GradientTransformation, decay: floa
                           state.skipped + ~good), value
 
     return jax.jit(update, donate_argnums=1)
-
-
-def train(
-    key: jax.Array, update: Callable, state: TrainState, batches: Iterable[Any]
-) -> Iterator[tuple[int, TrainState, jax.Array]]:
-    """Yield (step, state, loss) after each update; the key of a step depends on its number only."""
-    for step, batch in enumerate(batches, start=int(state.step)):
-        state, value = update(jax.random.fold_in(key, step), state, batch)
-        yield step + 1, state, value
 
 
 class Log:

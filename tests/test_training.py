@@ -15,14 +15,14 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from gensep import train_ncsn
+from gensep import score_training, train_ncsn
 from gensep.augment import PREROLL, Spread, augment, crop
 from gensep.checkpoint import Checkpoints, by_path
 from gensep.data import write_dataset
 from gensep.errors import UserError
 from gensep.priors import load_prior
 from gensep.representation import Representation
-from gensep.training import Log, make_optimiser, make_state, make_update, read_metrics, train
+from gensep.training import Log, make_optimiser, make_state, make_update, read_metrics
 
 ROOT = Path(__file__).parent.parent
 BANDS, STEPS = 8, 40
@@ -229,17 +229,18 @@ def test_the_rate_warms_up_and_decays_and_gradients_are_clipped():
     assert float(clip) == 0
 
 
-def test_the_key_of_a_step_depends_on_its_number_only():
-    def update(key, state, batch):
-        return state._replace(step=state.step + 1), jax.random.normal(key)
+def test_the_best_loss_is_carried_from_validation_to_validation(folder, programs, monkeypatch):
+    seen = []
 
-    start = make_state({}, optax.sgd(0.1))
-    whole = [float(v) for _, _, v in train(jax.random.key(0), update, start, range(6))]
-    later = start._replace(step=jnp.asarray(4))
-    rest = list(train(jax.random.key(0), update, later, range(4, 6)))
-    assert [float(v) for _, _, v in rest] == whole[4:]
-    assert [step for step, _, _ in rest] == [5, 6]
-    assert len(set(whole)) == 6
+    def validate(self, state, run, log, step):
+        seen.append(float(state.best))
+        return state._replace(best=jnp.asarray(0.5, state.best.dtype))
+
+    monkeypatch.setattr(score_training.Task, "validate", validate)
+    monkeypatch.setattr(score_training.Task, "finish", lambda self, run: None)
+    train_ncsn.main(arguments(folder, "carried"))
+    assert seen[0] == np.inf
+    assert set(seen[1:]) == {0.5}
 
 
 def test_a_resumed_log_forgets_what_came_after(tmp_path):
