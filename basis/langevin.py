@@ -1,13 +1,24 @@
 """BASIS: annealed Langevin dynamics on the posterior (Jayaram and Thickstun 2020)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from basis.mixing import weights
-from basis.prior import denoise
-from basis.sampler import Info, Kernel, residual_rms
+from basis.mixing import Linear, project, weights
+from basis.prior import denoise, denoise_all
+from basis.sampler import Kernel, observation_variance, report, residual
+
+# What the published programs do, as options of `langevin`; step_size is their delta / sigma_L^2,
+# gamma_scale their likelihood's variance over sigma^2 (the missing halves of their gradients).
+ANCESTORS: dict[str, dict[str, Any]] = {
+    "paper": {"step_size": 0.2, "at": "noisy"},
+    "cifar": {"step_size": 0.3, "at": "noisy"},
+    "mnist": {"step_size": 0.3, "gamma_scale": 0.5, "at": "noisy"},
+    "spectrograms": {"step_size": 0.2, "at": "noisy"},  # with mixing AncestorDecibel
+    "parallel": {"step_size": 0.05, "gamma_scale": 1 / 15, "at": "noisy"},
+}
 
 
 def langevin(
@@ -15,6 +26,9 @@ def langevin(
     step_size: float = 0.2,
     gamma_scale: float = 1.0,
     at: Literal["noisy", "denoised"] = "denoised",
+    order: Literal["jacobi", "gauss-seidel"] = "jacobi",
+    *,
+    hard: bool = False,
 ) -> Kernel:
     """Make the kernel: `steps` Langevin steps at each level on p_sigma(x) N(m; f(.), gamma^2).
 
@@ -22,33 +36,84 @@ def langevin(
     variance. It diverges unless step_size (|w|^2 / gamma_scale + 1) < 2.
 
     Args:
-        steps: Langevin steps at each level; all sources move at once (Jacobi).
+        steps: Langevin steps at each level.
         step_size: relative to the noise variance; 0.2 is the paper's.
         gamma_scale: width of the likelihood in units of the noise variance.
         at: the mixing map acts on the noisy sources (the paper; biased where f bends) or on the
             denoised ones, held constant under differentiation.
+        order: jacobi moves all sources at once; gauss-seidel one after the other, each seeing
+            those moved before it.
+        hard: no likelihood; every step is projected onto f(x) = mixture + its share of noise.
     """
-    if at not in ("noisy", "denoised"):
-        raise ValueError(f"at must be 'noisy' or 'denoised', not {at!r}")
+    if at not in ("noisy", "denoised") or order not in ("jacobi", "gauss-seidel"):
+        raise ValueError(f"at must be 'noisy' or 'denoised', not {at!r}, and order 'jacobi' or "
+                         f"'gauss-seidel', not {order!r}")
 
-    def kernel(key, sources, problem, sigma, sigma_next, normal):
+    def step(key, sources, problem, sigma, sigma_next, normal):
         eta = step_size * sigma**2
-        gamma2 = gamma_scale * sigma**2 + problem.variance
+
+        def pull(x, clean):
+            point = clean if at == "denoised" else x
+            w = weights(problem.mixing, point)
+            gamma2 = gamma_scale * sigma**2 + observation_variance(problem, w)
+            return 0.0 if hard else w * residual(problem, point) / gamma2
 
         def drift(x):
-            each = zip(problem.priors, x, strict=True)
-            clean = jnp.stack([denoise(prior, x_k, sigma) for prior, x_k in each])
-            point = clean if at == "denoised" else x
-            pull = weights(problem.mixing, point) * (problem.mixture - problem.mixing(point))
-            return (clean - x) / sigma**2 + pull / gamma2
+            clean = denoise_all(problem.priors, x, sigma)
+            return (clean - x) / sigma**2 + pull(x, clean), clean
 
-        def one(x, i):
-            noise = normal(jax.random.fold_in(key, i))
-            return x + eta * drift(x) + jnp.sqrt(2 * eta) * noise, None
+        def one(carry, i):
+            x, _ = carry
+            noise = jnp.sqrt(2 * eta) * normal(jax.random.fold_in(key, i))
+            if order == "jacobi":
+                move, clean = drift(x)
+                x = x + eta * move + noise
+            else:
+                clean = denoise_all(problem.priors, x, sigma)
+                for k, prior in enumerate(problem.priors):
+                    fresh = denoise(prior, x[k], sigma)
+                    clean = clean.at[k].set(fresh)
+                    likelihood = pull(x, clean)
+                    move = (fresh - x[k]) / sigma**2 + (0.0 if hard else likelihood[k])
+                    x = x.at[k].add(eta * move + noise[k])
+            if hard:
+                x = projected(problem, x, sigma, normal(jax.random.fold_in(key, i + steps + 1)))
+            return (x, clean), None
 
-        x, _ = jax.lax.scan(one, sources, jnp.arange(steps))
+        (x, clean), _ = jax.lax.scan(one, (sources, sources), jnp.arange(steps))
+
         # the noise of the last level is taken off by one step to the conditioned mean
-        x = jax.lax.cond(sigma_next == 0, lambda x: x + sigma**2 * drift(x), lambda x: x, x)
-        return x, Info(residual_rms(problem, x))
+        def finish(x):
+            x = x + sigma**2 * drift(x)[0]
+            return project(problem.mixing, x, problem.mixture) if hard else x
 
-    return kernel
+        x = jax.lax.cond(sigma_next == 0, finish, lambda x: x, x)
+        evaluations = steps * (2 if order == "gauss-seidel" else 1) + (sigma_next == 0)
+        return x, report(problem, clean, evaluations)
+
+    return Kernel(step, check=lambda problem, sigmas: _check(problem, step_size,
+                                                             np.inf if hard else gamma_scale))
+
+
+def projected(problem, x: jax.Array, sigma: jax.Array, noise: jax.Array) -> jax.Array:
+    """Move noisy sources so that f(x) is the mixture and the noise that f(x + sigma n) has."""
+    if isinstance(problem.mixing, Linear):
+        share = jnp.sqrt((problem.mixing.gains**2).sum()) * sigma * noise[0]
+        return project(problem.mixing, x, problem.mixture + share)
+    return project(problem.mixing, x, problem.mixture)
+
+
+def stability(problem, step_size: float, gamma_scale: float) -> float:
+    """Give step_size (|w|^2 / gamma_scale + 1); at 2 and above Langevin steps diverge."""
+    gains = problem.mixing.gains if isinstance(problem.mixing, Linear) else np.ones(1)
+    return float(step_size * (np.sum(np.square(gains)) / gamma_scale + 1))
+
+
+def _check(problem, step_size: float, gamma_scale: float) -> None:
+    value = stability(problem, step_size, gamma_scale)
+    if not 0 < value < 2:
+        squares = value / step_size - 1
+        raise ValueError(
+            f"Langevin steps of step_size={step_size:.3g} and gamma_scale={gamma_scale:.3g} "
+            f"diverge: step_size (|w|^2 / gamma_scale + 1) = {value:.3g} must lie below 2; take "
+            f"step_size < {2 / (squares + 1):.3g} or a larger gamma_scale")

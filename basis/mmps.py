@@ -8,74 +8,118 @@ V u = variance u + sum_k w_k C_k (w_k u), and the denoised sources given the mix
 
 V is never formed: v comes from preconditioned conjugate gradients, each iteration one
 vector-Jacobian product. The products are kept, so that n iterations cost n of them, not n + 1.
+
+A *draw* from the same Gaussian needs xi ~ N(0, C) besides (Matheron's rule):
+
+    D_k + xi_k + C_k (w_k v),    V v = mixture + noise - f(D) - sum_k w_k xi_k.
+
+xi = C^(1/2) z comes from Lanczos' method, a product for each of its iterations.
 """
 
 import jax
 import jax.numpy as jnp
 
+from basis.lanczos import root_times
 from basis.mixing import weights
-from basis.prior import denoise, spread
-from basis.sampler import Info, Kernel, Problem, residual_rms
+from basis.prior import denoise_all, spread_all
+from basis.sampler import Kernel, Problem, observation_variance, residual
+from basis.steps import Guidance, Guided, hardened, heun, predictor_corrector, sde
 
 
-def mmps(cg_iterations: int = 1, max_step: float = 5.0, memory: float = 1.0) -> Kernel:
-    """Make the kernel: denoise, condition on the mixture, re-noise to the next level.
+def moment_matching(
+    cg_iterations: int = 1, max_step: float = 5.0, lanczos_iterations: int = 0
+) -> Guidance:
+    """Make the guidance.
 
     Args:
         cg_iterations: products with the Jacobian a level.
         max_step: bound on a conjugate-gradient step, in units of the preconditioned step.
-        memory: 1 keeps the part of the noise that the exact reverse SDE keeps; 0 draws all of it
-            afresh around the conditioned mean, which forgets the start and the errors of earlier
-            levels, at the price of samples that are too much alike (as DAPS does it; Zhang et al.
-            2024). With networks, whose largest noise does not hide the start, 0 separates better.
+        lanczos_iterations: 0 gives the mean of x0 | x, mixture; more give draws.
     """
 
-    def kernel(key, sources, problem, sigma, sigma_next, normal):
-        denoised, conditioned = condition(sources, problem, sigma, cg_iterations, max_step)
-        kept = memory * (sigma_next / sigma) ** 2
-        fresh = jnp.sqrt(jnp.maximum(sigma_next**2 - (kept * sigma) ** 2, 0)) * normal(key)
-        following = conditioned + kept * (sources - conditioned) + fresh
-        return following, Info(residual_rms(problem, denoised))
+    def guidance(key, sources, problem, sigma, normal):
+        return condition(key, sources, problem, sigma, normal, cg_iterations, max_step,
+                         lanczos_iterations)
 
-    return kernel
+    return guidance
+
+
+def mmps(
+    cg_iterations: int = 1, max_step: float = 5.0, memory: float = 1.0, *, hard: bool = False
+) -> Kernel:
+    """Make the kernel: denoise, condition on the mixture, re-noise to the next level."""
+    return sde(hardened(moment_matching(cg_iterations, max_step), hard=hard), memory)
+
+
+def mmps_draws(
+    cg_iterations: int = 4, lanczos_iterations: int = 4, memory: float = 1.0, *,
+    hard: bool = False,
+) -> Kernel:
+    """Make the kernel whose steps carry the posterior's covariance, so that few are enough."""
+    guidance = moment_matching(cg_iterations, lanczos_iterations=lanczos_iterations)
+    return sde(hardened(guidance, hard=hard), memory)
+
+
+def mmps_heun(cg_iterations: int = 2, *, hard: bool = False) -> Kernel:
+    """Make the kernel of the probability-flow ODE: deterministic but for its start."""
+    return heun(hardened(moment_matching(cg_iterations), hard=hard))
+
+
+def mmps_pc(
+    cg_iterations: int = 2, corrections: int = 2, kappa: float = 0.2, lanczos_iterations: int = 0,
+    *, hard: bool = False,
+) -> Kernel:
+    """Make the predictor-corrector kernel: nearly exact, for three times the cost of `mmps`."""
+    guidance = moment_matching(cg_iterations, lanczos_iterations=lanczos_iterations)
+    guidance = hardened(guidance, hard=hard)
+    memory = 1.0 if lanczos_iterations else None
+    return predictor_corrector(guidance, corrections, kappa, memory)
 
 
 def condition(
-    sources: jax.Array, problem: Problem, sigma: jax.Array, cg_iterations: int, max_step: float
-) -> tuple[jax.Array, jax.Array]:
-    """Give E[x0 | x] and E[x0 | x, mixture], both `[source, batch, ...]`."""
+    key, sources: jax.Array, problem: Problem, sigma: jax.Array, normal, cg_iterations: int,
+    max_step: float, lanczos_iterations: int = 0,
+) -> Guided:
+    """Give E[x0 | x], and the mean of (or a draw from) x0 | x, mixture: `[source, batch, ...]`."""
+    denoised, pull = jax.vjp(lambda x: denoise_all(problem.priors, x, sigma), sources)
 
-    def all_denoised(x):
-        each = zip(problem.priors, x, strict=True)
-        return jnp.stack([denoise(prior, x_k, sigma) for prior, x_k in each])
+    def covariance(u):
+        return sigma**2 * pull(u)[0]
 
-    denoised, pull = jax.vjp(all_denoised, sources)
     w = weights(problem.mixing, denoised)
-    error = jnp.stack([
-        jnp.broadcast_to(spread(prior, sigma), denoised.shape[1:]) for prior in problem.priors
-    ])
-    scale = problem.variance + (w**2 * error**2).sum(0)
+    variance = observation_variance(problem, w)
+    error = spread_all(problem.priors, denoised, sigma)
+    scale = variance + (w**2 * error**2).sum(0)
+    wanted, start = residual(problem, denoised), denoised
+    if lanczos_iterations:
+        prior_key, noise_key = jax.random.split(key)
+        deviation = root_times(covariance, normal(prior_key), lanczos_iterations, sigma**2)
+        # one source's share of the noise will do: it is standard normal
+        noise = jnp.sqrt(variance) * normal(noise_key)[0]
+        seen = variance < 1e6
+        wanted = wanted - (w * deviation).sum(0) + jnp.where(seen, noise, 0)
+        start = denoised + deviation
+    moved = solve(covariance, w, variance, scale, wanted, cg_iterations, max_step)
+    return Guided(denoised, start + moved, 1, cg_iterations + lanczos_iterations)
 
-    def correction(u):
-        """C_k (w_k u), the move of every source that u asks for."""
-        return sigma**2 * pull(w * u)[0]
 
-    residual = problem.mixture - problem.mixing(denoised)
-    moved = jnp.zeros_like(sources)
-    direction, previous = jnp.zeros_like(residual), jnp.asarray(jnp.inf)
-    for _ in range(cg_iterations):
-        size = _dot(residual, residual / scale)
-        direction = residual / scale + size / jnp.maximum(previous, 1e-20) * direction
+def solve(covariance, w, variance, scale, wanted, iterations: int, max_step: float) -> jax.Array:
+    """Give C W V^-1 wanted, the move of every source, by `iterations` conjugate gradients."""
+    moved = jnp.zeros_like(w)
+    direction, previous = jnp.zeros_like(wanted), jnp.asarray(jnp.inf)
+    for _ in range(iterations):
+        size = _dot(wanted, wanted / scale)
+        direction = wanted / scale + size / jnp.maximum(previous, 1e-20) * direction
         previous = size
-        move = correction(direction)
-        image = problem.variance * direction + (w * move).sum(0)
+        move = covariance(w * direction)
+        image = variance * direction + (w * move).sum(0)
         curvature = _dot(direction, image)
         # a network's Jacobian is not quite positive: a wrong-signed curvature ends the search
         step = jnp.where(curvature > 0, previous / jnp.where(curvature > 0, curvature, 1), 0)
         step = jnp.clip(step, 0, max_step)
         moved = moved + step * move
-        residual = residual - step * image
-    return denoised, denoised + moved
+        wanted = wanted - step * image
+    return moved
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -30,26 +31,18 @@ def denoise(prior: Prior, x: jax.Array, sigma: jax.Array) -> jax.Array:
     return x + sigma**2 * prior.score(x, sigma)
 
 
+def denoise_all(priors: Sequence[Prior], sources: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Give E[x0 | x] of every source under its own prior, `[source, batch, ...]`."""
+    each = zip(priors, sources, strict=True)
+    return jnp.stack([denoise(prior, x, sigma) for prior, x in each])
+
+
 def spread(prior: Prior, sigma: jax.Array) -> jax.Array:
     """Give the rms error of the prior's denoiser at `sigma`, broadcastable to x."""
     known = getattr(prior, "spread", None)
     return known(sigma) if known is not None else sigma
 
 
-def check_levels(priors: Sequence[Prior], sigmas) -> None:
-    """Refuse, before anything is compiled, noise levels that a prior was not made for.
-
-    Raises:
-        ValueError: naming the prior, its range and the remedy.
-    """
-    sigmas = np.asarray(sigmas)
-    if not len(priors):
-        raise ValueError("expected at least one prior, got none")
-    for i, prior in enumerate(priors):
-        low, high = float(np.min(prior.sigmas)), float(np.max(prior.sigmas))
-        bad = [s for s in sigmas if not low * 0.999 <= s <= high * 1.001]
-        if bad:
-            raise ValueError(
-                f"prior {i} ({type(prior).__name__}) has no level near sigma={bad[0]:.4g}; its "
-                f"levels run from {high:.4g} to {low:.4g}: anneal within them or train it there"
-            )
+def spread_all(priors: Sequence[Prior], like: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Give every prior's spread, `[source, batch, ...]`, shaped like the sources `like`."""
+    return jnp.stack([jnp.broadcast_to(spread(prior, sigma), like.shape[1:]) for prior in priors])

@@ -1,6 +1,6 @@
-"""Mel power of a mixture -> mel masks of its sources: blocks, chains, devices, progress.
+"""From a mixture's mel power to the masks of its sources: blocks, chains, devices.
 
-A file is one timeline of frames. It is sampled in blocks that overlap; every block is a chain with
+A file is cut into overlapping blocks; every block is a chain with
 its own state, but the noise belongs to the timeline (a frame gets the same noise in every block
 that holds it), so neighbours agree where they are cross-faded. Chains = blocks x posterior
 samples; they are sharded over all local devices.
@@ -8,7 +8,6 @@ samples; they are sharded over all local devices.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,71 +16,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from basis import Problem, check_levels, langevin, mmps, sample
+from basis import Problem, check, check_levels, sample
 from basis.windowed import windowed
 from gensep.errors import UserError
 from gensep.representation import Representation
+from gensep.settings import Settings
 from score import karras
 
 UNSEEN = 1e12  # variance of a frame that no observation constrains
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How masks are sampled; every field decides the result."""
+class Uncertainty(NamedTuple):
+    """How far the posterior samples lie apart."""
 
-    sampler: str = "mmps"
-    steps: int = 7
-    samples: int = 3
-    sigma_max: float = 2.0
-    sigma_min: float = 0.2
-    tau_db: float = 1.0  # sd of the mixing law's error
-    window: int = 128  # frames that a prior sees at once
-    overlap: float = 0.25  # of a window
-    block: int = 512  # frames of a chain, at most
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.sampler not in SAMPLERS:
-            raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not '{self.sampler}'")
-        for name in ("steps", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.overlap <= 0.9 or self.window < 16:
-            raise UserError("expected 0 <= overlap <= 0.9 and window >= 16 frames, "
-                            f"not {self.overlap} and {self.window}")
-        if self.block < self.window or self.block % 32:
-            raise UserError("expected a block divisible by 32 and no shorter than the window, "
-                            f"not {self.block} and {self.window} frames")
-        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0):
-            raise UserError("expected 0 < sigma_min <= sigma_max and tau_db > 0, "
-                            f"not {self.sigma_min}, {self.sigma_max} and {self.tau_db}")
-
-
-# name -> kernel; a new sampler is one file in basis/ and one row here
-SAMPLERS: dict[str, Callable[[], Any]] = {
-    "mmps": partial(mmps, cg_iterations=2, memory=0.0),
-    "mmps-cg1": partial(mmps, cg_iterations=1, memory=0.0),
-    "mmps-sde": mmps,
-    "basis": partial(langevin, at="denoised"),
-    "basis-noisy": partial(langevin, at="noisy"),
-}
-
-# name -> the settings it changes
-PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"sampler": "mmps-cg1", "samples": 2, "steps": 8},
-    "default": {},
-    "best": {"steps": 12, "samples": 12},
-}
+    sd_db: np.ndarray  # float32 [source, frame, mel]
+    energy_db: np.ndarray  # float32 [sample, source], mel energy in all, against the mixture's
 
 
 class Masks(NamedTuple):
     """Posterior mean of the power ratios, and what sampling cost."""
 
     masks: np.ndarray  # float32 [source, frame, mel], sum 1 over sources
-    residual: float  # dB, rms of the mixing law at the last noise level
+    residuals: np.ndarray  # dB [level], rms of the mixing law at every noise level
     compile_seconds: float
     run_seconds: float
+    uncertainty: Uncertainty | None = None
+
+    @property
+    def residual(self) -> float:
+        """Rms of the mixing law at the last noise level, dB."""
+        return float(self.residuals[-1]) if len(self.residuals) else 0.0
 
 
 def sample_masks(
@@ -90,6 +54,8 @@ def sample_masks(
     representation: Representation,
     settings: Settings,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    uncertainty: bool = False,
 ) -> Masks:
     """Sample the masks of a mixture's mel power `[frames, mel]` at the reference level.
 
@@ -99,48 +65,110 @@ def sample_masks(
         representation: of power and priors.
         settings: of the sampler.
         progress: called with (chains done, chains in all).
+        uncertainty: also measure how far the samples lie apart; takes two samples or more.
     """
-    sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, 5.0)
-    try:
-        check_levels(priors, sigmas)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    overlap, tau = int(settings.overlap * settings.window), settings.tau_db / representation.span_db
+    if uncertainty and settings.samples < 2:
+        raise UserError("uncertainty is the spread of posterior samples: expected --samples of 2 "
+                        f"or more, not {settings.samples}")
     length, starts = plan(len(power), settings.block, settings.window // 2, 32)
     mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
-    devices = jax.local_devices()
-    mesh = jax.make_mesh((len(devices),), ("chain",), axis_types=(AxisType.Auto,), devices=devices)
-    whole = NamedSharding(mesh, PartitionSpec())
-    wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
-    arguments = jax.device_put(
-        (jax.random.key(settings.seed), wide, representation.mixing(jnp.zeros(len(priors))),
-         jnp.asarray(sigmas)), whole)
     chains = [(start, s) for start in starts for s in range(settings.samples)]
-    size = min(_chains_at_once(), -(-len(chains) // len(devices)) * len(devices))
-    began = time.perf_counter()
-    compiled, split = None, NamedSharding(mesh, PartitionSpec("chain"))
-    total = np.zeros((len(priors), len(power), power.shape[1]), np.float32)
-    weight = np.zeros(len(power), np.float32)
-    residuals, compile_seconds = [], 0.0
-    for first in range(0, len(chains), size):
-        group = chains[first : first + size]
-        padded = group + [group[-1]] * (size - len(group))
-        batch = jax.device_put(_batch(mixture, padded, length, tau), split)
-        if compiled is None:
-            compiled = _compiled(settings.sampler, representation, (*arguments, *batch))
-            compile_seconds = time.perf_counter() - began
+    total = _Total(power, len(priors), settings, length, uncertainty=uncertainty)
+    run = _Program(mixture, priors, representation, settings, length, len(chains))
+    for first in range(0, len(chains), run.size):
+        group = chains[first : first + run.size]
+        masks, sources, residuals = run(group)
+        for i, chain in enumerate(group):
+            total.add(chain, masks[:, i], sources[:, i] if uncertainty else None, residuals[:, i],
+                      representation)
+        progress(first + len(group), len(chains))
+    return total.result(run, representation)
+
+
+class _Program:
+    """The compiled sampler of one file, and the batches it takes."""
+
+    def __init__(self, mixture, priors, representation, settings, length, n_chains):
+        self.mixture, self.length, self.settings = mixture, length, settings
+        self.tau = settings.tau_db / representation.span_db
+        self.representation = representation
+        devices = jax.local_devices()
+        self.size = min(_chains_at_once(), -(-n_chains // len(devices)) * len(devices))
+        mesh = jax.make_mesh((len(devices),), ("chain",), axis_types=(AxisType.Auto,),
+                             devices=devices)
+        self.split = NamedSharding(mesh, PartitionSpec("chain"))
+        overlap = int(settings.overlap * settings.window)
+        wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
+        sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, 5.0)
+        mixing = representation.mixing(jnp.zeros(len(priors)))
+        problem = Problem(wide, mixing, jnp.zeros((1, length, mixture.shape[1])),
+                          jnp.asarray(self.tau**2))
+        try:
+            check_levels(priors, sigmas)
+            check(settings.kernel(), problem, sigmas)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        self.arguments = jax.device_put(
+            (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas)),
+            NamedSharding(mesh, PartitionSpec()))
+        self.compiled: Any = None
+        self.compile_seconds = self.run_seconds = 0.0
+
+    def __call__(self, group: list[tuple[int, int]]) -> tuple[np.ndarray, Any, np.ndarray]:
+        """Give masks, sources `[source, chain, frame, mel]` (on device), residuals."""
+        began = time.perf_counter()
+        padded = group + [group[-1]] * (self.size - len(group))
+        batch = jax.device_put(_batch(self.mixture, padded, self.length, self.tau), self.split)
+        if self.compiled is None:
+            arguments = (*self.arguments, *batch)
+            self.compiled = _compiled(self.settings, self.representation, arguments)
+            self.compile_seconds = time.perf_counter() - began
             began = time.perf_counter()
-        masks, residual = jax.device_get(compiled(*arguments, *batch))
-        for i, (start, _) in enumerate(group):
-            stop = min(start + length, len(power))
-            fade = _fade(length, settings.window // 2, start > 0, stop < len(power))
-            total[:, start:stop] += masks[:, i, : stop - start] * fade[: stop - start, None]
-            weight[start:stop] += fade[: stop - start]
-        residuals.extend(residual[: len(group)])
-        progress(min(first + size, len(chains)), len(chains))
-    total /= weight[:, None]
-    rms = float(np.sqrt(np.mean(np.square(residuals)))) * representation.span_db
-    return Masks(total, rms, compile_seconds, time.perf_counter() - began)
+        masks, sources, residuals = self.compiled(*self.arguments, *batch)
+        found = np.asarray(masks), sources, np.asarray(residuals)
+        self.run_seconds += time.perf_counter() - began
+        return found
+
+
+class _Total:
+    """Sums over chains, cross-faded where blocks meet."""
+
+    def __init__(self, power, n_sources, settings, length, *, uncertainty):
+        self.power, self.settings, self.length = power, settings, length
+        shape = (n_sources, *power.shape)
+        self.masks = np.zeros(shape, np.float32)
+        self.weight = np.zeros(len(power), np.float32)
+        self.squares: list[np.ndarray] = []
+        self.moments = np.zeros((2, *shape), np.float32) if uncertainty else None
+        self.energy = np.zeros((settings.samples, n_sources), np.float64)
+
+    def add(self, chain, masks, sources, residuals, representation) -> None:
+        start, draw = chain
+        stop = min(start + self.length, len(self.power))
+        fade = _fade(self.length, self.settings.window // 2, start > 0, stop < len(self.power))
+        fade = fade[: stop - start, None]
+        self.masks[:, start:stop] += masks[:, : stop - start] * fade
+        self.weight[start:stop] += fade[:, 0]
+        self.squares.append(np.square(residuals))
+        if self.moments is not None:
+            x = np.asarray(sources)[:, : stop - start]
+            # about the mixture, so that squares stay small and float32 exact enough
+            off = x - np.asarray(representation.encode(jnp.asarray(self.power[start:stop])))
+            self.moments[0, :, start:stop] += off * fade
+            self.moments[1, :, start:stop] += off**2 * fade
+            self.energy[draw] += (np.asarray(representation.decode(x)) * fade).sum((1, 2))
+
+    def result(self, run: _Program, representation: Representation) -> Masks:
+        residuals = np.sqrt(np.mean(self.squares, axis=0)) * representation.span_db
+        found = None
+        if self.moments is not None:
+            mean, square = self.moments / self.weight[:, None]
+            n = self.settings.samples
+            sd = np.sqrt(np.maximum(square - mean**2, 0) * n / (n - 1)) * representation.span_db
+            level = 10 * np.log10(np.maximum(self.energy, 1e-20) / max(self.power.sum(), 1e-20))
+            found = Uncertainty(sd, level.astype(np.float32))
+        return Masks(self.masks / self.weight[:, None], residuals, run.compile_seconds,
+                     run.run_seconds, found)
 
 
 def plan(frames: int, block: int, overlap: int, multiple: int) -> tuple[int, list[int]]:
@@ -156,8 +184,8 @@ def plan(frames: int, block: int, overlap: int, multiple: int) -> tuple[int, lis
     return length, [i * (length - overlap) for i in range(count)]
 
 
-def _separate(sampler, representation, key, priors, mixing, sigmas, mixture, variance, first, draw):
-    """Run the chains: masks `[source, chain, frame, mel]` and the last residual `[chain]`."""
+def _separate(kernel, representation, key, priors, mixing, sigmas, mixture, variance, first, draw):
+    """Run the chains: masks and sources `[source, chain, frame, mel]`, residuals `[level, chain]`."""
     shape = (mixture.shape[1], len(priors), mixture.shape[2])
 
     def one(key, first, draw):
@@ -169,16 +197,17 @@ def _separate(sampler, representation, key, priors, mixing, sigmas, mixture, var
         return jnp.moveaxis(jax.vmap(one, (None, 0, 0))(key, first, draw), 2, 0)
 
     problem = Problem(priors, mixing, mixture, variance)
-    sources, info = sample(SAMPLERS[sampler](), key, problem, sigmas, normal)
-    return representation.masks(sources), info.residual[-1]
+    sources, info = sample(kernel, key, problem, sigmas, normal)
+    return representation.masks(sources), sources, info.residual
 
 
-def _compiled(sampler: str, representation: Representation, arguments: tuple) -> Any:
+def _compiled(settings: Settings, representation: Representation, arguments: tuple) -> Any:
     """Compile the sampler for arguments of these shapes, once a process."""
     leaves, structure = jax.tree.flatten(arguments)
-    key = (sampler, representation, structure, tuple((x.shape, x.dtype) for x in leaves))
+    key = (settings.sampler, settings.constraint, representation, structure,
+           tuple((x.shape, x.dtype) for x in leaves))
     if key not in _PROGRAMS:
-        program = jax.jit(partial(_separate, sampler, representation))
+        program = jax.jit(partial(_separate, settings.kernel(), representation))
         _PROGRAMS[key] = program.lower(*arguments).compile()
     return _PROGRAMS[key]
 
@@ -211,9 +240,3 @@ def _fade(length: int, overlap: int, before: bool, behind: bool) -> np.ndarray: 
 def _chains_at_once() -> int:
     """Give the chains of one call: few on a CPU, whose cache is small, many elsewhere."""
     return jax.local_device_count() * (2 if jax.default_backend() == "cpu" else 32)
-
-
-def count_chains(frames: int, settings: Settings) -> int:
-    """Give how many chains a file of `frames` takes."""
-    return len(plan(frames, settings.block, settings.window // 2, 32)[1]) * settings.samples
-

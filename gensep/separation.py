@@ -12,7 +12,8 @@ from gensep.errors import UserError
 from gensep.masking import apply_masks
 from gensep.priors import LoadedPrior, load_prior
 from gensep.representation import Representation
-from gensep.sampling import PRESETS, Masks, Settings, sample_masks
+from gensep.sampling import Masks, sample_masks
+from gensep.settings import PRESETS, Settings
 
 MAX_SOURCES = 8
 
@@ -100,14 +101,15 @@ def find_masks(
 
 def masks_of(
     mixture: Analysis, team: Team, settings: Settings,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None, *, uncertainty: bool = False,
 ) -> Masks:
     """Sample the masks of an analysed mixture; of silence all sources have equal shares."""
     if len(team.priors) == 1 or not np.isfinite(mixture.level):
         equal = np.full((len(team.priors), *mixture.power.shape), 1 / len(team.priors), np.float32)
-        return Masks(equal, 0.0, 0.0, 0.0)
+        return Masks(equal, np.zeros(0), 0.0, 0.0)
     power = mixture.at_level(team.representation.level_db)
-    return sample_masks(power, team.priors, team.representation, settings, progress)
+    return sample_masks(power, team.priors, team.representation, settings, progress,
+                        uncertainty=uncertainty)
 
 
 def oracle_masks(stems: Sequence[Analysis]) -> np.ndarray:

@@ -1,10 +1,42 @@
 """A gated convolution network over time, mel bands as channels."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 DILATIONS = (1, 2, 4, 8)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    """Convolve `x: [batch, frames, in]` with `kernel: [taps, in, out]`, odd taps, zeros outside.
+
+    Its gradient is spelled out as a convolution of the same kind: what XLA derives runs five times
+    slower on CPUs as soon as it stands in a loop, as it does in samplers.
+    """
+    reach = dilation * (len(kernel) // 2)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1,), [(reach, reach)], rhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+def _forward(x, kernel, dilation):
+    return convolve(x, kernel, dilation), (x, kernel)
+
+
+def _backward(dilation, saved, cotangent):
+    x, kernel = saved
+    for_x = convolve(cotangent, jnp.flip(kernel, 0).swapaxes(1, 2), dilation)
+    reach, frames = dilation * (len(kernel) // 2), x.shape[1]
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
+    starts = range(0, 2 * reach + 1, dilation)
+    for_kernel = [jnp.einsum("bti,bto->io", padded[:, i : i + frames], cotangent) for i in starts]
+    return for_x, jnp.stack(for_kernel)
+
+
+convolve.defvjp(_forward, _backward)
 
 
 class Block(nnx.Module):
@@ -20,7 +52,8 @@ class Block(nnx.Module):
     def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
         """Map `x: [batch, frames, width]`, `embedding: [batch, embedding]` -> like x."""
         scale, shift = jnp.split(self.film(embedding)[:, None], 2, -1)
-        h = self.conv(_layer_norm(x) * (1 + scale) + shift)
+        h = _layer_norm(x) * (1 + scale) + shift
+        h = convolve(h, self.conv.kernel[...], self.dilation) + self.conv.bias[...]
         value, gate = jnp.split(h, 2, -1)
         return x + self.out(value * jax.nn.sigmoid(gate))
 
@@ -51,13 +84,13 @@ class Conv1dDenoiser(nnx.Module):
         angle = log_sigma[:, None] * frequency
         embedding = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
         embedding = jax.nn.silu(self.embed2(jax.nn.silu(self.embed1(embedding))))
-        h = self.enter(x)
+        h = convolve(x, self.enter.kernel[...], 1) + self.enter.bias[...]
         for block in self.blocks:
             h = block(h, embedding)
-        return self.leave(jax.nn.silu(_layer_norm(h)))
+        h = jax.nn.silu(_layer_norm(h))
+        return convolve(h, self.leave.kernel[...], 1) + self.leave.bias[...]
 
 
 def _layer_norm(x: jax.Array) -> jax.Array:
-    mean = x.mean(-1, keepdims=True)
-    square = (x * x).mean(-1, keepdims=True) - mean * mean
-    return (x - mean) * jax.lax.rsqrt(jnp.maximum(square, 0) + 1e-5)
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5)

@@ -20,7 +20,7 @@ from basis import (
     sample,
 )
 from basis.mixing import weights
-from basis.mmps import condition
+from basis.mmps import moment_matching
 from score import karras
 
 GAINS = {1: [1.3], 2: [1.0, -0.6], 3: [1.0, 0.5, -1.5]}
@@ -123,7 +123,7 @@ def test_langevin_at_one_level_has_the_stationary_law(k, scale, at):
     gains, mixture = GAINS[k], np.array([0.5, -1.0, 2.0], np.float32)
     problem = Problem(priors, Linear(jnp.asarray(gains)), jnp.broadcast_to(mixture, (chains, size)),
                       jnp.asarray(variance))
-    kernel = langevin(150, step, scale, at)
+    kernel = langevin(150, step, scale, at).step
     shape = (k, chains, size)
 
     @jax.jit
@@ -160,7 +160,7 @@ def test_langevin_ends_on_the_conditioned_mean():
     sigma, mixture, gains = 0.1, jnp.ones((3, 4)), jnp.asarray(GAINS[2])
     problem = Problem(priors, Linear(gains), mixture, jnp.asarray(0.04))
     start = jax.random.normal(jax.random.key(0), (2, 3, 4))
-    kernel = jax.jit(partial(langevin(5, at="noisy"), jax.random.key(1), start, problem, sigma,
+    kernel = jax.jit(partial(langevin(5, at="noisy").step, jax.random.key(1), start, problem, sigma,
                              normal=lambda key: jax.random.normal(key, start.shape)))
     kept, last = (kernel(sigma_next=after)[0] for after in (0.05, 0.0))
     kept, a = np.asarray(kept, np.float64), np.array(GAINS[2])
@@ -260,12 +260,12 @@ def test_mmps_with_less_memory_has_the_law_of_its_chain(memory):
 
 
 def conditioning(priors, gains, x, *, sigma, tau, iterations):
-    """Give E[x0 | x, m] of `condition` at sources x `[k, batch, size]`."""
+    """Give E[x0 | x, m] of moment matching at sources x `[k, batch, size]`."""
     problem = Problem(priors, Linear(jnp.asarray(gains)),
                       jnp.broadcast_to(MIXTURE, x.shape[1:]).astype(jnp.float32),
                       jnp.asarray(tau**2))
-    program = jax.jit(condition, static_argnames="cg_iterations")
-    return np.asarray(program(x, problem, sigma, cg_iterations=iterations, max_step=5.0)[1])
+    guidance = moment_matching(iterations)
+    return np.asarray(jax.jit(lambda x: guidance(None, x, problem, sigma, None).conditioned)(x))
 
 
 def exactly(means, variances, gains, x, *, sigma, tau):

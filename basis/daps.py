@@ -1,0 +1,109 @@
+"""Samplers whose likelihood step is exact: DAPS, its ancestral form, and split Gibbs.
+
+DAPS (Zhang et al. 2024) takes x0 | x as a Gaussian around the denoised sources, draws it given the
+mixture without linearising f, and re-noises. Split Gibbs (Coeurdoux et al. 2024, Xu and Chi 2024)
+alternates draws z | x, mixture and x | z under a coupling |x - z| ~ rho that is annealed.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from basis.exact_step import check_mixing, exact_draw
+from basis.mixing import weights
+from basis.prior import denoise_all, spread_all
+from basis.sampler import Kernel, report
+from basis.steps import Guidance, Guided, predictor_corrector, sde
+
+
+def exact_conditioning(
+    variance: Literal["tweedie", "spread"] = "tweedie", ode_steps: int = 1, sweeps: int = 3
+) -> Guidance:
+    """Make the guidance: an exact draw around the denoised sources.
+
+    Args:
+        variance: of x0 | x. tweedie is sigma^2 times the row sums of the denoiser's Jacobian, exact
+            for priors without correlation (one vector-Jacobian product); spread the prior's table.
+        ode_steps: Euler steps of the prior's ODE from x to x0; 1 is the denoiser itself.
+        sweeps: see `exact_draw`.
+    """
+    if variance not in ("tweedie", "spread"):
+        raise ValueError(f"variance must be 'tweedie' or 'spread', not {variance!r}")
+
+    def guidance(key, sources, problem, sigma, normal):
+        def denoised_at(x, s):
+            return denoise_all(problem.priors, x, s)
+
+        low = jnp.stack([jnp.min(prior.sigmas) for prior in problem.priors]).max()
+        x, levels = sources, _inner_levels(sigma, low, ode_steps)
+        for i in range(ode_steps - 1):
+            kept = levels[i + 1] / levels[i]
+            x = kept * x + (1 - kept) * denoised_at(x, levels[i])
+        if variance == "tweedie":
+            first, pull = jax.vjp(lambda y: denoised_at(y, sigma), sources)
+            rows = pull(jnp.ones_like(sources))[0]
+            sd = sigma * jnp.sqrt(jnp.clip(rows, 1e-6, 1))
+        else:
+            first = denoised_at(sources, sigma) if ode_steps == 1 else sources
+            sd = spread_all(problem.priors, sources, sigma)
+        denoised = first if ode_steps == 1 else denoised_at(x, levels[-1])
+        extra = int(variance == "tweedie" and ode_steps > 1)
+        w = weights(problem.mixing, denoised)
+        drawn = exact_draw(key, denoised, sd, problem, w, sweeps)
+        return Guided(denoised, drawn, ode_steps + extra, int(variance == "tweedie"))
+
+    return guidance
+
+
+def daps(
+    variance: Literal["tweedie", "spread"] = "tweedie", ode_steps: int = 1, memory: float = 0.0
+) -> Kernel:
+    """Make the kernel; memory 1 steps by the reverse SDE instead, exact where x0 | x is Gaussian."""
+    kernel = sde(exact_conditioning(variance, ode_steps), memory)
+    return kernel._replace(check=check_mixing)
+
+
+def daps_pc(
+    variance: Literal["tweedie", "spread"] = "tweedie", corrections: int = 1, kappa: float = 0.2
+) -> Kernel:
+    """Make the kernel with Langevin corrections towards exact draws, then an ancestral step."""
+    guidance = exact_conditioning(variance)
+    return predictor_corrector(guidance, corrections, kappa, 1.0)._replace(check=check_mixing)
+
+
+def split_gibbs(inner_steps: int = 10, sweeps: int = 3) -> Kernel:
+    """Make the kernel: x | z by the prior's reverse SDE from noise rho, then z | x, mixture.
+
+    The state is z, which has the law of x plus noise of the level's sigma. No Jacobian is used, and
+    f is never linearised.
+    """
+
+    def step(key, sources, problem, sigma, sigma_next, normal):
+        low = jnp.stack([jnp.min(prior.sigmas) for prior in problem.priors]).max()
+        levels = _inner_levels(sigma, low, inner_steps)
+
+        def inner(x, inputs):
+            i, s, after = inputs
+            denoised = denoise_all(problem.priors, x, s)
+            kept = (after / s) ** 2
+            noise = after * jnp.sqrt(jnp.maximum(1 - kept, 0))
+            noise = noise * normal(jax.random.fold_in(key, i))
+            return denoised + kept * (x - denoised) + noise, None
+
+        following = jnp.append(levels[1:], 0.0)
+        x, _ = jax.lax.scan(inner, sources, (jnp.arange(inner_steps), levels, following))
+        # the last draw keeps the coupling of its level: it meets the mixture, x need not
+        rho = jnp.where(sigma_next > 0, sigma_next, sigma)
+        w = weights(problem.mixing, x)
+        z = exact_draw(jax.random.fold_in(key, inner_steps), x, rho, problem, w, sweeps)
+        return z, report(problem, x, inner_steps)
+
+    return Kernel(step, check=check_mixing)
+
+
+def _inner_levels(sigma: jax.Array, low: jax.Array, n: int) -> jax.Array:
+    """Give `n` levels from sigma down to the priors' smallest, dense near it (rho = 7)."""
+    t = jnp.linspace(0, 1, n) if n > 1 else jnp.zeros(1)
+    high, low = sigma ** (1 / 7), jnp.minimum(sigma, low) ** (1 / 7)
+    return (high + t * (low - high)) ** 7

@@ -1,0 +1,86 @@
+"""How sources are sampled: the settings of a separation, the tables of samplers and presets."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import basis
+from basis import Kernel
+from gensep.errors import UserError
+
+# name -> maker of a kernel; a new sampler is one file in basis/ and one row here
+SAMPLERS: dict[str, Callable[..., Kernel]] = {
+    "mmps": partial(basis.mmps, cg_iterations=2, memory=0.0),
+    "mmps-cg1": partial(basis.mmps, cg_iterations=1, memory=0.0),
+    "mmps-cg3": partial(basis.mmps, cg_iterations=3, memory=0.0),
+    "mmps-sde": partial(basis.mmps, cg_iterations=2, memory=1.0),
+    "mmps-heun": basis.mmps_heun,
+    "mmps-pc": basis.mmps_pc,
+    "mmps-draws": basis.mmps_draws,
+    "pigdm": basis.pigdm,
+    "pigdm-free": partial(basis.pigdm, vjp=False),
+    "dps": basis.dps,
+    "daps": partial(basis.daps, variance="spread"),
+    "split-gibbs": basis.split_gibbs,
+    "msdm-gaussian": partial(basis.msdm, likelihood="gaussian"),
+    "basis": partial(basis.langevin, at="denoised"),
+    "basis-noisy": partial(basis.langevin, at="noisy"),
+    "mala": basis.mala,
+}
+
+# name -> the settings it changes
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"sampler": "mmps", "samples": 2, "steps": 8},
+    "default": {},
+    "best": {"steps": 28, "samples": 8},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How masks are sampled; every field decides the result."""
+
+    sampler: str = "mmps-cg3"
+    steps: int = 18
+    samples: int = 3
+    constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
+    sigma_max: float = 2.0
+    sigma_min: float = 0.2
+    tau_db: float = 1.0  # sd of the mixing law's error
+    window: int = 128  # frames that a prior sees at once
+    overlap: float = 0.25  # of a window
+    block: int = 512  # frames of a chain, at most
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not '{self.sampler}'")
+        if self.constraint not in ("soft", "hard"):
+            raise UserError(f"constraint must be soft or hard, not '{self.constraint}'")
+        for name in ("steps", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.overlap <= 0.9 or self.window < 16:
+            raise UserError("expected 0 <= overlap <= 0.9 and window >= 16 frames, "
+                            f"not {self.overlap} and {self.window}")
+        if self.block < self.window or self.block % 32:
+            raise UserError("expected a block divisible by 32 and no shorter than the window, "
+                            f"not {self.block} and {self.window} frames")
+        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0):
+            raise UserError("expected 0 < sigma_min <= sigma_max and tau_db > 0, "
+                            f"not {self.sigma_min}, {self.sigma_max} and {self.tau_db}")
+        if self.constraint == "hard" and "hard" not in inspect.signature(self._maker).parameters:
+            able = [name for name, make in SAMPLERS.items()
+                    if "hard" in inspect.signature(make).parameters]
+            raise UserError(f"sampler {self.sampler} knows no hard constraint; those that do: "
+                            f"{', '.join(able)}")
+
+    @property
+    def _maker(self) -> Callable[..., Kernel]:
+        return SAMPLERS[self.sampler]
+
+    def kernel(self) -> Kernel:
+        """Make the kernel."""
+        return self._maker(hard=True) if self.constraint == "hard" else self._maker()
