@@ -1,0 +1,338 @@
+
+// The page around the player: panels, figures, keys.
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const waiting = {}; // song -> what to do when its audio script has come
+let current = -1; // the song on show
+let song = null;
+let panels = [];
+let loading = null;
+let problem = "";
+let keyboard = false; // whether the last thing touched was a key
+const player = new Player(() => paint());
+
+function element(tag, text = "", name = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (name) made.className = name;
+  return made;
+}
+
+const decibels = (value, sign = false) =>
+  value === null || value === undefined ? "–" : (sign && value >= 0 ? "+" : "") + value.toFixed(1);
+
+function clock(seconds) {
+  const tenths = Math.floor(seconds * 10 + 1e-6);
+  return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
+}
+
+function label(track) {
+  if (track.role === "mixture") return "mixture";
+  if (track.role === "estimate") return track.method || "estimate";
+  return track.role;
+}
+
+const fullLabel = (track) =>
+  track.source ? `${track.source}, ${label(track)}` : "mixture";
+
+// A script in the page's folder calls this with the audio of a song.
+function register(index, files) {
+  waiting[index](files);
+}
+
+function audioOf(index) {
+  const inside = $(`audio-${index}`);
+  if (inside) return Promise.resolve(JSON.parse(inside.textContent));
+  return new Promise((resolve, reject) => {
+    waiting[index] = resolve;
+    const script = document.createElement("script");
+    script.src = data.songs[index].audio;
+    script.onerror = () => reject(new Error(`${script.src} is missing; keep the folder whole`));
+    script.onload = () => script.remove();
+    document.head.append(script);
+  });
+}
+
+// Decode a song when it is first played.
+async function ready() {
+  const awake = player.wake();
+  if (!player.buffers) {
+    const index = current;
+    problem = "";
+    loading = loading || audioOf(index).then((files) => player.load(files));
+    paint();
+    try {
+      await loading;
+    } catch (error) {
+      if (index === current) problem = `cannot play: ${error.message}`;
+    }
+    if (index !== current) return false;
+    loading = null;
+    paint();
+  }
+  await awake;
+  return player.buffers !== null;
+}
+
+async function playPause() {
+  if (player.playing) player.pause();
+  else if (await ready()) player.play();
+}
+
+function show(index) {
+  current = index;
+  song = data.songs[index];
+  loading = null;
+  problem = "";
+  player.clear();
+  player.duration = song.seconds;
+  $("title").textContent = song.name;
+  const channels = ["", "mono", "stereo"][song.channels] || `${song.channels} channels`;
+  const part = song.whole ? "" : `, from ${clock(song.start)} on`;
+  const quieter = song.gain_db < 0 ? `, played ${decibels(-song.gain_db)} dB quieter` : "";
+  $("about").textContent =
+    `${clock(song.seconds)}${part} · ${song.rate / 1000} kHz ${channels}${quieter}`;
+  drawTracks();
+  drawScores();
+  for (const row of $("songs").querySelectorAll("tbody tr[data-song]")) {
+    row.classList.toggle("here", Number(row.dataset.song) === index);
+  }
+  paint();
+}
+
+function drawTracks() {
+  const home = $("song");
+  home.replaceChildren();
+  panels = [];
+  const sources = [...new Set(song.tracks.map((track) => track.source))];
+  for (const source of sources) {
+    const row = element("div", "", source ? "row" : "row wide");
+    if (source) home.append(element("h2", source));
+    song.tracks.forEach((track, i) => {
+      if (track.source === source) row.append(drawTrack(track, i));
+    });
+    home.append(row);
+  }
+}
+
+function drawTrack(track, i) {
+  const panel = $("track").content.firstElementChild.cloneNode(true);
+  const find = (selector) => panel.querySelector(selector);
+  panel.classList.add(track.role);
+  const key = i < 10 ? String((i + 1) % 10) : "";
+  find("kbd").textContent = key;
+  find("kbd").hidden = !key;
+  find(".name").textContent = label(track);
+  find(".solo").setAttribute("aria-label", `Hear ${fullLabel(track)} alone`);
+  find(".solo").onclick = () => player.solo(i);
+  find(".also").onclick = () => player.toggle(i);
+  const scored = track.role === "oracle" ? oracleGain(track.source) : track.score && track.score.gain;
+  if (scored !== null && scored !== undefined) {
+    find(".score").textContent = `${decibels(scored, true)} dB`;
+    find(".score").title = "gain in SI-SDR over the mixture";
+  }
+  const img = find("img");
+  img.src = track.image;
+  img.alt = `Spectrogram: ${fullLabel(track)}`;
+  for (const [text, height] of song.ticks) {
+    const tick = element("span", text);
+    tick.style.bottom = `${height * 100}%`;
+    find(".ticks").append(tick);
+  }
+  if (track.deviation) {
+    const button = find(".sd");
+    button.hidden = false;
+    button.setAttribute("aria-label", `Uncertainty of ${fullLabel(track)}`);
+    button.title = `posterior standard deviation, 0 to ${data.deviation_db} dB`;
+    button.onclick = () => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", on);
+      img.src = on ? track.deviation : track.image;
+    };
+  }
+  watch(find(".view"));
+  panels.push(panel);
+  return panel;
+}
+
+function oracleGain(source) {
+  const scores = Object.values(song.scores)[0];
+  return scores && scores[source] ? scores[source].oracle_gain : null;
+}
+
+// A click seeks; a drag marks the part to loop.
+function watch(view) {
+  let from = null;
+  const at = (event) => {
+    const box = view.getBoundingClientRect();
+    return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1) * player.duration;
+  };
+  view.onpointerdown = (event) => {
+    if (event.button !== 0) return;
+    from = { x: event.clientX, seconds: at(event) };
+    view.setPointerCapture(event.pointerId);
+  };
+  view.onpointermove = (event) => {
+    if (!from || Math.abs(event.clientX - from.x) < 6) return;
+    from.dragged = true;
+    mark([Math.min(from.seconds, at(event)), Math.max(from.seconds, at(event))]);
+  };
+  view.onpointerup = (event) => {
+    if (!from) return;
+    const part = [Math.min(from.seconds, at(event)), Math.max(from.seconds, at(event))];
+    const long = from.dragged && part[1] - part[0] > 0.1;
+    const seconds = from.seconds;
+    from = null;
+    if (long) player.setLoop(true, part);
+    else player.seek(seconds);
+  };
+  view.onpointercancel = () => {
+    from = null;
+    paint();
+  };
+}
+
+function mark(region) {
+  const [from, to] = region || [0, 0];
+  $("song").style.setProperty("--from", from / (player.duration || 1));
+  $("song").style.setProperty("--to", to / (player.duration || 1));
+}
+
+function drawScores() {
+  const table = $("scores");
+  table.replaceChildren();
+  const methods = Object.keys(song.scores);
+  table.hidden = !methods.length;
+  const sources = [...new Set(song.tracks.map((track) => track.source))].filter((name) => name);
+  if (methods.length) {
+    const named = methods.map((m) => (methods.length > 1 ? `${m} ` : ""));
+    const heads = named.flatMap((m) => [`${m}SI-SDR, dB`, `${m}gain, dB`]);
+    fill(table, ["source", ...heads, "mel-mask oracle's gain, dB"], sources.map((source) => {
+      const rows = methods.map((m) => song.scores[m][source] || {});
+      const cells = rows.flatMap((r) => [decibels(r.si_sdr), decibels(r.gain, true)]);
+      return [source, ...cells, decibels(rows[0].oracle_gain, true)];
+    }));
+  }
+  $("runs").replaceChildren(...song.runs.flatMap((run) => {
+    const facts = element("dl", "", "facts");
+    for (const [name, value] of run.facts) {
+      const pair = element("div");
+      pair.append(element("dt", name), element("dd", value));
+      facts.append(pair);
+    }
+    const parts = song.runs.length > 1 ? [element("h2", run.method), facts] : [facts];
+    if (run.command) parts.push(element("pre", run.command));
+    const commit = run.commit ? `commit ${run.commit.slice(0, 12)}  ` : "";
+    parts.push(element("p", commit + run.versions, "quiet"));
+    return parts;
+  }));
+}
+
+function fill(table, heads, rows, foot = null) {
+  const line = (cells, tag) => {
+    const row = element("tr");
+    cells.forEach((cell, i) => {
+      const box = element(i ? tag : "th", cell);
+      if (!i) box.scope = tag === "th" ? "col" : "row";
+      row.append(box);
+    });
+    return row;
+  };
+  const head = table.createTHead();
+  head.append(line(heads, "th"));
+  const body = table.createTBody();
+  body.append(...rows.map((cells) => line(cells, "td")));
+  if (foot) table.createTFoot().append(line(foot, "td"));
+  return body;
+}
+
+function drawOverview() {
+  const { methods, rows, mean, oracle } = data.overview;
+  $("overview").hidden = rows.length < 2;
+  if (rows.length < 2) return;
+  const heads = methods.map((m) => (m ? `${m}: gain, dB` : "SI-SDR gain, dB"));
+  const body = fill($("songs"), ["song", ...heads, "mel-mask oracle, dB"],
+    rows.map((r) => ["", ...r.gains.map((g) => decibels(g, true)), decibels(r.oracle, true)]),
+    ["mean", ...mean.map((g) => decibels(g, true)), decibels(oracle, true)]);
+  [...body.rows].forEach((row, i) => {
+    const button = element("button", rows[i].name, "link");
+    button.onclick = () => show(i);
+    row.dataset.song = i;
+    row.cells[0].append(button);
+  });
+}
+
+// Bring everything but the playhead up to date.
+function paint() {
+  if (!song) return;
+  document.body.classList.toggle("playing", player.playing);
+  $("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
+  $("play").classList.toggle("on", player.playing);
+  $("mute").setAttribute("aria-pressed", player.muted);
+  $("loop").setAttribute("aria-pressed", player.looping);
+  const names = song.tracks.filter((_, i) => player.heard.has(i)).map(fullLabel);
+  $("heard").textContent = problem || (loading ? "decoding …" : names.join(" + ") || "nothing");
+  panels.forEach((panel, i) => {
+    const on = player.heard.has(i);
+    panel.classList.toggle("on", on);
+    panel.querySelector(".solo").setAttribute("aria-pressed", on && player.heard.size === 1);
+    const also = panel.querySelector(".also");
+    also.setAttribute("aria-pressed", on);
+    also.setAttribute("aria-label", `${on ? "Mute" : "Hear also"} ${fullLabel(song.tracks[i])}`);
+  });
+  mark(player.region);
+  $("song").classList.toggle("looping", player.looping);
+  tick();
+}
+
+// Move the playhead, and go on while there is music.
+let frame = 0;
+function tick() {
+  const at = player.position;
+  const share = player.duration ? at / player.duration : 0;
+  $("song").style.setProperty("--at", share);
+  $("seek").style.setProperty("--at", share);
+  $("seek").value = Math.round(share * 1000);
+  $("seek").setAttribute("aria-valuetext", clock(at));
+  $("time").textContent = `${clock(at)} / ${clock(player.duration)}`;
+  cancelAnimationFrame(frame);
+  if (player.playing) frame = requestAnimationFrame(tick);
+}
+
+function key(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const slider = event.target.type === "range";
+  const pressable = keyboard && event.target.closest("button, summary, a");
+  const digit = event.key.length === 1 ? "1234567890".indexOf(event.key) : -1;
+  if (event.key === " " && !pressable) playPause();
+  else if (digit >= 0 && digit < song.tracks.length) player.solo(digit);
+  else if (event.key.startsWith("Arrow") && !(slider && event.target.id === "volume")) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    player.seek(player.position + step * (event.shiftKey ? 10 : 2));
+  } else if (event.key === "m") player.setVolume(player.volume, !player.muted);
+  else if (event.key === "b") player.solo(player.before);
+  else if (event.key === "l") player.setLoop(!player.looping);
+  else if (event.key === "Escape") player.setLoop(false, null);
+  else return;
+  event.preventDefault();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Tab") keyboard = true;
+  key(event);
+});
+document.addEventListener("pointerdown", () => { keyboard = false; });
+$("play").onclick = playPause;
+$("swap").onclick = () => player.solo(player.before);
+$("loop").onclick = () => player.setLoop(!player.looping);
+$("mute").onclick = () => player.setVolume(player.volume, !player.muted);
+$("volume").oninput = () => player.setVolume(Number($("volume").value), false);
+$("seek").oninput = () => player.seek((Number($("seek").value) / 1000) * player.duration);
+
+$("made").textContent = data.command;
+$("versions").textContent = (data.commit ? `commit ${data.commit.slice(0, 12)}  ` : "")
+  + Object.entries(data.versions).map((pair) => pair.join(" ")).join("  ");
+document.title = data.songs.length > 1 ? "Separations" : data.songs[0].name;
+drawOverview();
+show(0);
