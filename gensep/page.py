@@ -37,8 +37,7 @@ def write_song(folder: Path, index: int, song: Song) -> dict[str, Any]:
              for t in song.tracks]
     (folder / f"audio/{index}.json").write_text(json.dumps(files))
     images = _images(folder, index, song)
-    tracks = [{"role": t.role, "source": t.source, "method": t.method, **images[i],
-               "score": song.scores.get(t.method, {}).get(t.source)}
+    tracks = [{"role": t.role, "source": t.source, "method": t.method, **images[i]}
               for i, t in enumerate(song.tracks)]
     length = song.tracks[0].wave.shape[1]
     return {"name": song.name, "rate": song.rate, "seconds": length / song.rate,
@@ -73,10 +72,9 @@ def about_run(run: Run) -> dict[str, Any]:
              "priors": ", ".join(Path(p).name for p in run.option("priors", ())) or None,
              "sampling time": f"{speed:.2f} s per second of audio" if speed else None,
              "residual": f"{residual:.2f} dB" if residual else None}
-    packages = "  ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())
     return {"method": run.method, "command": record.get("command"),
             "facts": [[k, str(v)] for k, v in facts.items() if v is not None],
-            "versions": packages, "commit": record.get("commit", "")}
+            "versions": record.get("versions", {}), "commit": record.get("commit", "")}
 
 
 def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,15 +123,15 @@ def make_folder(folder: Path, data: dict[str, Any]) -> None:
         source = folder / f"audio/{i}.json"
         source.with_suffix(".js").write_text(f"register({i}, {source.read_text()});\n")
         source.unlink()
-    (folder / "index.html").write_text(render(data, ""))
+    (folder / "index.html").write_text(render(data, ""), "utf-8")
 
 
 def render(data: dict[str, Any], blocks: str) -> str:
     """Put data and scripts into the template."""
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag ends the block
-    parts = {"css": (ASSETS / "page.css").read_text(), "data": text, "audio": blocks,
-             "js": (ASSETS / "player.js").read_text() + (ASSETS / "page.js").read_text()}
-    template = (ASSETS / "page.html").read_text()
+    names = ("page.html", "page.css", "player.js", "page.js")
+    template, css, *js = [(ASSETS / name).read_text("utf-8") for name in names]
+    parts = {"css": css, "js": "".join(js), "data": text, "audio": blocks}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
@@ -173,6 +171,6 @@ def _ticks(song: Song) -> list[tuple[str, float]]:
     """Give labels of frequencies and their heights in the images, from 0 below to 1."""
     from gensep.plots import mel_places
 
-    places = mel_places(song.representation)
+    places = mel_places(song.representation, (300, 1000, 3000))
     return [(f"{h / 1000:g}k" if h >= 1000 else str(h), round(p / song.representation.n_mels, 4))
             for h, p in places.items()]

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     if base.exists() and base.suffix != ".html" and not is_page(base):
         raise UserError(f"{base} is there and no page; it is left as it is: name another with "
                         "--output")
-    part = base.with_name(f".{base.name}.{os.getpid()}.part")
+    part = base.with_name(f".{base.name}.{os.getpid()}.making")
     try:
         part.mkdir()
         made = make(part, base, songs, c)
@@ -82,7 +82,7 @@ def make(part: Path, base: Path, songs: dict[str, Any], c: Config) -> Path:
             return base.with_suffix(".html")
         shutil.rmtree(part)
         part.mkdir()
-        (part / "index.html").write_text(page)
+        (part / "index.html").write_text(page, "utf-8")
     elif fixed:
         raise UserError(f"{base} would have {megabytes:.1f} MB, over --inline_limit "
                         f"{c.inline_limit:g}; raise it, take less with --duration, or give a "

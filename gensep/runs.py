@@ -61,7 +61,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

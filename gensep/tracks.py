@@ -137,6 +137,8 @@ def load_song(
     folder = _reference_folder(name, first, references)
     if folder:
         tracks += _references(first, folder, mixture, rate, begin, part, representation)
+    order = ["", *(path.stem for path in first.stems)]
+    tracks.sort(key=lambda track: order.index(track.source))
     whole = part * rate == audio.probe(first.stems[0]).samples
     return Song(name, rate, start, whole, tracks, runs, _scores(runs, tracks), representation)
 
@@ -153,8 +155,8 @@ def _read_run(folder: Path, label: str, root: Path, several: bool) -> Run:  # no
                         "'python -m gensep.basis' again") from None
     generic = mixture.stem in GENERIC and mixture.parent.name
     song = record.get("song") or (mixture.parent.name if generic else mixture.stem)
-    names = [label] if several or "method" not in record else []
-    method = ", ".join([*names, *([record["method"]] if "method" in record else [])])
+    names = [label if several else "", record.get("method", "")]
+    method = ", ".join(name for name in names if name)
     return Run(folder, record, song, method, folder / record["root"] if "root" in record else root)
 
 

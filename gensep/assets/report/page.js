@@ -92,6 +92,12 @@ function show(index) {
   const quieter = song.gain_db < 0 ? `, played ${decibels(-song.gain_db)} dB quieter` : "";
   $("about").textContent =
     `${clock(song.seconds)}${part} · ${song.rate / 1000} kHz ${channels}${quieter}`;
+  const deviations = song.tracks.some((track) => track.deviation)
+    ? ` ± dB shows the posterior standard deviation, from 0 (dark) to ${data.deviation_db} dB.` : "";
+  const scored = Object.keys(song.scores).length
+    ? " The dB beside a name are its gain in SI-SDR over the mixture." : "";
+  $("note").textContent = `Spectrograms: mel bands, Hz; one scale for all, ${data.scale_db} dB deep.`
+    + `${deviations}${scored} Click to go there, drag to loop a part.`;
   drawTracks();
   drawScores();
   for (const row of $("songs").querySelectorAll("tbody tr[data-song]")) {
@@ -123,13 +129,14 @@ function drawTrack(track, i) {
   find("kbd").textContent = key;
   find("kbd").hidden = !key;
   find(".name").textContent = label(track);
+  find(".name").classList.toggle("given", label(track) === track.method);
   find(".solo").setAttribute("aria-label", `Hear ${fullLabel(track)} alone`);
   find(".solo").onclick = () => player.solo(i);
   find(".also").onclick = () => player.toggle(i);
-  const scored = track.role === "oracle" ? oracleGain(track.source) : track.score && track.score.gain;
-  if (scored !== null && scored !== undefined) {
-    find(".score").textContent = `${decibels(scored, true)} dB`;
-    find(".score").title = "gain in SI-SDR over the mixture";
+  const gain = gainOf(track);
+  if (gain !== null && gain !== undefined) {
+    find(".score").textContent = `${decibels(gain, true)} dB`;
+    find(".score").title = "SI-SDR above that of the mixture";
   }
   const img = find("img");
   img.src = track.image;
@@ -139,6 +146,7 @@ function drawTrack(track, i) {
     tick.style.bottom = `${height * 100}%`;
     find(".ticks").append(tick);
   }
+  if (!track.source) drawSeconds(find(".view"));
   if (track.deviation) {
     const button = find(".sd");
     button.hidden = false;
@@ -155,9 +163,20 @@ function drawTrack(track, i) {
   return panel;
 }
 
-function oracleGain(source) {
-  const scores = Object.values(song.scores)[0];
-  return scores && scores[source] ? scores[source].oracle_gain : null;
+function drawSeconds(view) {
+  const step = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600].find((s) => song.seconds / s < 7) || 1800;
+  for (let at = step; at < song.seconds - step / 4; at += step) {
+    const tick = element("span", clock(song.start + at).replace(".0", ""));
+    tick.style.left = `${(at / song.seconds) * 100}%`;
+    view.append(tick);
+  }
+}
+
+function gainOf({ role, source, method }) {
+  const oracle = role === "oracle";
+  const scores = oracle ? Object.values(song.scores)[0] : role === "estimate" && song.scores[method];
+  const row = scores && scores[source];
+  return row ? row[oracle ? "oracle_gain" : "gain"] : null;
 }
 
 // A click seeks; a drag marks the part to loop.
@@ -207,12 +226,13 @@ function drawScores() {
   if (methods.length) {
     const named = methods.map((m) => (methods.length > 1 ? `${m} ` : ""));
     const heads = named.flatMap((m) => [`${m}SI-SDR, dB`, `${m}gain, dB`]);
-    fill(table, ["source", ...heads, "mel-mask oracle's gain, dB"], sources.map((source) => {
+    fill(table, ["Source", ...heads, "mel-mask oracle's gain, dB"], sources.map((source) => {
       const rows = methods.map((m) => song.scores[m][source] || {});
       const cells = rows.flatMap((r) => [decibels(r.si_sdr), decibels(r.gain, true)]);
       return [source, ...cells, decibels(rows[0].oracle_gain, true)];
     }));
   }
+  let told = "";
   $("runs").replaceChildren(...song.runs.flatMap((run) => {
     const facts = element("dl", "", "facts");
     for (const [name, value] of run.facts) {
@@ -220,12 +240,20 @@ function drawScores() {
       pair.append(element("dt", name), element("dd", value));
       facts.append(pair);
     }
-    const parts = song.runs.length > 1 ? [element("h2", run.method), facts] : [facts];
-    if (run.command) parts.push(element("pre", run.command));
-    const commit = run.commit ? `commit ${run.commit.slice(0, 12)}  ` : "";
-    parts.push(element("p", commit + run.versions, "quiet"));
+    const parts = song.runs.length > 1 ? [element("h2", run.method, "given"), facts] : [facts];
+    const origin = JSON.stringify([run.command, run.commit, run.versions]);
+    if (origin !== told) { // methods of one command tell of it once
+      if (run.command) parts.push(element("pre", run.command));
+      parts.push(element("p", software(run), "quiet"));
+    }
+    told = origin;
     return parts;
   }));
+}
+
+function software({ commit, versions }) {
+  const named = Object.entries(versions).map((pair) => pair.join(" "));
+  return [...(commit ? [`commit ${commit.slice(0, 12)}`] : []), ...named].join(" · ");
 }
 
 function fill(table, heads, rows, foot = null) {
@@ -250,10 +278,10 @@ function drawOverview() {
   const { methods, rows, mean, oracle } = data.overview;
   $("overview").hidden = rows.length < 2;
   if (rows.length < 2) return;
-  const heads = methods.map((m) => (m ? `${m}: gain, dB` : "SI-SDR gain, dB"));
-  const body = fill($("songs"), ["song", ...heads, "mel-mask oracle, dB"],
+  const heads = methods.map((m) => m || "estimate");
+  const body = fill($("songs"), ["Song", ...heads, "mel-mask oracle"],
     rows.map((r) => ["", ...r.gains.map((g) => decibels(g, true)), decibels(r.oracle, true)]),
-    ["mean", ...mean.map((g) => decibels(g, true)), decibels(oracle, true)]);
+    ["Mean", ...mean.map((g) => decibels(g, true)), decibels(oracle, true)]);
   [...body.rows].forEach((row, i) => {
     const button = element("button", rows[i].name, "link");
     button.onclick = () => show(i);
@@ -331,8 +359,7 @@ $("volume").oninput = () => player.setVolume(Number($("volume").value), false);
 $("seek").oninput = () => player.seek((Number($("seek").value) / 1000) * player.duration);
 
 $("made").textContent = data.command;
-$("versions").textContent = (data.commit ? `commit ${data.commit.slice(0, 12)}  ` : "")
-  + Object.entries(data.versions).map((pair) => pair.join(" ")).join("  ");
+$("versions").textContent = software(data);
 document.title = data.songs.length > 1 ? "Separations" : data.songs[0].name;
 drawOverview();
 show(0);
