@@ -58,7 +58,7 @@ def flac(wave: np.ndarray, rate: int) -> bytes:
     try:
         soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
     except soundfile.SoundFileError:
-        raise UserError(f"a browser cannot play a rate of {rate} Hz; resample the mixture") from None
+        raise UserError(f"no flac can have a rate of {rate} Hz; resample the mixture") from None
     return file.getvalue()
 
 
@@ -71,7 +71,7 @@ def about_run(run: Run) -> dict[str, Any]:
              "seed": settings.get("seed"),
              "priors": ", ".join(Path(p).name for p in run.option("priors", ())) or None,
              "sampling time": f"{speed:.2f} s per second of audio" if speed else None,
-             "residual": f"{residual:.2f} dB" if residual else None}
+             "residual": f"{residual:.2f} dB" if residual is not None else None}
     return {"method": run.method, "command": record.get("command"),
             "facts": [[k, str(v)] for k, v in facts.items() if v is not None],
             "versions": record.get("versions", {}), "commit": record.get("commit", "")}
@@ -129,7 +129,7 @@ def make_folder(folder: Path, data: dict[str, Any]) -> None:
 def render(data: dict[str, Any], blocks: str) -> str:
     """Put data and scripts into the template."""
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag ends the block
-    names = ("page.html", "page.css", "player.js", "page.js")
+    names = ("page.html", "page.css", "player.js", "draw.js", "page.js")
     template, css, *js = [(ASSETS / name).read_text("utf-8") for name in names]
     parts = {"css": css, "js": "".join(js), "data": text, "audio": blocks}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)

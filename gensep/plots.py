@@ -93,7 +93,8 @@ def image(values: np.ndarray, low: float, high: float, colours: str = "magma") -
 
     index = np.clip((values - low) / (high - low), 0, 1) * 255
     picture = Image.fromarray(np.rint(index).astype(np.uint8).T[::-1])
-    picture.putpalette((plt.get_cmap(colours)(np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    palette = plt.get_cmap(colours)(np.arange(256), bytes=True)[:, :3]
+    picture.putpalette(palette.tobytes())
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()

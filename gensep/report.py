@@ -22,7 +22,8 @@ class Config:
     runs: tuple[str, ...] = option(("separated",), "folders that gensep.basis wrote, or folders "
                                    "of such; several are compared as methods", positional=True)
     output: str | None = option(None, "page.html, or a folder for index.html and what belongs to "
-                                "it; by default RUN/report.html, RUN/report/ if it is large")
+                                "it; by default RUN/report.html, RUN/report/ if it is large; "
+                                "of several RUNs report.html here")
     references: str | None = option(None, "folder of true stems, or of a folder of them a song; "
                                     "by default those of the separation; none for none")
     root: str = option(".", "folder that the paths in separation.json start from")
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
     songs = find_runs(c.runs, c.root)
     base = Path(c.output or (Path(c.runs[0]) / "report" if len(c.runs) == 1 else "report"))
     check_writable(base.parent)
-    if base.exists() and base.suffix != ".html" and not is_page(base):
+    if base.exists() and not (base.is_file() if base.suffix == ".html" else is_page(base)):
         raise UserError(f"{base} is there and no page; it is left as it is: name another with "
                         "--output")
     part = base.with_name(f".{base.name}.{os.getpid()}.making")
@@ -64,31 +65,32 @@ def make(part: Path, base: Path, songs: dict[str, Any], c: Config) -> Path:
     """Build the page in the folder `part` and move it into place; give the file to open."""
     from tqdm import tqdm
 
-    from gensep.page import DEVIATION_DB, SCALE_DB, make_folder, one_file, overview, size, write_song
+    from gensep import page
     from gensep.runs import command, commit, versions, write_atomically
     from gensep.tracks import load_song
 
-    shown = [write_song(part, i, load_song(name, runs, c.references, c.start, c.duration or None))
-             for i, (name, runs) in enumerate(tqdm(songs.items(), unit="song", leave=False,
-                                                   disable=None))]
-    data = {"songs": shown, "overview": overview(shown), "scale_db": SCALE_DB,
-            "deviation_db": DEVIATION_DB, "command": command(c, PROG), "versions": versions(),
-            "commit": commit()}
-    megabytes, fixed = size(part) / 1e6, base.suffix == ".html"
+    shown: list[dict[str, Any]] = []
+    for name, runs in tqdm(songs.items(), unit="song", leave=False, disable=None):
+        song = load_song(name, runs, c.references, c.start, c.duration or None)
+        shown.append(page.write_song(part, len(shown), song))
+    data = {"songs": shown, "overview": page.overview(shown), "scale_db": page.SCALE_DB,
+            "deviation_db": page.DEVIATION_DB, "command": command(c, PROG),
+            "versions": versions(), "commit": commit()}
+    megabytes, fixed = page.size(part) / 1e6, base.suffix == ".html"
     if megabytes <= c.inline_limit:
-        page = one_file(part, data)
+        html = page.one_file(part, data)
         if not c.output or fixed:
-            write_atomically(base.with_suffix(".html"), page)
+            write_atomically(base.with_suffix(".html"), html)
             return base.with_suffix(".html")
         shutil.rmtree(part)
         part.mkdir()
-        (part / "index.html").write_text(page, "utf-8")
+        (part / "index.html").write_text(html, "utf-8")
     elif fixed:
         raise UserError(f"{base} would have {megabytes:.1f} MB, over --inline_limit "
                         f"{c.inline_limit:g}; raise it, take less with --duration, or give a "
                         "folder as --output")
     else:
-        make_folder(part, data)
+        page.make_folder(part, data)
     replace_folder(part, base)
     return base / "index.html"
 

@@ -4,6 +4,7 @@ A run is a folder that `gensep.basis` wrote; runs of one mixture are one song by
 """
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,11 +121,12 @@ def load_song(
     rate = audio.probe(first.mixture).rate
     # the run began at a whole sample, and so does the part of it
     begin = (round(first.option("start", 0.0) * rate) + round(start * rate)) / rate
-    length = audio.probe(first.stems[0]).samples - round(start * rate)
-    if length < 1:
-        raise UserError(f"the stems of {name} last {(length / rate) + start:.3f} s; they cannot be "
-                        f"shown from {start} s on")
-    part = min(length, round((duration or 1e12) * rate)) / rate
+    separated = audio.probe(first.stems[0]).samples
+    samples = min(separated - round(start * rate), round((duration or 1e12) * rate))
+    if samples < 1:
+        raise UserError(f"the stems of {name} last {separated / rate:.3f} s; nothing of them lies "
+                        f"between {start:g} s and {start + (duration or 0):g} s")
+    part = samples / rate
     for run in runs:
         if {p.stem for p in run.stems} != {p.stem for p in first.stems}:
             raise UserError(f"{run.folder} has other stems than {first.folder}; only separations "
@@ -139,8 +141,8 @@ def load_song(
         tracks += _references(first, folder, mixture, rate, begin, part, representation)
     order = ["", *(path.stem for path in first.stems)]
     tracks.sort(key=lambda track: order.index(track.source))
-    whole = part * rate == audio.probe(first.stems[0]).samples
-    return Song(name, rate, start, whole, tracks, runs, _scores(runs, tracks), representation)
+    return Song(name, rate, start, samples == separated, tracks, runs, _scores(runs, tracks),
+                representation)
 
 
 def _read_run(folder: Path, label: str, root: Path, several: bool) -> Run:  # noqa: FBT001
@@ -166,7 +168,7 @@ def _estimates(run: Run, mixture, rate, start, part, begin) -> list[Track]:
     if round(run.option("start", 0.0) * rate) + round(start * rate) != round(begin * rate):
         raise UserError(f"{run.folder} starts at another second of {run.song}; give runs of the "
                         "same part")
-    deviations = _deviations(run, start, part)
+    deviations = _deviations(run, start, part, audio.probe(run.stems[0]).samples / rate)
     found = []
     for path in run.stems:
         wave, own = audio.read(path, start, part)
@@ -189,7 +191,8 @@ def _references(run: Run, folder: Path, mixture, rate, begin, part, representati
         true.append(wave)
     ideal = oracle(true, mixture, rate, Team((), (), representation))
     found = [Track("reference", name, "", wave) for name, wave in zip(names, true, strict=True)]
-    return found + [Track("oracle", name, "", wave) for name, wave in zip(names, ideal, strict=True)]
+    found += [Track("oracle", name, "", wave) for name, wave in zip(names, ideal, strict=True)]
+    return found
 
 
 def _reference_folder(name: str, run: Run, given: str | None) -> Path | None:
@@ -209,8 +212,8 @@ def _reference_folder(name: str, run: Run, given: str | None) -> Path | None:
     return folder
 
 
-def _deviations(run: Run, start: float, part: float) -> dict[str, np.ndarray]:
-    """Give the posterior standard deviations of a run in dB, where it wrote them."""
+def _deviations(run: Run, start: float, part: float, seconds: float) -> dict[str, np.ndarray]:
+    """Give the posterior standard deviations of a part of a run in dB, where it wrote them."""
     path = run.folder / "uncertainty.npz"
     if not path.exists():
         return {}
@@ -219,11 +222,11 @@ def _deviations(run: Run, start: float, part: float) -> dict[str, np.ndarray]:
             values, names = file["sd_db"].astype(np.float32), [str(n) for n in file["names"]]
         if values.ndim != 3 or len(values) != len(names):
             raise ValueError(f"{len(names)} names, sd_db {values.shape}")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} holds no uncertainty ({error}); expected sd_db [source, frame, "
                         "mel] and names; delete it or separate again") from None
     # frames cover the run from its start to its end
-    per_second = values.shape[1] / run.record["seconds"]
+    per_second = values.shape[1] / seconds
     frames = slice(round(start * per_second), max(1, round((start + part) * per_second)))
     return dict(zip(names, values[:, frames], strict=True))
 

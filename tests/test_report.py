@@ -1,4 +1,4 @@
-"""The listening page without a browser: every track, the very samples, and one line for mistakes."""
+"""The listening page without a browser: every track, the very samples, a line a mistake."""
 
 import base64
 import importlib.util
@@ -283,7 +283,8 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     data = block(Path("kept/report.html").read_text(), "data")
     song = data["songs"][0]
     assert song["name"] == "duo@0,6: A song/1"
-    assert song["scores"]["fast:steps=9"]["high"] == {"si_sdr": 2.0, "gain": 5.0, "oracle_gain": 4.0}
+    assert song["scores"]["fast:steps=9"]["high"] == {
+        "si_sdr": 2.0, "gain": 5.0, "oracle_gain": 4.0}
     assert [(t["role"], t["source"]) for t in song["tracks"]] == ORDER
     assert ["noise levels", "9"] in song["runs"][0]["facts"]
     assert "/away" not in json.dumps(data)
@@ -376,7 +377,7 @@ def test_folders_that_are_no_separations(made, tmp_path):
 
 def test_files_that_are_missing_or_differ(made, tmp_path):
     run = tinyrun.write_run(tmp_path)
-    refused(made("separated", "--start", "5"), "they cannot be shown from 5.0 s on")
+    refused(made("separated", "--start", "5"), "song last 2.000 s; nothing of them lies")
     refused(made("separated", "--references", "away"), "the references of song are not in away")
     low = (run / "song/low.wav").read_bytes()
     (run / "song/low.wav").unlink()

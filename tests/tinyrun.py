@@ -7,7 +7,8 @@ import numpy as np
 import soundfile
 
 RATE = 8000
-REPRESENTATION = {"sample_rate": 8000, "n_fft": 512, "hop_length": 256, "n_mels": 16, "fmax": 4000.0}
+REPRESENTATION = {"sample_rate": 8000, "n_fft": 512, "hop_length": 256, "n_mels": 16,
+                  "fmax": 4000.0}
 HERTZ = {"low": 500, "high": 2000}
 LEAK = 0.1
 
