@@ -82,6 +82,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
     from tqdm import tqdm
 
     from gensep.metrics import si_sdr
+    from gensep.separation import assemble
 
     rows, names = [], []
     for number, (song, stems) in enumerate(tqdm(pieces(c, name), total=c.pieces, desc=name)):
@@ -91,17 +92,21 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
         base = [si_sdr(mixture, t) for t in true]
         rows.append({"set": name, "piece": song, "method": "mixture", "si_sdr": base,
                      "gain": [0.0] * len(true), "seconds": 0.0})
-        for method, estimates, took in estimate_all(c, names, true, mixture):
+        team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
+        for method, estimates, took in estimate_all(c, team, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
             rows.append({"set": name, "piece": song, "method": method, "si_sdr": values,
                          "gain": gains, "seconds": took / (len(mixture) / RATE)})
             if c.keep and number < c.keep_pieces and method in c.methods:
-                keep(c, stems, estimates, rows)
+                keep(c, stems, estimates, rows, team.representation)
     return rows, names
 
 
-def keep(c: Config, true: dict[str, np.ndarray], estimates: np.ndarray, rows: list[dict]) -> None:
+def keep(
+    c: Config, true: dict[str, np.ndarray], estimates: np.ndarray, rows: list[dict],
+    representation: Any,
+) -> None:
     """Write mixture, references and the stems of the last row with a record, for gensep.report."""
     from gensep.audio import StemWriter
     from gensep.runs import command, commit, versions, write_atomically
@@ -121,18 +126,20 @@ def keep(c: Config, true: dict[str, np.ndarray], estimates: np.ndarray, rows: li
     write(home / "references", true)
     write(folder, dict(zip(names, estimates, strict=True)))
     oracle = next(r for r in reversed(rows) if r["method"] == MEL_ORACLE)
-    figures = zip(names, row["si_sdr"], row["gain"], oracle["gain"], strict=True)
-    priors = [f"{c.priors}/{n}" if c.priors else n for n in names]
+    scores = np.array([row["si_sdr"], row["gain"], oracle["gain"]])
+    figures = {name: {k: float(v) if np.isfinite(v) else None for k, v in zip(
+        ("si_sdr", "gain", "oracle_gain"), column, strict=True)}
+        for name, column in zip(names, scores.T, strict=True)}
     record = {
         "mixture": "mixture.flac", "root": "..", "stems": [f"{name}.flac" for name in names],
         "song": f"{row['set']}: {piece}", "method": method,
         "seconds": len(true[names[0]]) / RATE, "rate": RATE, "channels": 1,
         "sampling_seconds_per_second": round(row["seconds"], 4),
-        "scores": {n: {"si_sdr": s, "gain": g, "oracle_gain": o} for n, s, g, o in figures},
+        "scores": figures, "representation": dataclasses.asdict(representation),
         "command": shlex.join(hide_paths(shlex.split(command(c, PROG)))),
         "settings": dataclasses.asdict(settings_of(c, method)),
         "options": {"preset": method.partition(":")[0], "seed": c.seed, "reference": "references",
-                    "priors": [Path(p).name for p in priors]},
+                    "priors": names},
         "versions": versions(), "commit": commit()}
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / "separation.json", text)
@@ -152,13 +159,12 @@ def settings_of(c: Config, method: str) -> Any:
     return make_settings(preset, {"seed": c.seed, **{k: _typed(v) for k, v in fields.items()}})
 
 
-def estimate_all(c: Config, names, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
+def estimate_all(c: Config, team, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
     from gensep.masking import apply_masks
     from gensep.reference import oracle
-    from gensep.separation import assemble, find_masks
+    from gensep.separation import find_masks
 
-    team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
     yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
     for method in c.methods:

@@ -277,7 +277,7 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     rows = [{"set": "duo@0,6", "piece": "A song/1", "method": method, "si_sdr": [1.0, 2.0],
              "gain": [3.0, 4.0 + i], "seconds": 0.1}
             for i, method in enumerate((benchmark.MEL_ORACLE, "fast:steps=9"))]
-    benchmark.keep(c, true, np.stack(list(true.values())), rows)
+    benchmark.keep(c, true, np.stack(list(true.values())), rows, Representation(n_mels=48))
     code, err = made("kept")
     assert code == 0, err
     data = block(Path("kept/report.html").read_text(), "data")
@@ -288,6 +288,8 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     assert [(t["role"], t["source"]) for t in song["tracks"]] == ORDER
     assert ["noise levels", "9"] in song["runs"][0]["facts"]
     assert "/away" not in json.dumps(data)
+    picture = base64.b64decode(song["tracks"][0]["image"].split(",")[1])
+    assert Image.open(io.BytesIO(picture)).height == 48
 
 
 # ---- references, uncertainty, pictures

@@ -130,7 +130,9 @@ def test_playing_switching_and_seeking(opened):
 
 
 def test_what_is_heard_is_the_chosen_track(opened):
+    opened.keyboard.press("4")  # once before the tracks start, then while they play
     play(opened)
+    assert [level > -45 for level in opened.evaluate(LOUDEST)] == [True, False]
     for key, low, high in (("4", True, False), ("9", False, True), ("1", True, True)):
         opened.keyboard.press(key)
         levels = opened.evaluate(LOUDEST)
@@ -200,7 +202,7 @@ def test_a_dragged_part_is_looped(opened):
 def test_the_end_goes_back_to_the_start(opened):
     play(opened)
     opened.evaluate("() => player.seek(7.9)")
-    opened.wait_for_function("() => !player.playing")
+    opened.wait_for_function("() => !player.playing", timeout=5000)  # not the whole song again
     assert position(opened) == 0
     assert opened.get_attribute("#play", "aria-label") == "Play"
 
@@ -230,6 +232,8 @@ def test_it_fits_the_screen(opened, width, scheme):
     for name in ("#play", "#swap", "#loop", "#mute", ".solo >> nth=0", ".also >> nth=0"):
         box = opened.locator(name).bounding_box()
         assert min(box["width"], box["height"]) >= 44, name  # a finger's width
+        assert box["x"] >= 0, name
+        assert box["x"] + box["width"] <= width, name  # what is fixed never scrolls into view
     ink, paper = opened.evaluate("""() => ["color", "backgroundColor"].map((name) =>
         getComputedStyle(document.documentElement)[name].match(/\\d+/g).map(Number))""")
     assert (sum(ink) < sum(paper)) == (scheme == "light")
