@@ -46,7 +46,7 @@ def pages(tmp_path_factory):
     for name, leak in (("one", 0.3), ("two", 0.1)):
         run = tinyrun.write_run(folder, songs=("a", "b"), seconds=8.0, leak=leak)
         run.rename(folder / name)
-    with np.errstate(all="raise"), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         np.savez("one/a/uncertainty.npz", sd_db=np.full((2, 251, 16), 3, np.float16),
                  names=np.array(["low", "high"]))
@@ -56,7 +56,7 @@ def pages(tmp_path_factory):
 
 
 @pytest.fixture(params=["file", "folder"])
-def opened(request, pages, chromium):
+def opened(request, chromium, pages):
     """Open the page; at the end refuse errors and whatever was asked for outside its folder."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     page, wrong = context.new_page(), []
