@@ -78,10 +78,12 @@ def read_blocks(
     return _blocks(info, start, left, block)
 
 
-def read(path: str | os.PathLike) -> tuple[np.ndarray, int]:
-    """Read a whole file: float32 `[channels, n]` and its rate in Hz."""
+def read(
+    path: str | os.PathLike, start_s: float = 0.0, duration_s: float | None = None
+) -> tuple[np.ndarray, int]:
+    """Read a file or a part of it at once: float32 `[channels, n]` and its rate in Hz."""
     rate = probe(path).rate
-    return np.concatenate(list(read_blocks(path)), axis=1), rate
+    return np.concatenate(list(read_blocks(path, start_s, duration_s)), axis=1), rate
 
 
 def mid_stream(blocks: Iterable[np.ndarray], rate: int, to_rate: int) -> Iterator[np.ndarray]:

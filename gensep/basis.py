@@ -1,5 +1,6 @@
 """Separate mixtures with generative priors: one wav a source."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -10,6 +11,8 @@ from typing import Any, Literal
 from gensep import config
 from gensep.config import option
 from gensep.errors import UserError, run
+
+PROG = "python -m gensep.basis"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Config:
 
 def main(argv: list[str]) -> None:
     """Separate every input; stop at the first that cannot be."""
-    c = config.parse(Config, argv, prog="python -m gensep.basis", about=__doc__ or "")
+    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
     if c.list_priors:
         return print(list_priors())
     if not c.mixtures:
@@ -94,6 +97,7 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
 
     from gensep import audio
     from gensep.masking import apply_masks
+    from gensep.runs import command
     from gensep.separation import find_masks
 
     info = audio.probe(path)
@@ -132,6 +136,8 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         from gensep.reference import score
 
         record["scores"] = score(path, targets, c.reference, team, c.start, c.duration)
+    record["representation"] = dataclasses.asdict(team.representation)
+    record["command"] = command(dataclasses.replace(c, mixtures=(str(path),)), PROG)
     write_record(folder, record, c, settings)
     if c.picture:
         draw(path, targets, folder, team, c)
@@ -147,8 +153,6 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
 
 def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any) -> None:
     """Write separation.json: what was done, with what, and how it came out."""
-    import dataclasses
-
     from gensep.runs import commit, versions, write_atomically
 
     record = {**record, "settings": dataclasses.asdict(settings), "options": dataclasses.asdict(c),
@@ -158,7 +162,7 @@ def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any)
 
 
 def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> None:
-    """Draw mixture and stems on one scale."""
+    """Draw mixture and stems, each above its reference where there is one, on one scale."""
     from gensep import audio
     from gensep.analysis import analyse
     from gensep.plots import plot_spectrograms
@@ -170,7 +174,13 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
         return analyse(mid, team.representation).power
 
     panels = {"mixture": power(path, c.start, c.duration)}
-    panels |= {target.stem: power(target, 0.0, None) for target in targets}
+    for target in targets:
+        panels[target.stem] = power(target, 0.0, None)
+        if c.reference:
+            from gensep.reference import find
+
+            true = find(c.reference, target.stem)
+            panels[f"{target.stem}, reference"] = power(true, c.start, c.duration)
     plot_spectrograms(folder / "spectrograms.png", panels, team.representation)
 
 

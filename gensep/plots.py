@@ -1,5 +1,6 @@
 """Pictures, drawn without a display."""
 
+import io
 import os
 from pathlib import Path
 
@@ -63,17 +64,37 @@ def plot_spectrograms(path: Path, panels: dict[str, np.ndarray], representation)
     seconds = step * representation.hop_length / representation.sample_rate
     figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1 + 2 * len(panels)), sharex=True,
                                 squeeze=False, layout="constrained")
-    from gensep.stft import mel_frequencies
-
-    hertz = mel_frequencies(representation.n_mels + 2, representation.fmin, representation.fmax)
-    ticks = [100, 300, 1000, 3000]
+    ticks = mel_places(representation)
     for axis, (name, level) in zip(axes[:, 0], levels.items(), strict=True):
         shown = axis.imshow(level.T, origin="lower", aspect="auto", cmap="magma", vmin=top - 70,
                             vmax=top, extent=(0, len(level) * seconds, 0, level.shape[1]),
                             interpolation="nearest")
         axis.set_title(name, loc="left", fontsize=10)
-        axis.set_yticks(np.interp(ticks, hertz[1:-1], np.arange(len(hertz) - 2) + 0.5),
-                        [f"{t} Hz" for t in ticks], fontsize=8)
+        axis.set_yticks(list(ticks.values()), [f"{t} Hz" for t in ticks], fontsize=8)
     axes[-1, 0].set_xlabel("seconds")
     figure.colorbar(shown, ax=axes, label="dB", shrink=0.6)
     save(figure, path)
+
+
+def mel_places(representation, hertz: tuple[int, ...] = (100, 300, 1000, 3000)) -> dict[int, float]:
+    """Give where frequencies within the bands lie on the mel axis, in bands from its low end."""
+    from gensep.stft import mel_frequencies
+
+    centres = mel_frequencies(representation.n_mels + 2, representation.fmin,
+                              representation.fmax)[1:-1]
+    places = np.interp(hertz, centres, np.arange(len(centres)) + 0.5)
+    return {h: float(p) for h, p in zip(hertz, places, strict=True)
+            if representation.fmin < h < representation.fmax}
+
+
+def image(values: np.ndarray, low: float, high: float, colours: str = "magma") -> bytes:
+    """Give `[frames, mel]` as a PNG of one pixel a value, time to the right, low bands below."""
+    from PIL import Image
+
+    index = np.clip((values - low) / (high - low), 0, 1) * 255
+    picture = Image.fromarray(np.rint(index).astype(np.uint8).T[::-1])
+    palette = plt.get_cmap(colours)(np.arange(256), bytes=True)[:, :3]
+    picture.putpalette(palette.tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()

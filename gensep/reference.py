@@ -26,19 +26,22 @@ def score(
         UserError: if a reference is missing or differs in rate, channels or length.
     """
     check(mixture, stems, folder, start, duration)
-    mixed, rate = _read(mixture, start, duration)
-    true = [_read(_find(folder, stem.stem), start, duration) for stem in stems]
-    best = oracle([wave for wave, _ in true], mixed, rate, team)
-    rows = {}
-    for stem, (reference, _), ideal in zip(stems, true, best, strict=True):
-        estimate, _ = audio.read(stem)
-        base = si_sdr(mixed, reference)
-        row = {"si_sdr": si_sdr(estimate, reference),
-               "gain": si_sdr(estimate, reference) - base,
-               "oracle_gain": si_sdr(ideal, reference) - base}
-        # of a silent reference there is no SI-SDR
-        rows[stem.stem] = {k: v if np.isfinite(v) else None for k, v in row.items()}
-    return rows
+    mixed, rate = audio.read(mixture, start, duration)
+    true = [audio.read(find(folder, stem.stem), start, duration)[0] for stem in stems]
+    best = oracle(true, mixed, rate, team)
+    return {stem.stem: figures(audio.read(stem)[0], reference, ideal, mixed)
+            for stem, reference, ideal in zip(stems, true, best, strict=True)}
+
+
+def figures(
+    estimate: np.ndarray, reference: np.ndarray, ideal: np.ndarray, mixed: np.ndarray
+) -> dict[str, float | None]:
+    """Give the scores of one stem, all arguments `[channels, samples]`; None if not finite."""
+    base = si_sdr(mixed, reference)
+    row = {"si_sdr": si_sdr(estimate, reference), "gain": si_sdr(estimate, reference) - base,
+           "oracle_gain": si_sdr(ideal, reference) - base}
+    # of a silent reference there is no SI-SDR
+    return {k: v if np.isfinite(v) else None for k, v in row.items()}
 
 
 def check(
@@ -47,7 +50,7 @@ def check(
     """Refuse references that are missing or differ from the mixture in rate, channels, length."""
     wanted = _shape(mixture, start, duration)
     for stem in stems:
-        got = _shape(_find(folder, stem.stem), start, duration)
+        got = _shape(find(folder, stem.stem), start, duration)
         if got != wanted:
             raise UserError(f"the reference of {stem.stem} has {got[1]} channels of {got[2]} "
                             f"samples at {got[0]} Hz, the mixture {wanted[1]} of {wanted[2]} at "
@@ -83,12 +86,8 @@ def _shape(path: Any, start: float, duration: float | None) -> tuple[int, int, i
     return info.rate, info.channels, min(left, round((duration or 1e12) * info.rate))
 
 
-def _read(path: Any, start: float, duration: float | None) -> tuple[np.ndarray, int]:
-    rate = audio.probe(path).rate
-    return np.concatenate(list(audio.read_blocks(path, start, duration)), axis=1), rate
-
-
-def _find(folder: str, name: str) -> Path:
+def find(folder: str, name: str) -> Path:
+    """Give the reference of a stem; refuse in one line where there is none."""
     for suffix in SUFFIXES:
         if (path := Path(folder) / f"{name}{suffix}").exists():
             return path

@@ -1,11 +1,14 @@
 """What is written beside every result, so that it can be made again."""
 
+import dataclasses
 import json
 import os
 import platform
+import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
 
@@ -40,11 +43,25 @@ def commit() -> str:
         return ""
 
 
+def command(config: Any, prog: str) -> str:
+    """Give the command line of a config: its positionals, then what differs from the defaults."""
+    loose, words = [], []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        many = value if isinstance(value, tuple) else (value,)
+        texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in many]
+        if f.metadata["positional"]:
+            loose += texts
+        elif value is not None and value != f.default:
+            words += [f"--{f.name}", *texts]
+    return shlex.join([*prog.split(), *loose, *words])
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,10 +1,13 @@
 """Measure separation of rendered validation scores: a training font and recorded notes.
 
-Writes OUTPUT.md (the table and the command that made it) and OUTPUT.json (every piece).
+Writes OUTPUT.md (the table and the command that made it) and OUTPUT.json (every piece); what
+`--keep` writes, `python -m gensep.report` makes a page of.
 """
 
+import dataclasses
 import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ SETS = {"duo": "lieder", "chorale": "chorales"}
 RATE = 22050
 SECONDS = 30.0
 MEL_ORACLE = "oracle, mel ratio"
+PROG = "python scripts/benchmark_separation.py"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Config:
     pieces: int = option(24, "pieces of a set, at most")
     seed: int = option(0, "seed of renderings and sampler")
     output: str | None = option(None, "path without ending for the .md and .json")
+    keep: str | None = option(None, "folder for mixtures, references and stems to listen to")
+    keep_pieces: int = option(4, "pieces of a set to keep, at most")
 
 
 def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -76,38 +82,93 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
     from tqdm import tqdm
 
     from gensep.metrics import si_sdr
+    from gensep.separation import assemble
 
     rows, names = [], []
-    for song, stems in tqdm(pieces(c, name), total=c.pieces, desc=name):
+    for number, (song, stems) in enumerate(tqdm(pieces(c, name), total=c.pieces, desc=name)):
         names = list(stems)
         true = list(stems.values())
         mixture = np.sum(true, 0)
         base = [si_sdr(mixture, t) for t in true]
         rows.append({"set": name, "piece": song, "method": "mixture", "si_sdr": base,
                      "gain": [0.0] * len(true), "seconds": 0.0})
-        for method, estimates, took in estimate_all(c, names, true, mixture):
+        team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
+        for method, estimates, took in estimate_all(c, team, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
             rows.append({"set": name, "piece": song, "method": method, "si_sdr": values,
                          "gain": gains, "seconds": took / (len(mixture) / RATE)})
+            if c.keep and number < c.keep_pieces and method in c.methods:
+                keep(c, stems, estimates, rows, team.representation)
     return rows, names
 
 
-def estimate_all(c: Config, names, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
+def keep(
+    c: Config, true: dict[str, np.ndarray], estimates: np.ndarray, rows: list[dict],
+    representation: Any,
+) -> None:
+    """Write mixture, references and the stems of the last row with a record, for gensep.report."""
+    from gensep.audio import StemWriter
+    from gensep.runs import command, commit, versions, write_atomically
+
+    def write(folder: Path, waves: dict[str, np.ndarray]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{name}.flac" for name in waves]
+        with StemWriter(paths, RATE, 1, len(next(iter(waves.values())))) as writer:
+            for i, wave in enumerate(waves.values()):
+                writer.write(i, wave[None].astype(np.float32))
+
+    row, names = rows[-1], list(true)
+    piece, method = row["piece"], row["method"]
+    home = Path(str(c.keep)) / _plain(row["set"]) / _plain(piece)
+    folder = home / _plain(method)
+    write(home, {"mixture": np.sum(list(true.values()), 0)})
+    write(home / "references", true)
+    write(folder, dict(zip(names, estimates, strict=True)))
+    oracle = next(r for r in reversed(rows) if r["method"] == MEL_ORACLE)
+    scores = np.array([row["si_sdr"], row["gain"], oracle["gain"]])
+    figures = {name: {k: float(v) if np.isfinite(v) else None for k, v in zip(
+        ("si_sdr", "gain", "oracle_gain"), column, strict=True)}
+        for name, column in zip(names, scores.T, strict=True)}
+    record = {
+        "mixture": "mixture.flac", "root": "..", "stems": [f"{name}.flac" for name in names],
+        "song": f"{row['set']}: {piece}", "method": method,
+        "seconds": len(true[names[0]]) / RATE, "rate": RATE, "channels": 1,
+        "sampling_seconds_per_second": round(row["seconds"], 4),
+        "scores": figures, "representation": dataclasses.asdict(representation),
+        "command": shlex.join(hide_paths(shlex.split(command(c, PROG)))),
+        "settings": dataclasses.asdict(settings_of(c, method)),
+        "options": {"preset": method.partition(":")[0], "seed": c.seed, "reference": "references",
+                    "priors": names},
+        "versions": versions(), "commit": commit()}
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / "separation.json", text)
+
+
+def _plain(name: str) -> str:
+    """Turn a name into one that any file system takes."""
+    return re.sub(r"[^\w.=@+-]+", "_", name)
+
+
+def settings_of(c: Config, method: str) -> Any:
+    """Give the sampler's settings for `preset` or `preset:field=value,...`."""
+    from gensep.separation import make_settings
+
+    preset, _, changes = method.partition(":")
+    fields = dict(pair.split("=") for pair in changes.split(",") if pair)
+    return make_settings(preset, {"seed": c.seed, **{k: _typed(v) for k, v in fields.items()}})
+
+
+def estimate_all(c: Config, team, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
     from gensep.masking import apply_masks
     from gensep.reference import oracle
-    from gensep.separation import assemble, find_masks, make_settings
+    from gensep.separation import find_masks
 
-    team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
     yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
     for method in c.methods:
-        preset, _, changes = method.partition(":")
-        fields = dict(pair.split("=") for pair in changes.split(",") if pair)
-        typed = {k: _typed(v) for k, v in fields.items()}
-        settings = make_settings(preset, {"seed": c.seed, **typed})
-        found = find_masks([mixture[None]], RATE, team, settings)
+        found = find_masks([mixture[None]], RATE, team, settings_of(c, method))
         stems = np.concatenate(list(apply_masks([mixture[None]], RATE, found.masks,
                                                 team.representation)), -1)
         yield method, stems[:, 0], found.run_seconds
@@ -164,7 +225,7 @@ def _cells(rows, best, sources) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Measure every set, print the table, write it where asked."""
-    c = parse(Config, argv, prog="python scripts/benchmark_separation.py", about=__doc__ or "")
+    c = parse(Config, argv, prog=PROG, about=__doc__ or "")
     from gensep.runs import commit, versions
 
     rows: list[dict[str, Any]] = []

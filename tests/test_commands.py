@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import basis, errors, priors
+from gensep import basis, errors, priors, report
 from gensep.representation import Representation
 from score import EDMPrior
 
@@ -96,6 +96,8 @@ def test_stems_record_and_picture(run, tmp_path):
     assert record["mixture"] == "my mix.wav"
     assert (record["rate"], record["channels"]) == (22050, 2)
     assert record["seconds"] == pytest.approx(20_000 / 22050)
+    assert record["command"].startswith("python -m gensep.basis 'my mix.wav' --priors ")
+    assert Representation(**record["representation"]) == REP
     assert record["settings"]["steps"] == 2
     assert record["settings"]["seed"] == 0
     assert record["options"]["window"] == 32
@@ -190,6 +192,10 @@ def test_reference_prints_scores_beside_the_oracle(run):
         assert scores[name]["gain"] < scores[name]["oracle_gain"]
     mean = np.mean([float(line[1]) for line in lines[1:3]])
     assert float(lines[3][1]) == pytest.approx(mean, abs=0.01)
+    report.main(["separated/m"])  # the record is all that the page needs
+    html = Path("separated/m/report.html").read_text("utf-8")
+    assert all(f'"role": "{role}", "source": "high"' in html
+               for role in ("estimate", "reference", "oracle"))
 
 
 def test_a_silent_reference_has_no_score(run):

@@ -16,7 +16,7 @@ from gensep.config import option
 from gensep.errors import UserError
 
 COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config", "gensep.render": "Config",
-            "gensep.wav_to_spec": "WavToSpec"}
+            "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config"}
 
 
 @dataclass(frozen=True)
