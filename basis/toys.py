@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from basis.closed_form import mixture_posterior
+from basis.diagnostics import coverage, sliced_wasserstein
 from basis.gmm import ElementMixture, GaussianMixture
 from basis.mixing import Decibel, Linear
 from basis.quadrature import bin_posterior
@@ -30,8 +31,10 @@ class Drawn(NamedTuple):
 
 
 def random_mixture(key: jax.Array, size: int, components: int = 3) -> GaussianMixture:
-    """Draw a prior on `[size]`: means N(0, 1), covariances with ln eigenvalues uniform between
-    ln .02 and ln .5 in random axes, weights Dirichlet(3); centred, of unit mean variance.
+    """Draw a prior on `[size]`, centred and of unit mean variance.
+
+    Before that: means N(0, 1), random axes, ln eigenvalues uniform between ln .02 and ln .5,
+    weights Dirichlet(3).
     """
     keys = jax.random.split(key, 4)
     means = jax.random.normal(keys[0], (components, size))
@@ -92,6 +95,26 @@ class DecibelCase:
         exact = bin_posterior(logs, mixing, problem.mixture[:, 0], self.tau, differences)
         two = [exact.sample(k, n)[..., None] for k in jax.random.split(keys[2])]
         return Drawn(problem, truth, exact.mean()[..., None], *two)
+
+
+def compare(key: jax.Array, x: jax.Array, drawn: Drawn, unit: float = 1.0) -> dict[str, jax.Array]:
+    """Compare samples `[n, source, mixtures, D]` with the exact ones, in a case's unit.
+
+    sw: sliced Wasserstein distance, mean over mixtures; gap_mse, gap_rms, bias: the samples' mean
+    against the exact mean; mse1: one sample against the truth; coverage: of the truth, at 80 %;
+    residual: rms of mixture - f(sample).
+    """
+    def joint(samples):  # [mixtures, n, source D]
+        return jnp.moveaxis(samples, 2, 0).reshape(samples.shape[2], len(samples), -1)
+
+    keys = jax.random.split(key, x.shape[2])
+    distance = jax.vmap(sliced_wasserstein)(keys, joint(x), joint(drawn.samples))
+    off = x.mean(0) - drawn.mean
+    residual = drawn.problem.mixture - jax.vmap(drawn.problem.mixing)(x)
+    return {"sw": unit * distance.mean(), "gap_mse": unit**2 * (off**2).mean(),
+            "gap_rms": unit * jnp.sqrt((off**2).mean()), "bias": unit * off.mean(),
+            "mse1": unit**2 * ((x - drawn.truth) ** 2).mean(),
+            "coverage": coverage(x, drawn.truth), "residual": unit * jnp.sqrt((residual**2).mean())}
 
 
 def _observe(key, priors, mixing, truth, tau) -> Problem:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sampler_table import COSTS, beside, read_rows, write_page
 
 from gensep import errors
 from gensep.config import option, parse
@@ -34,7 +35,8 @@ class Method:
     sigma_max: float | None = None
     sigma_min: float | None = None
     rho: float = 7.0
-    group: int = 1  # particles of a run, neighbours in the batch, of which one becomes a sample
+    mixing: str = ""  # a map of `basis` that the sampler is told in place of the true one
+    group: int = 1  # particles of one run, neighbours in the batch; samples are a multiple of it
     cases: tuple[str, ...] = (*LINEAR, *DECIBEL)
 
 
@@ -57,6 +59,7 @@ METHODS = {
     "MMPS SDE 32": Method("mmps", {"cg_iterations": 2}, 32),
     # a clean sample by splitting: DAPS, Gibbs
     # many particles: twisted SMC, with `group`
+    # the wrong law: BASIS with `mixing`
 }
 
 
@@ -86,9 +89,13 @@ def check(c: Config) -> None:
             if name not in known:
                 raise UserError(f"unknown {what} '{name}'; known: {'; '.join(known)}")
     for name in c.methods:
-        sampler = METHODS[name].sampler
-        if sampler and not hasattr(basis, sampler):
-            raise UserError(f"method '{name}' needs basis.{sampler}, which does not exist")
+        for part in filter(None, (METHODS[name].sampler, METHODS[name].mixing)):
+            if not hasattr(basis, part):
+                raise UserError(f"method '{name}' needs basis.{part}, which does not exist")
+        for samples in (c.samples or SIZES[case][1] for case in c.cases):
+            if samples % METHODS[name].group:
+                raise UserError(f"method '{name}' has groups of {METHODS[name].group}: expected a "
+                                f"multiple of it for --samples, not {samples}")
     if min(c.seeds, c.mixtures or 1, (c.samples or 2) - 1) < 1:
         raise UserError("expected at least 1 seed, 1 mixture and 2 samples, not "
                         f"{c.seeds}, {c.mixtures} and {c.samples}")
@@ -138,7 +145,9 @@ def prepare(method: Method, case: Any, size: tuple[int, int], example: Any):
     """Compile a method for the shapes of a case; `run(seed, drawn)` gives the figures of a row."""
     import jax
 
-    judge = jax.jit(lambda key, x, drawn: figures(key, x, drawn, case.unit))
+    from basis.toys import compare
+
+    judge = jax.jit(compare)
     program = compile_method(method, case, size, example.problem) if method.sampler else None
 
     def run(seed: int, drawn: Any) -> dict[str, Any]:
@@ -147,7 +156,8 @@ def prepare(method: Method, case: Any, size: tuple[int, int], example: Any):
             key = jax.random.fold_in(jax.random.key(seed), 1)
             x, spent = jax.block_until_ready(program(key, drawn.problem))
         seconds = time.perf_counter() - began
-        found = {name: float(v) for name, v in judge(jax.random.key(seed), x, drawn).items()}
+        found = judge(jax.random.key(seed), x, drawn, case.unit)
+        found = {name: float(value) for name, value in found.items()}
         forwards, vjps = map(int, spent)
         return {"forwards": forwards, "vjps": vjps, "equivalents": forwards + vjps,
                 "seconds": round(seconds, 3),
@@ -175,105 +185,58 @@ def compile_method(method: Method, case: Any, size: tuple[int, int], problem: An
     mixtures, samples = size
 
     def draws(key, problem):
-        chain_key, pick_key = jax.random.split(key)
-        repeated = jnp.repeat(problem.mixture, samples * method.group, axis=0)
-        x, info = basis.sample(kernel, chain_key, problem._replace(mixture=repeated), sigmas)
-        x = x.reshape(len(x), mixtures, samples, method.group, -1)
-        pick = jax.random.randint(pick_key, (1, mixtures, samples, 1, 1), 0, method.group)
-        x = jnp.take_along_axis(x, pick, 3)[:, :, :, 0]
-        spent = [method.group * jnp.sum(getattr(info, name, 0)) for name in ("forwards", "vjps")]
-        return jnp.moveaxis(x, 2, 0), spent
+        repeated = problem._replace(mixture=jnp.repeat(problem.mixture, samples, axis=0))
+        if method.mixing:
+            repeated = repeated._replace(mixing=getattr(basis, method.mixing)())
+        x, info = basis.sample(kernel, key, repeated, sigmas)
+        x = x.reshape(len(x), mixtures, samples, -1)
+        return jnp.moveaxis(x, 2, 0), [jnp.sum(getattr(info, name, 0)) for name in COSTS[:2]]
 
     return jax.jit(draws).lower(jax.random.key(0), problem).compile()
 
 
-def figures(key, x, drawn, unit: float) -> dict[str, Any]:
-    """Compare samples `[n, source, mixtures, D]` with the exact ones, in the units of the case."""
-    import jax
-    import jax.numpy as jnp
-
-    from basis.diagnostics import coverage, sliced_wasserstein
-
-    def joint(samples):  # [mixtures, n, source D]
-        return jnp.moveaxis(samples, 2, 0).reshape(samples.shape[2], len(samples), -1)
-
-    keys = jax.random.split(key, x.shape[2])
-    off = x.mean(0) - drawn.mean
-    residual = drawn.problem.mixture - jax.vmap(drawn.problem.mixing)(x)
-    return {"sw": unit * jax.vmap(sliced_wasserstein)(keys, joint(x), joint(drawn.samples)).mean(),
-            "gap_mse": unit**2 * (off**2).mean(), "gap_rms": unit * jnp.sqrt((off**2).mean()),
-            "mse1": unit**2 * ((x - drawn.truth) ** 2).mean(),
-            "coverage": coverage(x, drawn.truth),
-            "residual": unit * jnp.sqrt((residual**2).mean()), "bias": unit * off.mean()}
-
-
-def table(rows: list[dict[str, Any]], case: str, methods: tuple[str, ...]) -> str:
-    """Give the markdown table of a case: mean and standard error over seeds."""
-    gap = "gap_mse" if case in LINEAR else "gap_rms"
-    lines = ["| sampler | n | forwards | VJPs | equivalents | SW | gap | mse1 | cov | residual | "
-             "bias | s |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
-    for name in methods:
-        mine = [r for r in rows if (r["settings"]["case"], r["settings"]["method"]) == (case, name)]
-        if mine:
-            cells = [name, str(len(mine)), *[str(mine[0][k]) for k in COSTS]]
-            cells += [_cell([r[k] for r in mine]) for k in ("sw", gap, *FIGURES)]
-            lines.append(f"| {' | '.join(cells)} | {np.mean([r['seconds'] for r in mine]):.2f} |")
-    return "\n".join(lines)
-
-
-def _cell(values: list[float | None]) -> str:
-    """Give mean +- standard error with two digits of the error."""
-    if any(v is None for v in values):
-        return "diverged"
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return f"{mean:.3g}"
-    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    digits = min(max(1 - int(np.floor(np.log10(error))), 0), 6) if error > 0 else 3
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+def row_key(settings: dict[str, Any], seed: int) -> tuple[str, str, int]:
+    """Give the place of a row in the tables: a newer one with other settings takes it over."""
+    return settings["case"], settings["method"], seed
 
 
 def main(argv: list[str]) -> None:
-    """Measure what is not in OUTPUT.json yet, then write tables and picture."""
+    """Measure what is not in OUTPUT.json yet, then write tables and picture of all that is."""
     c = parse(Config, argv, prog="python scripts/benchmark_samplers.py", about=__doc__ or "")
     import jax
     from tqdm import tqdm
 
     from gensep.audio import check_writable
-    from gensep.runs import commit, versions
+    from gensep.runs import commit, versions, write_atomically
 
     c = dataclasses.replace(c, methods=c.methods or tuple(METHODS))
     check(c)
     output = Path(c.output)
     check_writable(output.parent)
-    rows = read_rows(output.with_suffix(".json"))
-    wanted = [(settings_of(c, name, case), s) for case in c.cases for name in c.methods
-              if case in METHODS[name].cases for s in range(c.seeds)]
+    rows = {row_key(r["settings"], r["seed"]): r for r in read_rows(beside(output, "json"))}
     source = {"commit": commit(), "versions": versions(), "cores": os.cpu_count()}
 
     def keep(settings: dict[str, Any], seed: int) -> bool:
-        return any(r["settings"] == settings and r["seed"] == seed for r in rows)
+        return rows.get(row_key(settings, seed), {}).get("settings") == settings
 
-    with jax.enable_x64(True), tqdm(total=len(wanted), initial=sum(keep(*w) for w in wanted),
-                                    disable=None) as bar:
+    def done(row: dict[str, Any]) -> None:
+        rows[row_key(row["settings"], row["seed"])] = {**row, **source}
+        found = {"options": dataclasses.asdict(c), "rows": list(rows.values())}
+        write_atomically(beside(output, "json"),
+                         json.dumps(found, indent=1, allow_nan=False) + "\n")
+        bar.update()
 
-        def done(row: dict[str, Any]) -> None:
-            same = row["settings"]["method"], row["settings"]["case"], row["seed"]
-            rows[:] = [r for r in rows if (r["settings"]["method"], r["settings"]["case"],
-                                           r["seed"]) != same]
-            rows.append({**row, **source})
-            write_json(output, rows, c)
-            bar.update()
-
+    wanted = [keep(settings_of(c, name, case), seed) for case in c.cases for name in c.methods
+              if case in METHODS[name].cases for seed in range(c.seeds)]
+    with jax.enable_x64(), tqdm(total=len(wanted), initial=sum(wanted), unit="run",
+                                dynamic_ncols=True, disable=None) as bar:
         for case in c.cases:
             bar.set_description(case)
             measure_case(c, case, keep, done)
-    print(write_page(output, rows, argv))
-
-
-HEAD = """# Samplers on problems whose posterior is known
-
-float64"""
+    known = {(case, name): settings_of(c, name, case) for case in SIZES for name in METHODS}
+    current = [r for key, r in rows.items() if known.get(key[:2]) == r["settings"]]
+    shown = shlex.join(["python", "scripts/benchmark_samplers.py", *argv])
+    print(write_page(output, current, list(SIZES), list(METHODS), shown))
 
 
 if __name__ == "__main__":
