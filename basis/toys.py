@@ -89,8 +89,8 @@ class DecibelCase:
         truth = jnp.stack([prior.sample(k, (mixtures, 1)) for prior, k in draws])
         mixing = Decibel(jnp.asarray(self.beta), jnp.zeros(2))
         problem = _observe(keys[1], priors, mixing, truth, self.tau)
-        # sources differ by 1.5 units at most, in cells of 1 / 1000
-        differences = (jnp.arange(3000) + 0.5) / 1000 - 1.5
+        # sources differ by 1.5 units at most, in cells of a twelfth of 1 / beta
+        differences = (jnp.arange(1000) + 0.5) * 0.003 - 1.5
         logs = [lambda z, prior=prior: prior.log_density(z, 0.0) for prior in priors]
         exact = bin_posterior(logs, mixing, problem.mixture[:, 0], self.tau, differences)
         two = [exact.sample(k, n)[..., None] for k in jax.random.split(keys[2])]
