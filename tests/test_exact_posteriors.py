@@ -48,6 +48,19 @@ def mixture_of(seed, components, size):
     return weights, means, covariances, gaussian_mixture(weights, means, covariances, SIGMAS)
 
 
+# compiled whole: a test's time is the compiling of its operations one by one
+score = jax.jit(lambda prior, x, sigma: prior.score(x, sigma))
+log_prob = jax.jit(lambda prior, x, sigma: prior.log_prob(x, sigma))
+slope_of = jax.jit(jax.grad(lambda x, prior, sigma: prior.log_prob(x, sigma).sum()))
+
+
+@jax.jit
+def posterior(priors, gains, mixture, tau):
+    """Give the posterior, its mean and its covariance."""
+    exact = mixture_posterior(priors, gains, mixture, tau)
+    return exact, exact.mean(), exact.covariance()
+
+
 def normal_pdf(x, mean, variance):
     return np.exp(-0.5 * (x - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
 
@@ -65,9 +78,8 @@ def test_a_mixture_is_its_density_with_noise_and_its_score_the_gradient():
     for sigma in (0.0, 0.3, 4.0):
         exact = sum(w * scipy.stats.multivariate_normal(m, c + sigma**2 * np.eye(4)).pdf(x)
                     for w, m, c in zip(weights, means, covariances, strict=True))
-        np.testing.assert_allclose(prior.log_prob(x, sigma), np.log(exact), rtol=1e-10)
-        slope = jax.grad(lambda x, sigma=sigma: prior.log_prob(x, sigma).sum())(jnp.asarray(x))
-        np.testing.assert_allclose(prior.score(x, sigma), slope, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(log_prob(prior, x, sigma), np.log(exact), rtol=1e-10)
+        np.testing.assert_allclose(score(prior, x, sigma), slope_of(x, prior, sigma), atol=1e-9)
 
 
 def test_noise_is_a_convolution():
@@ -79,11 +91,10 @@ def test_noise_is_a_convolution():
     blurred = [np.trapezoid(pdf(grid, weights, means, variances)
                             * normal_pdf(grid, at, sigma**2), grid) for at in x[0]]
     np.testing.assert_allclose(prior.log_density(x, sigma)[0], np.log(blurred), rtol=1e-9)
-    np.testing.assert_allclose(prior.log_prob(x, sigma), [np.log(blurred).sum()], rtol=1e-9)
-    slope = jax.grad(lambda x: prior.log_prob(x, sigma).sum())(jnp.asarray(x))
-    np.testing.assert_allclose(prior.score(x, sigma), slope, rtol=1e-9)
+    np.testing.assert_allclose(log_prob(prior, x, sigma), [np.log(blurred).sum()], rtol=1e-9)
+    np.testing.assert_allclose(score(prior, x, sigma), slope_of(x, prior, sigma), rtol=1e-9)
     one = gaussian_mixture(weights, means[:, None], variances[:, None], SIGMAS)
-    np.testing.assert_allclose(prior.score(x.T, sigma), one.score(x.T, sigma), rtol=1e-9)
+    np.testing.assert_allclose(score(prior, x.T, sigma), score(one, x.T, sigma), rtol=1e-9)
 
 
 def test_a_mixture_for_every_band_is_one_for_each():
@@ -91,10 +102,11 @@ def test_a_mixture_for_every_band_is_one_for_each():
     weights, means = rng.dirichlet([2.0, 2.0], 3).T, rng.normal(size=(2, 3))
     variances, x = rng.uniform(0.1, 1, (2, 3)), rng.normal(size=(4, 5, 3))
     prior = ElementMixture(*map(jnp.asarray, (weights, means, variances)), SIGMAS)
-    got, drawn = prior.score(x, 0.3), prior.sample(jax.random.key(0), (4000, 5, 3))
+    got = score(prior, x, 0.3)
+    drawn = jax.jit(lambda prior, key: prior.sample(key, (4000, 5, 3)))(prior, jax.random.key(0))
     for band in range(3):
         one = ElementMixture(weights[:, band], means[:, band], variances[:, band], SIGMAS)
-        np.testing.assert_allclose(got[..., band], one.score(x[..., band], 0.3), rtol=1e-12)
+        np.testing.assert_allclose(got[..., band], score(one, x[..., band], 0.3), rtol=1e-12)
         np.testing.assert_allclose(prior.spread(0.3)[band], one.spread(0.3))
         law = scipy.stats.kstest(np.ravel(drawn[..., band]), lambda z, b=band: sum(
             w * scipy.stats.norm.cdf(z, m, np.sqrt(v)) for w, m, v in
@@ -108,10 +120,10 @@ def test_diagonal_and_full_covariances_agree_and_shapes_are_checked():
     diagonal = gaussian_mixture(weights, means, variances, SIGMAS)
     full = gaussian_mixture(weights, means, np.stack([np.diag(v) for v in variances]), SIGMAS)
     x = np.array([[0.3, -0.4], [5, 2.0]])
-    np.testing.assert_allclose(diagonal.score(x, 0.5), full.score(x, 0.5), rtol=1e-12)
+    np.testing.assert_allclose(score(diagonal, x, 0.5), score(full, x, 0.5), rtol=1e-12)
     one = full_gaussian(means[1], np.diag(variances[1]), SIGMAS)
     simple = Gaussian(means[1], variances[1], SIGMAS)
-    np.testing.assert_allclose(one.score(x, 0.5), simple.score(x, 0.5), rtol=1e-12)
+    np.testing.assert_allclose(score(one, x, 0.5), score(simple, x, 0.5), rtol=1e-12)
     np.testing.assert_allclose(one.spread(0.5), simple.spread(0.5), rtol=1e-12)
     with pytest.raises(ValueError, match=r"weights \(2,\), not \(3,\)"):
         gaussian_mixture(np.ones(3), means, variances, SIGMAS)
@@ -120,11 +132,11 @@ def test_diagonal_and_full_covariances_agree_and_shapes_are_checked():
 def test_spread_bounds_the_denoisers_error():
     prior, sigma = mixture_of(3, 3, 2)[3], 0.6
     keys = jax.random.split(jax.random.key(0))
-    x = prior.sample(keys[0], 40_000)
+    x = jax.jit(lambda prior, key: prior.sample(key, 40_000))(prior, keys[0])
     np.testing.assert_allclose(np.cov(x.T), prior.covariance(), atol=0.02)
     np.testing.assert_allclose(x.mean(0), prior.mean(), atol=0.02)
     noisy = x + sigma * jax.random.normal(keys[1], x.shape)
-    error = jnp.sqrt(((noisy + sigma**2 * prior.score(noisy, sigma) - x) ** 2).mean(0))
+    error = jnp.sqrt(((noisy + sigma**2 * score(prior, noisy, sigma) - x) ** 2).mean(0))
     assert (error < 1.01 * prior.spread(sigma)).all()
     assert (error > 0.7 * prior.spread(sigma)).all()
 
@@ -136,8 +148,8 @@ def test_posterior_of_mixtures_is_that_of_integration():
     tables = [(np.array([0.3, 0.7]), np.array([-1.0, 0.6]), np.array([0.1, 0.3])),
               (np.array([0.5, 0.2, 0.3]), np.array([-0.5, 0.0, 1.5]), np.array([0.05, 0.3, 0.2]))]
     priors = [gaussian_mixture(w, m[:, None], v[:, None], SIGMAS) for w, m, v in tables]
-    got = mixture_posterior(priors, jnp.asarray(gains), jnp.asarray(mixture), tau)
-    grid = np.linspace(-6, 6, 1501)
+    got, means, covariances = posterior(priors, jnp.asarray(gains), jnp.asarray(mixture), tau)
+    grid = np.linspace(-5, 5, 601)
     one, two = np.meshgrid(grid, grid, indexing="ij")
     cell = (grid[1] - grid[0]) ** 2
     for n, m in enumerate(mixture[:, 0]):
@@ -153,9 +165,9 @@ def test_posterior_of_mixtures_is_that_of_integration():
             np.testing.assert_allclose(got.means[n, t, :, 0], mean, atol=1e-9)
         weight = sum(parts) / sum(parts).sum()
         mean = np.array([(weight * z).sum() for z in (one, two)])
-        np.testing.assert_allclose(got.mean()[:, n, 0], mean, atol=1e-9)
+        np.testing.assert_allclose(means[:, n, 0], mean, atol=1e-9)
         off = np.stack([one - mean[0], two - mean[1]])
-        np.testing.assert_allclose(got.covariance()[n, :, 0, :, 0],
+        np.testing.assert_allclose(covariances[n, :, 0, :, 0],
                                    np.einsum("ixy,jxy,xy->ij", off, off, weight), atol=1e-9)
 
 
@@ -171,28 +183,30 @@ def conditioned(means, covariances, gains, mixture, tau):
 def test_posterior_of_full_gaussians_is_the_joint_gaussian_conditioned():
     sources = [mixture_of(seed, 1, 3) for seed in range(3)]
     gains, mixture = jnp.array([1.0, 0.5, -1.5]), jnp.array([0.4, -1.0, 2.0])
-    got = mixture_posterior([s[3] for s in sources], gains, mixture[None], 0.2)
+    got = posterior([s[3] for s in sources], gains, mixture[None], 0.2)
     mean, covariance = conditioned([s[1][0] for s in sources], [s[2][0] for s in sources],
                                    np.asarray(gains), np.asarray(mixture), 0.2)
-    np.testing.assert_allclose(got.mean()[:, 0].reshape(-1), mean, rtol=1e-8)
-    np.testing.assert_allclose(got.covariance()[0].reshape(9, 9), covariance, atol=1e-9)
+    np.testing.assert_allclose(got[1][:, 0].reshape(-1), mean, rtol=1e-8)
+    np.testing.assert_allclose(got[2][0].reshape(9, 9), covariance, atol=1e-9)
     variances = jnp.stack([jnp.diagonal(s[3].covariance()) for s in sources])
     each = [full_gaussian(s[3].mean(), jnp.diag(v), SIGMAS)
             for s, v in zip(sources, variances, strict=True)]
     means = jnp.stack([s[3].mean() for s in sources])
     simple = gaussian_posterior(means, variances, gains, mixture, 0.2)[0]
-    np.testing.assert_allclose(mixture_posterior(each, gains, mixture[None], 0.2).mean()[:, 0],
+    np.testing.assert_allclose(posterior(each, gains, mixture[None], 0.2)[1][:, 0],
                                simple, rtol=1e-8)
 
 
 def test_draws_of_the_posterior_have_its_moments():
     priors = [mixture_of(seed, 3, 2)[3] for seed in (0, 1)]
-    exact = mixture_posterior(priors, jnp.ones(2), jnp.array([[0.3, -0.5], [1.0, 1.0]]), 0.1)
-    draws = np.asarray(exact.sample(jax.random.key(0), 20_000))
-    np.testing.assert_allclose(draws.mean(0), exact.mean(), atol=0.03)
+    mixture = jnp.array([[0.3, -0.5], [1.0, 1.0]])
+    exact, mean, covariance = posterior(priors, jnp.ones(2), mixture, 0.1)
+    draw = jax.jit(lambda exact, key: exact.sample(key, 20_000))
+    draws = np.asarray(draw(exact, jax.random.key(0)))
+    np.testing.assert_allclose(draws.mean(0), mean, atol=0.03)
     for n in range(2):
         np.testing.assert_allclose(np.cov(draws[:, :, n].reshape(-1, 4).T),
-                                   exact.covariance()[n].reshape(4, 4), atol=0.03)
+                                   covariance[n].reshape(4, 4), atol=0.03)
 
 
 TWO = (np.array([0.6, 0.4]), np.array([0.55, 0.2]), np.array([0.08, 0.06]) ** 2)
@@ -203,25 +217,32 @@ def log_density(table):
     return partial(ElementMixture(*map(jnp.asarray, table), SIGMAS).log_density, sigma=0.0)
 
 
+@partial(jax.jit, static_argnums=0, static_argnames="levels")
+def bins(log_densities, mixing, mixture, tau, differences, levels=49):
+    """Give the posterior, its means, its sds and draws."""
+    exact = bin_posterior(log_densities, mixing, mixture, tau, differences, levels)
+    return exact, exact.mean(), exact.sd(), exact.sample(jax.random.key(0), 10_000)
+
+
 def test_posterior_of_a_bin_is_that_of_integration():
     tau, mixture = 0.05, np.array([0.2, 0.5])
     mixing = Decibel(jnp.asarray(20.0), jnp.array([0.7, -0.4]))
     differences = (jnp.arange(1500) + 0.5) / 500 - 1.5
-    got = bin_posterior([log_density(TWO), log_density(ONE)], mixing, jnp.asarray(mixture), tau,
-                        differences)
-    grid = (np.arange(1200) + 0.5) / 800 - 0.4
+    got, means, sds, draws = bins((log_density(TWO), log_density(ONE)), mixing,
+                                  jnp.asarray(mixture), tau, differences)
+    grid = (np.arange(600) + 0.5) / 400 - 0.4
     z = np.stack(np.meshgrid(grid, grid, indexing="ij"))
-    prior = pdf(z[0], *TWO) * pdf(z[1], *ONE) / 800**2
-    draws = np.asarray(got.sample(jax.random.key(0), 20_000))
+    prior = pdf(z[0], *TWO) * pdf(z[1], *ONE) / 400**2
+    draws = np.asarray(draws)
     for n, m in enumerate(mixture):
         density = prior * normal_pdf(m, np.asarray(mixing(jnp.asarray(z))), tau**2)
         total = density.sum()
         mean = (density * z).sum((1, 2)) / total
         sd = np.sqrt((density * (z - mean[:, None, None]) ** 2).sum((1, 2)) / total)
         np.testing.assert_allclose(got.log_evidence[n], np.log(total), atol=1e-4)
-        np.testing.assert_allclose(got.mean()[:, n], mean, atol=1e-5)
-        np.testing.assert_allclose(got.sd()[:, n], sd, atol=1e-5)
-        np.testing.assert_allclose(draws[:, :, n].mean(0), mean, atol=5 * sd.max() / 20_000**0.5)
+        np.testing.assert_allclose(means[:, n], mean, atol=1e-5)
+        np.testing.assert_allclose(sds[:, n], sd, atol=1e-5)
+        np.testing.assert_allclose(draws[:, :, n].mean(0), mean, atol=5 * sd.max() / 100)
         np.testing.assert_allclose(draws[:, :, n].std(0), sd, rtol=0.03)
     off = mixing(jnp.moveaxis(draws, 1, 0)) - mixture
     # the residual's law: its mean square is what the grid says
@@ -245,14 +266,14 @@ def test_a_source_alone_in_its_bin_is_the_conjugate_normal():
     logs = [lambda z, m=m, s=s: jax.scipy.stats.norm.logpdf(z, m, s) for m, s in (first, second)]
     mixture = jnp.array([0.5, 1.4])
     differences = (jnp.arange(1200) + 0.5) / 200 + 7
-    got = bin_posterior(logs, Decibel(jnp.asarray(10.0), jnp.zeros(2)), mixture, tau, differences,
-                        levels=120)
+    got, means, sds, _ = bins(tuple(logs), Decibel(jnp.asarray(10.0), jnp.zeros(2)), mixture, tau,
+                              differences, levels=120)
     mean, covariance = gaussian_posterior(jnp.array([[first[0]]]), jnp.array([[first[1] ** 2]]),
                                           jnp.ones(1), mixture, tau)
-    np.testing.assert_allclose(got.mean()[0], mean[0], atol=1e-5)
-    np.testing.assert_allclose(got.sd()[0], np.sqrt(covariance[0, 0, 0]), atol=1e-5)
-    np.testing.assert_allclose(got.mean()[1], second[0], atol=1e-5)
-    np.testing.assert_allclose(got.sd()[1], second[1], atol=1e-5)
+    np.testing.assert_allclose(means[0], mean[0], atol=1e-5)
+    np.testing.assert_allclose(sds[0], np.sqrt(covariance[0, 0, 0]), atol=1e-5)
+    np.testing.assert_allclose(means[1], second[0], atol=1e-5)
+    np.testing.assert_allclose(sds[1], second[1], atol=1e-5)
     evidence = jax.scipy.stats.norm.logpdf(mixture, first[0], np.hypot(first[1], tau))
     np.testing.assert_allclose(got.log_evidence, evidence, atol=1e-5)
     with pytest.raises(ValueError, match="expected two sources, not 3"):
@@ -331,13 +352,13 @@ def test_stability_is_where_langevin_diverges(at):
     assert value == pytest.approx(3.25 / 0.8 + (at == "noisy"))
     assert remedy
 
+    @jax.jit
     def size(step, scale):
         problem = Problem((tight, tight), Linear(jnp.asarray(gains)), jnp.zeros((4, 3)),
                           jnp.asarray(0.0))
-        kernel = langevin(300, step, scale, at)
-        # relative to the noise of a level, whatever the level
-        x = sample(kernel, jax.random.key(0), problem, jnp.array([1.0, 0.5]))[0]
-        return float(jnp.abs(x).max())
+        x, _ = sample(langevin(300, step, scale, at), jax.random.key(0), problem,
+                      jnp.array([1.0, 0.5]))
+        return jnp.abs(x).max()
 
     edge = 2 / value
     assert size(0.97 * edge, scale) < 100
@@ -417,21 +438,27 @@ def test_samplers_draw_from_the_posterior_of_full_gaussians():
 # the benchmark
 
 def test_toy_priors_are_centred_and_of_unit_variance():
+    @jax.jit
+    def draw(key):
+        prior = random_mixture(key, 5)
+        return prior, prior.mean(), prior.covariance()
+
     for seed in range(3):
-        prior = random_mixture(jax.random.key(seed), 5)
-        np.testing.assert_allclose(prior.mean(), 0, atol=1e-12)
-        np.testing.assert_allclose(jnp.trace(prior.covariance()) / 5, 1)
+        prior, mean, covariance = draw(jax.random.key(seed))
+        np.testing.assert_allclose(mean, 0, atol=1e-12)
+        np.testing.assert_allclose(np.trace(covariance) / 5, 1)
         np.testing.assert_allclose(jnp.linalg.norm(prior.axes, axis=1), 1)
 
 
 def test_toy_posteriors_cover_the_truth():
     """Problem and answer belong together: were either drawn wrongly, ranks would show it."""
     for name in ("K2 D4", "dB bimodal"):
-        drawn = jax.jit(lambda key, case=CASES[name]: case.draw(key, 200, 19))(jax.random.key(0))
+        draw = jax.jit(lambda key, case=CASES[name]: case.draw(key, 200, 19)[1:4])
+        truth, mean, samples = draw(jax.random.key(0))
         for k in range(2):
-            ranks = sbc_ranks(drawn.samples[:, k, :, 0], drawn.truth[k, :, 0])
+            ranks = sbc_ranks(samples[:, k, :, 0], truth[k, :, 0])
             assert rank_uniformity(ranks, 19, bins=10).p_value > 1e-3, name
-        np.testing.assert_allclose(drawn.again.mean((0, 2)), drawn.mean.mean(1), atol=0.05)
+        np.testing.assert_allclose(samples.mean((0, 2)), mean.mean(1), atol=0.05)
 
 
 @pytest.fixture
