@@ -98,3 +98,31 @@ def image(values: np.ndarray, low: float, high: float, colours: str = "magma") -
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def plot_trade_off(path: Path, panels: dict[str, dict[str, tuple[float, float]]],
+                   floors: dict[str, float | None], cost: str, error: str) -> None:
+    """Draw error against cost, log-log, for `panels`: title -> label -> (cost, error).
+
+    The line joins what nothing else beats in both; `floors` are the least errors possible.
+    """
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(5.2 * columns, 4.2 * lines),
+                                squeeze=False, layout="constrained")
+    for axis, title in zip(axes.flat, panels, strict=False):
+        points = sorted((x, y, label) for label, (x, y) in panels[title].items())
+        best = [p for i, p in enumerate(points) if all(p[1] < q[1] for q in points[:i])]
+        axis.plot([p[0] for p in best], [p[1] for p in best], color="0.7", lw=1, zorder=1)
+        axis.scatter([p[0] for p in points], [p[1] for p in points], s=18, zorder=2)
+        for x, y, label in points:
+            axis.annotate(label, (x, y), (4, 3), textcoords="offset points", fontsize=7)
+        if floors.get(title):
+            axis.axhline(floors[title], color="0.5", ls="--", lw=1)
+        axis.set(title=title, xlabel=cost, ylabel=error)
+        if points:
+            axis.set(xscale="log", yscale="log")
+            axis.margins(0.2)
+    for axis in axes.flat[len(panels):]:
+        axis.set_axis_off()
+    save(figure, path)

@@ -287,8 +287,9 @@ def test_bad_audio_and_settings_are_refused_in_one_line():
         with pytest.raises(UserError, match=words):
             separate(audio, 16000, priors=team(2))
     for bad, words in (({"steps": 0}, "steps must be at least 1"), ({"samples": 0}, "samples"),
-                       ({"sampler": "dps"},
-                        "one of mmps, mmps-cg1, mmps-sde, basis, basis-noisy, not 'dps'"),
+                       ({"sampler": "gibbs"}, "one of mmps, mmps-cg1, .*, not 'gibbs'"),
+                       ({"sampler": "dps", "constraint": "hard"}, "no hard constraint"),
+                       ({"constraint": "strict"}, "constraint must be soft or hard"),
                        ({"overlap": 0.95}, "overlap"), ({"window": 8}, "window"),
                        ({"window": 1024}, "no shorter than the window"),
                        ({"block": 100, "window": 32}, "divisible by 32"),

@@ -1,0 +1,243 @@
+"""Measure samplers on small problems whose posterior is known exactly.
+
+Writes OUTPUT.json after every run, OUTPUT.md (the tables and the command that made them) and
+OUTPUT.png (error against cost). Rows of OUTPUT.json that have the same settings are kept.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sampler_table import COSTS, beside, read_rows, write_page
+
+from gensep import errors
+from gensep.config import option, parse
+from gensep.errors import UserError
+
+LINEAR = ("K2 D4", "K4 D4", "K2 D24")
+DECIBEL = ("dB bimodal", "dB easy")
+SIZES = {**dict.fromkeys(LINEAR, (24, 256)), **dict.fromkeys(DECIBEL, (100, 200))}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A sampler with its settings; levels run over the case's own range unless they say else."""
+
+    sampler: str  # a maker of kernels in `basis`, or "" for draws from the posterior itself
+    options: dict[str, Any] = field(default_factory=dict)
+    levels: int = 0
+    sigma_max: float | None = None
+    sigma_min: float | None = None
+    rho: float = 7.0
+    mixing: str = ""  # a map of `basis` that the sampler is told in place of the true one
+    group: int = 1  # particles of one run, neighbours in the batch; samples are a multiple of it
+    cases: tuple[str, ...] = (*LINEAR, *DECIBEL)
+
+
+def _langevin(steps: int, at: str, **changed: Any) -> Method:
+    """Give BASIS as published: 10 levels, delta / sigma_L^2 = 0.2, gamma = sigma."""
+    options = {"steps": steps, "step_size": 0.2, "gamma_scale": 1.0, "at": at}
+    return Method("langevin", options, 10, **changed)
+
+
+# a new sampler is a new row
+METHODS = {
+    "exact": Method(""),
+    # Langevin steps at every level
+    "BASIS 10x100, f(x)": _langevin(100, "noisy"),
+    "BASIS 10x100, f(D)": _langevin(100, "denoised"),
+    "BASIS 10x1000, f(x)": _langevin(1000, "noisy", cases=("K2 D4", "K4 D4")),
+    # independent steps at every level: MSDM
+    # guidance through the denoiser: DPS, PiGDM, MMPS
+    "MMPS SDE 16": Method("mmps", {"cg_iterations": 2}, 16),
+    "MMPS SDE 32": Method("mmps", {"cg_iterations": 2}, 32),
+    # a clean sample by splitting: DAPS, Gibbs
+    # many particles: twisted SMC, with `group`
+    # the wrong law: BASIS with `mixing`
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    methods: tuple[str, ...] = option((), "rows of the table, e.g. --methods exact 'MMPS SDE 16'; "
+                                      "all by default")
+    cases: tuple[str, ...] = option((*LINEAR, *DECIBEL), "problems")
+    seeds: int = option(4, "problems of a case, each with its own noise")
+    mixtures: int | None = option(None, "mixtures of a problem; 24, or 100 in one bin")
+    samples: int | None = option(None, "samples of a mixture; 256, or 200 in one bin")
+    output: str = option("docs/results/samplers", "path without ending for the .json, .md and .png")
+
+
+def check(c: Config) -> None:
+    """Refuse what cannot be run, before anything is.
+
+    Raises:
+        UserError: naming it.
+    """
+    import basis
+
+    for what, given, known in (("method", c.methods, METHODS), ("case", c.cases, SIZES)):
+        for name in given:
+            if name not in known:
+                raise UserError(f"unknown {what} '{name}'; known: {'; '.join(known)}")
+    for name in c.methods:
+        for part in filter(None, (METHODS[name].sampler, METHODS[name].mixing)):
+            if not hasattr(basis, part):
+                raise UserError(f"method '{name}' needs basis.{part}, which does not exist")
+        for samples in (c.samples or SIZES[case][1] for case in c.cases):
+            if samples % METHODS[name].group:
+                raise UserError(f"method '{name}' has groups of {METHODS[name].group}: expected a "
+                                f"multiple of it for --samples, not {samples}")
+    if min(c.seeds, c.mixtures or 1, (c.samples or 2) - 1) < 1:
+        raise UserError("expected at least 1 seed, 1 mixture and 2 samples, not "
+                        f"{c.seeds}, {c.mixtures} and {c.samples}")
+
+
+def settings_of(c: Config, name: str, case: str) -> dict[str, Any]:
+    """Give all that decides a row but the seed, as JSON reads it back."""
+    from basis.toys import CASES
+
+    mixtures, samples = SIZES[case]
+    found = {"method": name, "case": case, **dataclasses.asdict(METHODS[name]),
+             "problem": dataclasses.asdict(CASES[case]), "mixtures": c.mixtures or mixtures,
+             "samples": c.samples or samples}
+    return json.loads(json.dumps(found))
+
+
+def measure_case(c: Config, case: str, keep, done) -> None:
+    """Run the methods on the problems of a case; call `done(row)` after each.
+
+    Args:
+        c: the options, with methods given.
+        case: its name.
+        keep: `keep(settings, seed)` tells whether that row is there already.
+        done: takes a new row.
+    """
+    import jax
+
+    from basis.toys import CASES
+
+    todo = {}
+    for name in c.methods:
+        settings = settings_of(c, name, case)
+        missing = [s for s in range(c.seeds) if not keep(settings, s)]
+        if missing and case in METHODS[name].cases:
+            todo[name] = settings, missing
+    size = c.mixtures or SIZES[case][0], c.samples or SIZES[case][1]
+    draw = jax.jit(lambda key: CASES[case].draw(key, *size))
+    seeds = sorted({s for _, missing in todo.values() for s in missing})
+    problems = {s: draw(jax.random.key(s)) for s in seeds}
+    for name, (settings, missing) in todo.items():
+        run = prepare(METHODS[name], CASES[case], size, problems[missing[0]])
+        for s in missing:
+            done({"settings": settings, "seed": s, **run(s, problems[s])})
+
+
+def prepare(method: Method, case: Any, size: tuple[int, int], example: Any):
+    """Compile a method for the shapes of a case; `run(seed, drawn)` gives the figures of a row."""
+    import jax
+
+    from basis.toys import compare
+
+    judge = jax.jit(compare)
+    program = compile_method(method, case, size, example.problem) if method.sampler else None
+
+    def run(seed: int, drawn: Any) -> dict[str, Any]:
+        began, x, spent = time.perf_counter(), drawn.again, (0, 0)
+        if program:
+            key = jax.random.fold_in(jax.random.key(seed), 1)
+            x, spent = jax.block_until_ready(program(key, drawn.problem))
+        seconds = time.perf_counter() - began
+        found = judge(jax.random.key(seed), x, drawn, case.unit)
+        found = {name: float(value) for name, value in found.items()}
+        forwards, vjps = map(int, spent)
+        return {"forwards": forwards, "vjps": vjps, "equivalents": forwards + vjps,
+                "seconds": round(seconds, 3),
+                # JSON has no NaN: what ran away has no figure
+                **{name: v if np.isfinite(v) else None for name, v in found.items()}}
+
+    return run
+
+
+def compile_method(method: Method, case: Any, size: tuple[int, int], problem: Any):
+    """Compile `program(key, problem)` -> samples `[n, source, mixtures, D]`, (forwards, VJPs)."""
+    import jax
+    import jax.numpy as jnp
+
+    import basis
+    from basis.diagnostics import check_langevin
+    from score import karras
+
+    if method.sampler == "langevin":
+        o = method.options
+        check_langevin(o["step_size"], o["gamma_scale"], problem.mixing, o["at"])
+    kernel = getattr(basis, method.sampler)(**method.options)
+    sigmas = jnp.asarray(karras(method.levels, method.sigma_min or case.sigmas[1],
+                                method.sigma_max or case.sigmas[0], method.rho), float)
+    mixtures, samples = size
+
+    def draws(key, problem):
+        repeated = problem._replace(mixture=jnp.repeat(problem.mixture, samples, axis=0))
+        if method.mixing:
+            repeated = repeated._replace(mixing=getattr(basis, method.mixing)())
+        x, info = basis.sample(kernel, key, repeated, sigmas)
+        x = x.reshape(len(x), mixtures, samples, -1)
+        return jnp.moveaxis(x, 2, 0), [jnp.sum(getattr(info, name, 0)) for name in COSTS[:2]]
+
+    return jax.jit(draws).lower(jax.random.key(0), problem).compile()
+
+
+def row_key(settings: dict[str, Any], seed: int) -> tuple[str, str, int]:
+    """Give the place of a row in the tables: a newer one with other settings takes it over."""
+    return settings["case"], settings["method"], seed
+
+
+def main(argv: list[str]) -> None:
+    """Measure what is not in OUTPUT.json yet, then write tables and picture of all that is."""
+    c = parse(Config, argv, prog="python scripts/benchmark_samplers.py", about=__doc__ or "")
+    import jax
+    from tqdm import tqdm
+
+    from gensep.audio import check_writable
+    from gensep.runs import commit, versions, write_atomically
+
+    c = dataclasses.replace(c, methods=c.methods or tuple(METHODS))
+    check(c)
+    output = Path(c.output)
+    check_writable(output.parent)
+    rows = {row_key(r["settings"], r["seed"]): r for r in read_rows(beside(output, "json"))}
+    source = {"commit": commit(), "versions": versions(), "cores": os.cpu_count()}
+
+    def keep(settings: dict[str, Any], seed: int) -> bool:
+        return rows.get(row_key(settings, seed), {}).get("settings") == settings
+
+    def done(row: dict[str, Any]) -> None:
+        rows[row_key(row["settings"], row["seed"])] = {**row, **source}
+        found = {"options": dataclasses.asdict(c), "rows": list(rows.values())}
+        write_atomically(beside(output, "json"),
+                         json.dumps(found, indent=1, allow_nan=False) + "\n")
+        bar.update()
+
+    wanted = [keep(settings_of(c, name, case), seed) for case in c.cases for name in c.methods
+              if case in METHODS[name].cases for seed in range(c.seeds)]
+    with jax.enable_x64(), tqdm(total=len(wanted), initial=sum(wanted), unit="run",
+                                dynamic_ncols=True, disable=None) as bar:
+        for case in c.cases:
+            bar.set_description(case)
+            measure_case(c, case, keep, done)
+    known = {(case, name): settings_of(c, name, case) for case in SIZES for name in METHODS}
+    current = [r for key, r in rows.items() if known.get(key[:2]) == r["settings"]]
+    shown = shlex.join(["python", "scripts/benchmark_samplers.py", *argv])
+    print(write_page(output, current, list(SIZES), list(METHODS), shown))
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,109 @@
+"""Rows of scripts/benchmark_samplers.py as tables and a picture."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gensep.errors import UserError
+
+COSTS = ("forwards", "vjps", "equivalents")
+
+HEAD = """# Samplers on problems whose posterior is known
+
+Priors are Gaussian mixtures with exact scores, in float64; figures are means over *n* seeds, each
+a new problem with new noise, ± standard errors. *K2 D4*: sums of 2 sources in 4 dimensions, and so
+on; *dB*: two sources in one bin whose powers add, in dB (`basis/toys.py`). Forwards and
+vector-Jacobian products (VJPs) are counted a source and sample; *equivalents* takes a VJP as one
+forward, a first approximation. *SW*: sliced Wasserstein-2 distance to exact samples, mean over
+mixtures; *gap*: error of the samples' mean against the exact mean, squared in the linear cases and
+rms in dB; *mse1*: squared error of one sample against the truth; *cov*: share of true values inside
+the central 80 % of the samples; *residual*: rms of mixture - f(samples); *bias*: mean of the
+samples - exact mean; *s*: sampling time of all mixtures, compilation apart. The row *exact* is a
+second set of exact draws: no sampler can do better, and a cov or gap like its own is perfect."""
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Give the rows of an earlier run, none where there was none.
+
+    Raises:
+        UserError: where the file is something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text())["rows"]
+        assert all({"settings", "seed"} <= set(row) for row in rows)
+    except (OSError, ValueError, LookupError, TypeError, AssertionError):
+        raise UserError(f"expected rows of an earlier run in {path}, found something else; move "
+                        "it away or choose another --output") from None
+    return rows
+
+
+def write_page(output: Path, rows: list[dict[str, Any]], cases: list[str], methods: list[str],
+               command: str) -> str:
+    """Write OUTPUT.md and OUTPUT.png; give the tables."""
+    from gensep.runs import commit, versions, write_atomically
+
+    cases = [case for case in cases if any(r["settings"]["case"] == case for r in rows)]
+    text = "\n\n".join(f"## {case}\n\n{table(rows, case, methods)}" for case in cases)
+    packages = ", ".join(f"{k} {v}" for k, v in versions().items())
+    about = f"{os.cpu_count()} CPU cores, commit {commit() or 'unknown'}; {packages}."
+    picture = beside(output, "png")
+    draw_picture(picture, rows, cases)
+    page = f"{HEAD}\n\n{text}\n\n![error against cost]({picture.name})\n\n```\n{command}\n```\n"
+    write_atomically(beside(output, "md"), f"{page}\n{about}\n")
+    return text
+
+
+def beside(output: Path, ending: str) -> Path:
+    """Give OUTPUT.ending; OUTPUT may hold dots itself."""
+    return output.with_name(f"{output.name}.{ending}")
+
+
+def table(rows: list[dict[str, Any]], case: str, methods: list[str]) -> str:
+    """Give the markdown table of a case: mean and standard error over seeds."""
+    gap = "gap_rms" if case.startswith("dB") else "gap_mse"
+    lines = ["| sampler | n | forwards | VJPs | equivalents | SW | gap | mse1 | cov | residual | "
+             "bias | s |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    for name in methods:
+        mine = [r for r in rows if (r["settings"]["case"], r["settings"]["method"]) == (case, name)]
+        if mine:
+            figures = ("sw", gap, "mse1", "coverage", "residual", "bias")
+            cells = [name, str(len(mine)), *(str(mine[0][cost]) for cost in COSTS),
+                     *(_cell([r[figure] for r in mine]) for figure in figures),
+                     f"{np.mean([r['seconds'] for r in mine]):.2f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float | None]) -> str:
+    """Give mean +- standard error with two digits of the error."""
+    if any(v is None for v in values):
+        return "diverged"
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return f"{mean:.3g}"
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    digits = min(max(1 - int(np.floor(np.log10(error))), 0), 6) if error > 0 else 3
+    return f"{mean:.{digits}f} ± {error:.{digits}f}"
+
+
+def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> None:
+    """Draw sliced Wasserstein distance against cost, a panel a case."""
+    from gensep.plots import plot_trade_off
+
+    panels, floors = {}, {}
+    for case in cases:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["settings"]["case"] == case and row["sw"] is not None:
+                found.setdefault(row["settings"]["method"], []).append(row)
+        errors = {name: float(np.mean([r["sw"] for r in mine])) for name, mine in found.items()}
+        panels[case] = {name: (found[name][0]["equivalents"], error)
+                        for name, error in errors.items() if found[name][0]["equivalents"] > 0}
+        floors[case] = errors.get("exact")
+    plot_trade_off(path, panels, floors, "network evaluations a source and sample "
+                   "(1 VJP = 1 forward)", "sliced Wasserstein-2 distance")
