@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis.mixing import Decibel, Linear, Mixing
+from basis.mixing import AncestorDecibel, Decibel, Linear, Mixing
 
 
 def sliced_wasserstein(
@@ -123,7 +123,7 @@ def check_langevin(
     """
     if isinstance(mixing, Linear):
         gains = np.asarray(mixing.gains)
-    elif isinstance(mixing, Decibel):
+    elif isinstance(mixing, Decibel | AncestorDecibel):
         gains = np.ones(1)  # the slopes are a softmax: their squares sum to 1 at most
     else:
         raise ValueError(f"expected a Linear or Decibel map, not {type(mixing).__name__}: bound "

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from basis.diagnostics import check_langevin
 from basis.mixing import Linear, project, weights
 from basis.prior import denoise, denoise_all
 from basis.sampler import Kernel, observation_variance, report, residual
@@ -91,8 +92,11 @@ def langevin(
         evaluations = steps * (2 if order == "gauss-seidel" else 1) + (sigma_next == 0)
         return x, report(problem, clean, evaluations)
 
-    return Kernel(step, check=lambda problem, sigmas: _check(problem, step_size,
-                                                             np.inf if hard else gamma_scale))
+    def check(problem, sigmas):
+        scale = np.inf if hard else gamma_scale
+        check_langevin(step_size, scale, problem.mixing, at)
+
+    return Kernel(step, check=check)
 
 
 def projected(problem, x: jax.Array, sigma: jax.Array, noise: jax.Array) -> jax.Array:
@@ -101,19 +105,3 @@ def projected(problem, x: jax.Array, sigma: jax.Array, noise: jax.Array) -> jax.
         share = jnp.sqrt((problem.mixing.gains**2).sum()) * sigma * noise[0]
         return project(problem.mixing, x, problem.mixture + share)
     return project(problem.mixing, x, problem.mixture)
-
-
-def stability(problem, step_size: float, gamma_scale: float) -> float:
-    """Give step_size (|w|^2 / gamma_scale + 1); at 2 and above Langevin steps diverge."""
-    gains = problem.mixing.gains if isinstance(problem.mixing, Linear) else np.ones(1)
-    return float(step_size * (np.sum(np.square(gains)) / gamma_scale + 1))
-
-
-def _check(problem, step_size: float, gamma_scale: float) -> None:
-    value = stability(problem, step_size, gamma_scale)
-    if not 0 < value < 2:
-        squares = value / step_size - 1
-        raise ValueError(
-            f"Langevin steps of step_size={step_size:.3g} and gamma_scale={gamma_scale:.3g} "
-            f"diverge: step_size (|w|^2 / gamma_scale + 1) = {value:.3g} must lie below 2; take "
-            f"step_size < {2 / (squares + 1):.3g} or a larger gamma_scale")

@@ -14,7 +14,7 @@ from gensep.errors import UserError
 SAMPLERS: dict[str, Callable[..., Kernel]] = {
     "mmps": partial(basis.mmps, cg_iterations=2, memory=0.0),
     "mmps-cg1": partial(basis.mmps, cg_iterations=1, memory=0.0),
-    "mmps-cg3": partial(basis.mmps, cg_iterations=3, memory=0.0),
+    "mmps-cg4": partial(basis.mmps, cg_iterations=4, memory=0.0),
     "mmps-sde": partial(basis.mmps, cg_iterations=2, memory=1.0),
     "mmps-heun": basis.mmps_heun,
     "mmps-pc": basis.mmps_pc,
@@ -34,7 +34,7 @@ SAMPLERS: dict[str, Callable[..., Kernel]] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"sampler": "mmps", "samples": 2, "steps": 8},
     "default": {},
-    "best": {"steps": 28, "samples": 8},
+    "best": {"steps": 28, "samples": 6},
 }
 
 
@@ -42,8 +42,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Settings:
     """How masks are sampled; every field decides the result."""
 
-    sampler: str = "mmps-cg3"
-    steps: int = 18
+    sampler: str = "mmps-cg4"
+    steps: int = 14
     samples: int = 3
     constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
     sigma_max: float = 2.0

@@ -46,6 +46,8 @@ def _langevin(steps: int, at: str, **changed: Any) -> Method:
     return Method("langevin", options, 10, **changed)
 
 
+BINS = {"levels": 60, "sigma_max": 0.25, "sigma_min": 0.04, "rho": 3.0}  # where modes are chosen
+
 # a new sampler is a new row
 METHODS = {
     "exact": Method(""),
@@ -53,13 +55,36 @@ METHODS = {
     "BASIS 10x100, f(x)": _langevin(100, "noisy"),
     "BASIS 10x100, f(D)": _langevin(100, "denoised"),
     "BASIS 10x1000, f(x)": _langevin(1000, "noisy", cases=("K2 D4", "K4 D4")),
-    # independent steps at every level: MSDM
-    # guidance through the denoiser: DPS, PiGDM, MMPS
+    "BASIS 10x100, wrong units": _langevin(100, "noisy", mixing="AncestorDecibel", cases=DECIBEL),
+    "BASIS 10x100, projected": Method("langevin", {"steps": 100, "step_size": 0.2, "hard": True},
+                                      10, cases=LINEAR),
+    # MSDM
+    "MSDM Gaussian R2": Method("msdm", {"likelihood": "gaussian", "churn": 40 / 150}, 150),
+    "MSDM Dirac R1 ODE": Method("msdm", {"repeats": 1, "churn": 0.0}, 150, cases=LINEAR),
+    "MSDM Dirac R2 churn 20": Method("msdm", {"churn": 20 / 150}, 150, cases=LINEAR),
+    # guidance through the denoiser
+    "DPS 128": Method("dps", {}, 128),
+    "PiGDM no VJP 64": Method("pigdm", {"vjp": False}, 64),
+    "PiGDM 64": Method("pigdm", {}, 64),
     "MMPS SDE 16": Method("mmps", {"cg_iterations": 2}, 16),
     "MMPS SDE 32": Method("mmps", {"cg_iterations": 2}, 32),
-    # a clean sample by splitting: DAPS, Gibbs
-    # many particles: twisted SMC, with `group`
-    # the wrong law: BASIS with `mixing`
+    "MMPS renewed 32": Method("mmps", {"cg_iterations": 2, "memory": 0.0}, 32),
+    "MMPS ODE Heun 16": Method("mmps_heun", {}, 16),
+    "MMPS PC 32x(1+2)": Method("mmps_pc", {"cg_iterations": 2}, 32),
+    "MMPS PC 64x(1+4)": Method("mmps_pc", {"cg_iterations": 2, "corrections": 4}, 64),
+    "MMPS draws 10": Method("mmps_draws", {"cg_iterations": 6, "lanczos_iterations": 5}, 10),
+    "MMPS draws 11": Method("mmps_draws", {"cg_iterations": 6, "lanczos_iterations": 4}, 11),
+    "MMPS draws 14": Method("mmps_draws", {"cg_iterations": 4, "lanczos_iterations": 4}, 14),
+    # exact likelihood steps
+    "DAPS 50": Method("daps", {}, 50),
+    "DAPS 60, late levels": Method("daps", {}, **BINS, cases=DECIBEL),
+    "DAPS ancestral 50": Method("daps", {"memory": 1.0}, 50),
+    "DAPS PC 16x(1+3)": Method("daps_pc", {"corrections": 3}, 16),
+    "split Gibbs 60x10": Method("split_gibbs", {"inner_steps": 10}, 60),
+    # many particles
+    "twisted SMC 64, P=4": Method("twisted_smc", {"particles": 4}, 64, group=4, cases=LINEAR),
+    # a log density besides the score
+    "MALA 10x100": Method("mala", {"steps": 100}, 10),
 }
 
 
@@ -173,25 +198,23 @@ def compile_method(method: Method, case: Any, size: tuple[int, int], problem: An
     import jax.numpy as jnp
 
     import basis
-    from basis.diagnostics import check_langevin
     from score import karras
 
-    if method.sampler == "langevin":
-        o = method.options
-        check_langevin(o["step_size"], o["gamma_scale"], problem.mixing, o["at"])
     kernel = getattr(basis, method.sampler)(**method.options)
     sigmas = jnp.asarray(karras(method.levels, method.sigma_min or case.sigmas[1],
                                 method.sigma_max or case.sigmas[0], method.rho), float)
     mixtures, samples = size
 
+    def repeated(problem):
+        wide = problem._replace(mixture=jnp.repeat(problem.mixture, samples, axis=0))
+        return wide._replace(mixing=getattr(basis, method.mixing)()) if method.mixing else wide
+
     def draws(key, problem):
-        repeated = problem._replace(mixture=jnp.repeat(problem.mixture, samples, axis=0))
-        if method.mixing:
-            repeated = repeated._replace(mixing=getattr(basis, method.mixing)())
-        x, info = basis.sample(kernel, key, repeated, sigmas)
+        x, info = basis.sample(kernel, key, repeated(problem), sigmas)
         x = x.reshape(len(x), mixtures, samples, -1)
         return jnp.moveaxis(x, 2, 0), [jnp.sum(getattr(info, name, 0)) for name in COSTS[:2]]
 
+    basis.check(kernel, repeated(problem), sigmas)
     return jax.jit(draws).lower(jax.random.key(0), problem).compile()
 
 
