@@ -84,7 +84,7 @@ def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
     return jnp.concatenate([powers, jnp.maximum(power - powers.sum(0), 0)[None]])
 
 
-# ---- spectra: powers `[source, channel, frame, bin]`, mixture `[channel, frame, bin]` -> like powers
+# ---- spectra: from powers `[source, channel, frame, bin]`, mixture `[channel, frame, bin]`
 
 
 def ratio(powers: jax.Array, mixture: jax.Array) -> jax.Array:

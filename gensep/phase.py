@@ -25,7 +25,7 @@ class Known(NamedTuple):
 
 
 def griffin_lim_known(
-    spectra: jax.Array, known: Known, hop_length: int, iterations: int, momentum: float
+    spectra: jax.Array, known: Known, hop_length: int, iterations: int, momentum: jax.Array | float
 ) -> jax.Array:
     """Run Griffin-Lim from spectra `[..., frame, bin]` with first phases to `[..., samples]`.
 

@@ -42,7 +42,7 @@ def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = Non
     window = hann(n_fft).astype(np.float32)
     valid = jnp.ones(spectra.shape[-2]) if valid is None else valid
     frames = jnp.fft.irfft(spectra, n_fft) * (window * valid[:, None])
-    weight = overlap_add(window**2 * valid[:, None], hop_length)
+    weight = overlap_add(valid[:, None] * window**2, hop_length)
     reached = weight > _REACHED
     return jnp.where(reached, overlap_add(frames, hop_length) / jnp.where(reached, weight, 1), 0)
 
