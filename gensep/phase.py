@@ -25,12 +25,13 @@ class Known(NamedTuple):
 
 
 def griffin_lim_known(
-    spectra: jax.Array, known: Known, hop_length: int, iterations: int, momentum: jax.Array | float
+    spectra: jax.Array, known: Known, hop_length: int, iterations: jax.Array | int,
+    momentum: jax.Array | float,
 ) -> jax.Array:
     """Run Griffin-Lim from spectra `[..., frame, bin]` with first phases to `[..., samples]`.
 
     t = transform(wave), phases of t - momentum / (1 + momentum) t_before; momentum 0 is the
-    classical algorithm.
+    classical algorithm. What is known guides the phases; it is not written into the result.
     """
     magnitude, pull = jnp.abs(spectra), momentum / (1 + momentum)
 
@@ -40,11 +41,12 @@ def griffin_lim_known(
         return magnitude * _phase(now - pull * before), now
 
     spectra, _ = jax.lax.fori_loop(0, iterations, step, (spectra, jnp.zeros_like(spectra)))
-    return _wave(spectra, known, hop_length)
+    return synthesis(spectra, hop_length, known.valid)
 
 
 def misi_known(
-    spectra: jax.Array, mixture: jax.Array, known: Known, hop_length: int, iterations: int
+    spectra: jax.Array, mixture: jax.Array, known: Known, hop_length: int,
+    iterations: jax.Array | int,
 ) -> jax.Array:
     """Run MISI from spectra `[source, ..., frame, bin]`; the waves add up to `[..., samples]`.
 
@@ -52,17 +54,18 @@ def misi_known(
     """
     magnitude = jnp.abs(spectra)
 
-    def waves(spectra):
-        alone = _wave(spectra, known, hop_length)
-        return alone + (mixture - alone.sum(0)) / len(alone)
+    def completed(waves):
+        return waves + (mixture - waves.sum(0)) / len(waves)
 
     def step(_, spectra):
-        return magnitude * _phase(_transform(waves(spectra), spectra, hop_length))
+        waves = completed(_wave(spectra, known, hop_length))
+        return magnitude * _phase(_transform(waves, spectra, hop_length))
 
-    return waves(jax.lax.fori_loop(0, iterations, step, spectra))
+    spectra = jax.lax.fori_loop(0, iterations, step, spectra)
+    return completed(synthesis(spectra, hop_length, known.valid))
 
 
-@partial(jax.jit, static_argnames=("hop_length", "samples", "iterations"))
+@partial(jax.jit, static_argnames=("hop_length", "samples"))
 def griffin_lim(
     spectra: jax.Array, hop_length: int, samples: int, iterations: int = 32, momentum: float = 0.0
 ) -> jax.Array:
@@ -71,7 +74,7 @@ def griffin_lim(
     return griffin_lim_known(spectra, known, hop_length, iterations, momentum)[..., inside]
 
 
-@partial(jax.jit, static_argnames=("hop_length", "iterations"))
+@partial(jax.jit, static_argnames="hop_length")
 def misi(
     spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: int = 5
 ) -> jax.Array:

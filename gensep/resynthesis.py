@@ -62,7 +62,8 @@ def invert_masks(
 
     def first(chunk: Chunk) -> jax.Array:
         shares = masks_at(masks, chunk.frames, rate, hop, representation)
-        return _first(how, chunk.piece, shares, of_rate, residual=options.residual)
+        return _first(how.powers, how.spectra, chunk.piece, shares, of_rate,
+                      residual=options.residual)
 
     return FINISH[how.finish](blocks, n_fft, options.length, first, how)
 
@@ -101,20 +102,34 @@ def _direct(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
 def _phased(
     blocks: Blocks, n_fft: int, length: int, first: First, how: Method, hop: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Find phases chunk by chunk; the samples before a chunk are settled."""
+    """Find phases chunk by chunk; the samples before a chunk are settled.
+
+    What the chunk makes of the last of them is faded in, so the result lags by that much.
+    """
     hop = hop or n_fft // OVERLAP
-    edge, settled = n_fft - hop, None
+    edge, fade = n_fft - hop, n_fft - 2 * hop
+    ramp = (np.arange(fade, dtype=np.float32) + 0.5) / fade
+    settled = lag = np.zeros(0, np.float32)
     for chunk in chunks(blocks(), n_fft, hop, length, AHEAD):
         spectra = first(chunk)
-        if settled is None:
+        begins = not settled.size
+        if begins:
             settled = np.zeros((*spectra.shape[:2], edge), np.float32)
         # frames count whose centre lies in the file: those of the centred transform
         centre = (chunk.frames - chunk.frames[0]) * hop + n_fft // 2
         valid = (chunk.frames >= 0) & (centre <= chunk.real)
-        wave = _phases(how.finish, spectra, chunk.piece, settled, valid.astype(np.float32),
-                       chunk.real, hop, how.iterations, how.momentum)
-        yield np.asarray(wave[..., edge : edge + chunk.keep])
+        wave = np.asarray(_phases(
+            how.finish, spectra, chunk.piece, settled, valid.astype(np.float32), chunk.real, hop,
+            how.iterations, how.momentum))
+        out = wave[..., edge : edge + chunk.keep]
+        if not begins:
+            met = lag * (1 - ramp) + wave[..., edge - fade : edge] * ramp
+            out = np.concatenate([met, out], -1)
+        cut = max(0, out.shape[-1] - fade)
+        yield out[..., :cut]
+        lag = out[..., cut:]
         settled = wave[..., length * hop : length * hop + edge]
+    yield lag
 
 
 def _em(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
@@ -140,13 +155,13 @@ def _transform(piece: jax.Array, n_fft: int) -> jax.Array:
     return jnp.fft.rfft(frame(piece, n_fft, n_fft // OVERLAP) * hann(n_fft).astype(np.float32))
 
 
-@partial(jax.jit, static_argnames=("how", "residual"))
-def _first(how: Method, piece: jax.Array, shares: jax.Array, bands: Bands, *, residual: bool):
+@partial(jax.jit, static_argnames=("powers", "spectra", "residual"))
+def _first(powers, spectra, piece: jax.Array, shares: jax.Array, bands: Bands, *, residual: bool):
     """Give the spectra `[source, channel, frame, bin]` that a method starts from."""
     mixture = _transform(piece, 2 * (bands.bank.shape[1] - 1))
     power = jnp.abs(mixture) ** 2
-    powers = POWERS[how.powers](shares, power, bands)
-    return how.spectra(with_residual(powers, power) if residual else powers, mixture)
+    found = POWERS[powers](shares, power, bands)
+    return spectra(with_residual(found, power) if residual else found, mixture)
 
 
 @jax.jit
@@ -160,10 +175,10 @@ def _synthesis(spectra: jax.Array, hop: int) -> jax.Array:
     return synthesis(spectra, hop)[..., edge:-edge]
 
 
-@partial(jax.jit, static_argnames=("finish", "hop", "iterations"))
+@partial(jax.jit, static_argnames=("finish", "hop"))
 def _phases(
     finish: str, spectra: jax.Array, piece: jax.Array, settled: jax.Array, valid: jax.Array,
-    real: jax.Array, hop: int, iterations: int, momentum: jax.Array
+    real: jax.Array, hop: int, iterations: jax.Array, momentum: jax.Array
 ) -> jax.Array:
     """Give the wave of a piece: settled at its start, silent behind the file's end."""
     at = jnp.arange(piece.shape[-1])

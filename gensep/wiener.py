@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 # of the trace: what keeps the covariance of a point source, which has rank one, regular in float32
 LOAD = 1e-6
+EM_LOAD = 1e-4  # more in EM, whose steps amplify what float32 rounds off
 TINY = 1e-25
 
 _einsum = partial(jnp.einsum, precision="highest")
@@ -89,7 +90,7 @@ def em_powers(
 
 def maximization(power: jax.Array, moments: jax.Array) -> jax.Array:
     """Give R = sum_t C / sum_t v from sums of v `[source, bin]` and of C with two channel axes."""
-    return loaded(moments / jnp.where(power > 0, power, 1)[:, None, None])
+    return loaded(moments / jnp.where(power > 0, power, 1)[:, None, None], EM_LOAD)
 
 
 @partial(jax.jit, static_argnames="iterations")

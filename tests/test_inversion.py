@@ -21,7 +21,7 @@ from gensep.metrics import si_sdr
 from gensep.representation import Representation
 from gensep.resynthesis import Options, invert_masks, invert_power
 from gensep.stft import istft, stft
-from gensep.wiener import em_powers, em_wiener, inverse, maximization
+from gensep.wiener import EM_LOAD, em_wiener, inverse
 
 REP = Representation(n_fft=512, hop_length=128, n_mels=24)
 RATE = 16000
@@ -222,9 +222,9 @@ def test_inverse_of_hermitian_matrices(n):
 
 
 def numpy_em(y, x, rounds, load):
-    """Run EM frame by frame, in float64: y `[source, channel, frame, bin]` -> the same."""
+    """Run EM frame by frame, in float64: the sources like y, and the likelihood every round."""
     sources, channels, frames, bins = y.shape
-    out = np.zeros_like(y)
+    out, likelihood = np.zeros_like(y), np.zeros(rounds + 1)
     for f in range(bins):
         c = np.einsum("kat,kbt->ktab", y[..., f], y[..., f].conj())
         v = (np.abs(y[..., f]) ** 2).mean(1)
@@ -234,7 +234,9 @@ def numpy_em(y, x, rounds, load):
             r = r + load * trace / channels * np.eye(channels)
             new = np.zeros_like(c)
             for t in range(frames):
-                back = np.linalg.inv((v[:, t, None, None] * r).sum(0))
+                total = (v[:, t, None, None] * r).sum(0)
+                back, z = np.linalg.inv(total), x[:, t, f]
+                likelihood[round] -= np.linalg.slogdet(total)[1] + (z.conj() @ back @ z).real
                 for k in range(sources):
                     prior = v[k, t] * r[k]
                     gain = prior @ back
@@ -244,7 +246,7 @@ def numpy_em(y, x, rounds, load):
                         out[k, :, t, f] = z
             c = new
             v = np.einsum("kab,ktba->kt", np.linalg.inv(r), c).real / channels
-    return out
+    return out, likelihood
 
 
 @pytest.fixture
@@ -265,38 +267,26 @@ def bins():
     return true, mixture, rough
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 3])
+@pytest.mark.parametrize("rounds", [0, 3])
 def test_em_is_that_of_float64(bins, rounds):
     _, mixture, rough = bins
-    expected = numpy_em(rough, mixture, rounds, 1e-6)
+    expected, likelihood = numpy_em(rough, mixture, rounds, EM_LOAD)
     got = em_wiener(rough.astype(np.complex64), mixture.astype(np.complex64), rounds)
     assert np.abs(got - expected).max() < 2e-4 * np.abs(expected).max()
     np.testing.assert_allclose(np.asarray(got).sum(0), mixture, atol=1e-4)
-
-
-def test_em_never_loses_likelihood(bins):
-    _, mixture, rough = bins
-    x, y = jnp.asarray(mixture, jnp.complex64), jnp.asarray(rough, jnp.complex64)
-    covariances, scores = (), []
-    for _ in range(6):
-        power, moments = em_powers(y, x, covariances)
-        covariances += (maximization(power.sum(1), moments.sum(3)),)
-        total = jnp.einsum("ktf,kabf->tfab", power, covariances[-1])
-        fit = jnp.einsum("atf,tfab,btf->tf", x.conj(), jnp.linalg.inv(total), x).real
-        scores.append(float(-(jnp.linalg.slogdet(total)[1] + fit).sum()))
-    assert np.diff(scores).min() > -1e-3 * abs(scores[0])
-    assert scores[-1] > scores[0] + 10
+    assert (np.diff(likelihood) > 0).all()  # what EM promises
 
 
 def test_em_uses_space_where_masks_cannot(scene):
     stems, mixture, shares = scene
     blurred = 0.5 + 0.4 * (shares - 0.5)
-    scores = {rounds: np.mean([si_sdr(y, s) for y, s in zip(
-        inverted("em_wiener", mixture, blurred, iterations=rounds), stems, strict=True)])
-        for rounds in (0, 2)}
-    plain = np.mean([si_sdr(y, s) for y, s in zip(inverted("spread", mixture, blurred), stems,
-                                                  strict=True)])
-    assert plain + 3 < scores[0] < scores[2]
+
+    def score(method, **options):
+        got = inverted(method, mixture, blurred, length=32, **options)
+        return np.mean([si_sdr(y, s) for y, s in zip(got, stems, strict=True)])
+
+    plain, no_round = score("spread"), score("em_wiener", iterations=0)
+    assert plain + 3 < no_round < score("em_wiener", iterations=1) - 0.2
 
 
 # ---- whole files
@@ -312,15 +302,15 @@ def test_spread_is_what_separation_writes(scene):
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_at_any_rate_and_length(scene, method):
     _, _, shares = scene
-    sums = method not in ("mixture_phase", "griffin_lim", "fast_griffin_lim")
-    for rate, channels, samples in ((8000, 1, 1), (44100, 2, 9000)):
-        x = noise(channels, samples)
-        got = inverted(method, x, shares, rate, length=32)
-        assert got.shape == (2, channels, samples)
+    rounds = 0 if method == "em_wiener" else 2
+    for samples in (1, 4000):
+        x = noise(2, samples)
+        got = inverted(method, x, shares, 22050, length=32, iterations=rounds)
+        assert got.shape == (2, 2, samples)
         assert np.isfinite(got).all()
-        if sums:
+        if method not in ("mixture_phase", "griffin_lim", "fast_griffin_lim"):
             np.testing.assert_allclose(got.sum(0), x, atol=1e-6)
-    silent = inverted(method, np.zeros((1, 3000), np.float32), shares, length=32)
+    silent = inverted(method, 0 * x, shares, 22050, length=32, iterations=rounds)
     np.testing.assert_allclose(silent, 0, atol=1e-4)
 
 
@@ -328,7 +318,8 @@ def test_methods_at_any_rate_and_length(scene, method):
 def test_result_does_not_depend_on_the_chunks(scene, method):
     _, mixture, shares = scene
     whole = inverted(method, mixture, shares, length=256)
-    np.testing.assert_allclose(inverted(method, mixture, shares, length=32), whole, atol=2e-6)
+    limit = 2e-4 if method == "em_wiener" else 2e-6  # sums in another order
+    np.testing.assert_allclose(inverted(method, mixture, shares, length=32), whole, atol=limit)
 
 
 def jumps(wave, seams):
@@ -357,9 +348,12 @@ def test_no_seams_in_phase_retrieval(scene, method):
 
 
 def test_sound_from_mel_power_alone():
-    power = np.stack([REP.mel_power(tone(f, 30_000)) for f in (300, 900)])
-    worth = 10 ** (np.log10(power.max()) - 4)
-    for length in (256, 32):  # in one chunk or in many
+    """Low noise, in one chunk or many: its mel power again, and no click where chunks meet."""
+    low = [scipy.signal.butter(4, hertz, fs=RATE, output="sos") for hertz in (300, 600)]
+    power = np.stack([REP.mel_power(scipy.signal.sosfilt(sos, noise(30_000)).astype(np.float32))
+                      for sos in low])
+    worth = power.max() / 1000
+    for length in (256, 32):
         wave = np.concatenate(list(invert_power(power, REP, length=length)), -1)
         assert wave.shape == (2, 1, (power.shape[1] - 1) * 128)
         again = np.asarray(REP.mel_power(wave[:, 0]))
@@ -367,7 +361,7 @@ def test_sound_from_mel_power_alone():
         assert np.sqrt((gap**2).mean()) < 1.0
         at, elsewhere = jumps(wave, range(32 * 128, 29_000, 32 * 128))
         assert at < elsewhere
-    other = np.concatenate(list(invert_power(power, REP, seed=1)), -1)
+    other = np.concatenate(list(invert_power(power, REP, seed=1, length=32)), -1)
     assert np.abs(other - wave).max() > 0.01
 
 
@@ -425,21 +419,21 @@ def test_mask_files_come_back(separated, scene):
     assert list(separated.glob(".*")) == []
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_command_writes_stems_by_every_method(run, separated, scene, method):
-    got = run("out", "--method", method, "--reference", "out/true", "--iterations", "2",
-              *(["--residual", "--powers", "pinv"] if method == "em_wiener" else []))
+@pytest.mark.parametrize(("method", "more"), [("misi", []), ("nnls", ["--residual"]),
+                                                ("em_wiener", ["--iterations", "0"])])
+def test_command_writes_stems(run, separated, method, more):
+    got = run("out", "--method", method, "--reference", "out/true", *more)
     assert got.code == 0, got.err
-    names = ["high.wav", "inversion.json", "low.wav"]
+    names = {"high.wav", "inversion.json", "low.wav"} | ({"residual.wav"} if "nnls" in method
+                                                         else set())
     folder = separated / method
-    assert sorted(p.name for p in folder.iterdir()) == (
-        [*names, "residual.wav"] if method == "em_wiener" else names)
+    assert {p.name for p in folder.iterdir()} == names
     wave, rate = soundfile.read(folder / "low.wav")
     assert (wave.shape, rate) == ((30_000, 2), RATE)
     record = json.loads((folder / "inversion.json").read_text())
     assert record["method"] == method
     assert {"python", "jax"} <= set(record["versions"])
-    assert record["scores"]["high"]["gain"] > 3
+    assert record["scores"]["high"]["gain"] > 8
     assert "SI-SDR" in got.out
 
 
