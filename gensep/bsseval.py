@@ -56,7 +56,8 @@ def bss_eval(
     """Score several sets of estimates of one track, paying for the track only once.
 
     Args:
-        references: true sources, `[source, channel, samples]`, any float type.
+        references: true sources, `[source, channel, samples]`, any float type; an array or what
+            can be cut in its last axis like one, such as a `Spool`.
         estimates: arrays of the same shape, one for each method.
         rate: in Hz.
         win: seconds of a frame; a shorter track, or `inf`, is one frame.
@@ -74,14 +75,12 @@ def bss_eval(
         if np.shape(signal) != np.shape(references) or np.ndim(signal) != 3:
             raise ValueError("expected [source, channel, samples] throughout, got "
                              f"{np.shape(references)} and {np.shape(signal)}")
-        for source in range(len(signal)):
-            if _silent(signal[source : source + 1]):
-                kind = "reference" if signal is references else "estimate"
-                raise ValueError(f"{kind} {source} is silent throughout; BSSEval knows no figure "
-                                 "for it")
+        for source in np.flatnonzero(silent_throughout(signal)):
+            kind = "reference" if signal is references else "estimate"
+            raise ValueError(f"{kind} {source} is silent throughout; BSSEval has no figure for it")
     spans = frames(references.shape[-1], rate, win, hop)
-    sounding = [span for span in spans if not _silent(references[..., slice(*span)])]
-    figures = [np.full((4, len(references), len(spans)), np.nan) for _ in estimates]
+    sounding = [span for span in spans if not silent(references[..., slice(*span)])]
+    figures = [np.full((4, references.shape[0], len(spans)), np.nan) for _ in estimates]
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         parts = [sounding] if mode == "v4" else [[span] for span in sounding]
         for part in parts if sounding else []:
@@ -92,7 +91,7 @@ def bss_eval(
             for figure, energy in zip(figures, energies, strict=True):
                 figure[..., place] = _decibels(energy)
     for figure, estimate in zip(figures, estimates, strict=True):
-        figure[..., [_silent(estimate[..., slice(*span)]) for span in spans]] = np.nan
+        figure[..., [silent(estimate[..., slice(*span)]) for span in spans]] = np.nan
     return [Scores(*figure) for figure in figures]
 
 
@@ -248,6 +247,15 @@ def _energy(blocks: np.ndarray) -> np.ndarray:
     return np.einsum("brn,brn->br", blocks, blocks)
 
 
-def _silent(signal: np.ndarray) -> bool:
+def silent(signal: np.ndarray) -> bool:
     """Whether a source of `[source, channel, n]` is silent; museval asks the sum of channels."""
     return any(not np.sum(source, axis=0, dtype=np.float64).any() for source in signal)
+
+
+def silent_throughout(signal: np.ndarray) -> np.ndarray:
+    """Tell for every source of `[source, channel, samples]` whether it never sounds: `[source]`."""
+    found = np.ones(signal.shape[0], bool)
+    for start in range(0, signal.shape[-1], 1 << 18):
+        part = np.asarray(signal[..., start : start + (1 << 18)])
+        found &= ~np.sum(part, axis=1, dtype=np.float64).any(axis=-1)
+    return found
