@@ -23,6 +23,8 @@ import numpy as np
 from scipy.fft import irfft, rfft
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from gensep.spool import Waves
+
 TAPS = 512
 N_FFT = 8192
 GROUP = 16  # blocks at once in a thread: 100 MB for four stereo sources
@@ -50,7 +52,7 @@ class _Blocks(NamedTuple):
 
 
 def bss_eval(
-    references: np.ndarray, estimates: Sequence[np.ndarray], rate: int, *, win: float = 1.0,
+    references: Waves, estimates: Sequence[Waves], rate: int, *, win: float = 1.0,
     hop: float = 1.0, mode: str = "v4", threads: int | None = None,
 ) -> list[Scores]:
     """Score several sets of estimates of one track, paying for the track only once.
@@ -72,9 +74,9 @@ def bss_eval(
     if mode not in ("v3", "v4"):
         raise ValueError(f"mode must be v3 or v4, not {mode!r}")
     for signal in (references, *estimates):
-        if np.shape(signal) != np.shape(references) or np.ndim(signal) != 3:
+        if signal.shape != references.shape or signal.ndim != 3:
             raise ValueError("expected [source, channel, samples] throughout, got "
-                             f"{np.shape(references)} and {np.shape(signal)}")
+                             f"{references.shape} and {signal.shape}")
         for source in np.flatnonzero(silent_throughout(signal)):
             kind = "reference" if signal is references else "estimate"
             raise ValueError(f"{kind} {source} is silent throughout; BSSEval has no figure for it")
@@ -221,7 +223,7 @@ def _decibels(energy: np.ndarray) -> np.ndarray:
         return np.where(np.stack([error, spat, interf, artif]) == 0, np.inf, 10 * np.log10(ratios))
 
 
-def _cut(signal: np.ndarray, blocks: _Blocks, length: int) -> np.ndarray:
+def _cut(signal: Waves, blocks: _Blocks, length: int) -> np.ndarray:
     """Cut float64 `[block, row, length]` from `[source, channel, samples]`."""
     rows = signal.shape[0] * signal.shape[1]
     out = np.zeros((len(blocks.first), rows, length))
@@ -252,7 +254,7 @@ def silent(signal: np.ndarray) -> bool:
     return any(not np.sum(source, axis=0, dtype=np.float64).any() for source in signal)
 
 
-def silent_throughout(signal: np.ndarray) -> np.ndarray:
+def silent_throughout(signal: Waves) -> np.ndarray:
     """Tell for every source of `[source, channel, samples]` whether it never sounds: `[source]`."""
     found = np.ones(signal.shape[0], bool)
     for start in range(0, signal.shape[-1], 1 << 18):

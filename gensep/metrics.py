@@ -3,11 +3,12 @@
 import importlib
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from gensep.errors import UserError
+from gensep.spool import Waves
 
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray, *, zero_mean: bool = True) -> float:
@@ -36,12 +37,11 @@ def si_sdr_gain(estimate: np.ndarray, mixture: np.ndarray, reference: np.ndarray
 
 
 def framewise_sdr(
-    estimates: np.ndarray, references: np.ndarray, rate: int, *, win: float = 1.0, hop: float = 1.0
+    estimates: Waves, references: Waves, rate: int, *, win: float = 1.0, hop: float = 1.0
 ) -> np.ndarray:
     """Give BSSEval's SDR, the plain SNR of each frame, without its filters: `[source, frame]` dB.
 
-    Takes `[source, channel, samples]`, or anything that can be cut in its last axis. As in
-    BSSEval a frame in which a source is silent is nan for all of them.
+    As in BSSEval a frame in which a source is silent is nan for all of them.
     """
     from gensep.bsseval import frames, silent
 
@@ -62,15 +62,13 @@ def framewise_sdr(
 MSDM_WIN, MSDM_HOP, MSDM_EPS, MSDM_SILENCE = 4.0, 2.0, 1e-8, 1.5e-5
 
 
-def msdm_gain(
-    estimates: np.ndarray, references: np.ndarray, mixture: np.ndarray, rate: int
-) -> np.ndarray:
+def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) -> np.ndarray:
     """Give the SI-SDR gain over the mixture in windows of 4 s, hop 2 s: `[source, window]` dB.
 
-    Takes `[source, channel, samples]`, and the mixture without source, or anything that can be cut
-    in its last axis. Windows in which at most one source sounds (norm / samples >= 1.5e-5) are
-    left out; the last window may be short. Means stay, and 1e-8 is added to every energy, so that
-    a silent source has a figure too: by how much the mixture was brought down.
+    Takes `[source, channel, samples]`, of the mixture one source. Windows in which at most one
+    source sounds (norm / samples >= 1.5e-5) are left out; the last window may be short. Means
+    stay, and 1e-8 is added to every energy, so that a silent source has a figure too: by how much
+    the mixture was brought down.
     """
     samples, hop = references.shape[-1], int(MSDM_HOP * rate)
     overlap = int(MSDM_WIN * rate) - hop
@@ -114,11 +112,13 @@ def psnr(
 
 
 def paired_interval(
-    values: Sequence[float] | np.ndarray, seed: int = 0, level: float = 0.95
+    values: Sequence[float] | np.ndarray, seed: int = 0, level: float = 0.95,
+    statistic: Callable = np.mean,
 ) -> tuple[float, float, float]:
     """Give (mean, low, high) of figures per piece: the bootstrap percentile interval.
 
-    For two methods give the differences per piece. nan (a silent piece) is left out.
+    For two methods give the differences per piece. nan (a silent piece) is left out. Another
+    statistic than the mean, e.g. `np.median`, takes `axis`.
     """
     kept = np.asarray(values, np.float64).ravel()
     kept = kept[~np.isnan(kept)]
@@ -126,8 +126,8 @@ def paired_interval(
         return float("nan"), float("nan"), float("nan")
     pick = np.random.default_rng(seed).integers(kept.size, size=(10_000, kept.size))
     tail = 50 * (1 - level)
-    low, high = np.percentile(kept[pick].mean(axis=1), [tail, 100 - tail])
-    return float(kept.mean()), float(low), float(high)
+    low, high = np.percentile(statistic(kept[pick], axis=1), [tail, 100 - tail])
+    return float(statistic(kept, axis=0)), float(low), float(high)
 
 
 def import_museval() -> types.ModuleType:

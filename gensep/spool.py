@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Spool:
         self.shape = (sources, channels, samples)
         self._file = tempfile.TemporaryFile()
         self._bytes = 4 * channels
+        self._order = list(range(sources))
         os.truncate(self._file.fileno(), sources * samples * self._bytes)
         self._written = [0] * sources
 
@@ -38,11 +40,23 @@ class Spool:
 
     def __getitem__(self, index: tuple) -> np.ndarray:
         start, stop, _ = index[-1].indices(self.shape[2])
-        return np.stack([self._read(source, start, stop) for source in range(self.shape[0])])
+        return np.stack([self._read(source, start, stop) for source in self._order])
+
+    def select(self, sources: Sequence[int]) -> "Spool":
+        """Give these sources in this order, from the same file; one may come several times."""
+        chosen = copy(self)
+        chosen._order = [self._order[source] for source in sources]
+        chosen.shape = (len(chosen._order), *self.shape[1:])
+        return chosen
+
+    def blocks(self, source: int, size: int = 1 << 18) -> Iterator[np.ndarray]:
+        """Read one source in blocks `[channel, n]`."""
+        for start in range(0, self.shape[2], size):
+            yield self._read(self._order[source], start, min(start + size, self.shape[2]))
 
     def source(self, source: int) -> np.ndarray:
         """Read one source whole: `[channel, samples]`."""
-        return self._read(source, 0, self.shape[2])
+        return self._read(self._order[source], 0, self.shape[2])
 
     def _read(self, source: int, start: int, stop: int) -> np.ndarray:
         place = (source * self.shape[2] + start) * self._bytes
@@ -50,25 +64,7 @@ class Spool:
         return np.frombuffer(data, np.float32).reshape(-1, self.shape[1]).T
 
 
-class Repeated:
-    """One wave `[1, channel, samples]` in the place of several sources."""
-
-    ndim = 3
-
-    def __init__(self, spool: Spool, sources: int):
-        self._spool = spool
-        self.shape = (sources, *spool.shape[1:])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: tuple) -> np.ndarray:
-        wave = self._spool[index]
-        return np.broadcast_to(wave, (self.shape[0], *wave.shape[1:]))
-
-    def source(self, source: int) -> np.ndarray:
-        """Read the wave whole: `[channel, samples]`."""
-        return self._spool.source(0)
+Waves = np.ndarray | Spool  # what metrics take: `[source, channel, samples]`
 
 
 def _pread(file: int, size: int, place: int) -> bytes:
