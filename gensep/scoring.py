@@ -129,7 +129,8 @@ def score(pair: Pair, protocol: Protocol, threads: int | None = None) -> dict[st
 
 def figures(records: Iterable[dict[str, Any]]) -> tuple[list[Row], dict[Key, list[float]]]:
     """Give a row a figure of every song, and the frames of all songs together, from records."""
-    rows, pooled = [], {}
+    rows: list[Row] = []
+    pooled: dict[Key, list[float]] = {}
     for record in records:
         own = record["gensep"]
         song = f"{own['split']}/{own['song']}" if own["split"] else own["song"]
