@@ -23,6 +23,8 @@ import numpy as np
 from scipy.fft import irfft, rfft
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from gensep.spool import Waves
+
 TAPS = 512
 N_FFT = 8192
 GROUP = 16  # blocks at once in a thread: 100 MB for four stereo sources
@@ -50,13 +52,14 @@ class _Blocks(NamedTuple):
 
 
 def bss_eval(
-    references: np.ndarray, estimates: Sequence[np.ndarray], rate: int, *, win: float = 1.0,
+    references: Waves, estimates: Sequence[Waves], rate: int, *, win: float = 1.0,
     hop: float = 1.0, mode: str = "v4", threads: int | None = None,
 ) -> list[Scores]:
     """Score several sets of estimates of one track, paying for the track only once.
 
     Args:
-        references: true sources, `[source, channel, samples]`, any float type.
+        references: true sources, `[source, channel, samples]`, any float type; an array or what
+            can be cut in its last axis like one, such as a `Spool`.
         estimates: arrays of the same shape, one for each method.
         rate: in Hz.
         win: seconds of a frame; a shorter track, or `inf`, is one frame.
@@ -71,17 +74,15 @@ def bss_eval(
     if mode not in ("v3", "v4"):
         raise ValueError(f"mode must be v3 or v4, not {mode!r}")
     for signal in (references, *estimates):
-        if np.shape(signal) != np.shape(references) or np.ndim(signal) != 3:
+        if signal.shape != references.shape or signal.ndim != 3:
             raise ValueError("expected [source, channel, samples] throughout, got "
-                             f"{np.shape(references)} and {np.shape(signal)}")
-        for source in range(len(signal)):
-            if _silent(signal[source : source + 1]):
-                kind = "reference" if signal is references else "estimate"
-                raise ValueError(f"{kind} {source} is silent throughout; BSSEval knows no figure "
-                                 "for it")
+                             f"{references.shape} and {signal.shape}")
+        for source in np.flatnonzero(silent_throughout(signal)):
+            kind = "reference" if signal is references else "estimate"
+            raise ValueError(f"{kind} {source} is silent throughout; BSSEval has no figure for it")
     spans = frames(references.shape[-1], rate, win, hop)
-    sounding = [span for span in spans if not _silent(references[..., slice(*span)])]
-    figures = [np.full((4, len(references), len(spans)), np.nan) for _ in estimates]
+    sounding = [span for span in spans if not silent(references[..., slice(*span)])]
+    figures = [np.full((4, references.shape[0], len(spans)), np.nan) for _ in estimates]
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         parts = [sounding] if mode == "v4" else [[span] for span in sounding]
         for part in parts if sounding else []:
@@ -92,7 +93,7 @@ def bss_eval(
             for figure, energy in zip(figures, energies, strict=True):
                 figure[..., place] = _decibels(energy)
     for figure, estimate in zip(figures, estimates, strict=True):
-        figure[..., [_silent(estimate[..., slice(*span)]) for span in spans]] = np.nan
+        figure[..., [silent(estimate[..., slice(*span)]) for span in spans]] = np.nan
     return [Scores(*figure) for figure in figures]
 
 
@@ -222,7 +223,7 @@ def _decibels(energy: np.ndarray) -> np.ndarray:
         return np.where(np.stack([error, spat, interf, artif]) == 0, np.inf, 10 * np.log10(ratios))
 
 
-def _cut(signal: np.ndarray, blocks: _Blocks, length: int) -> np.ndarray:
+def _cut(signal: Waves, blocks: _Blocks, length: int) -> np.ndarray:
     """Cut float64 `[block, row, length]` from `[source, channel, samples]`."""
     rows = signal.shape[0] * signal.shape[1]
     out = np.zeros((len(blocks.first), rows, length))
@@ -248,6 +249,15 @@ def _energy(blocks: np.ndarray) -> np.ndarray:
     return np.einsum("brn,brn->br", blocks, blocks)
 
 
-def _silent(signal: np.ndarray) -> bool:
+def silent(signal: np.ndarray) -> bool:
     """Whether a source of `[source, channel, n]` is silent; museval asks the sum of channels."""
     return any(not np.sum(source, axis=0, dtype=np.float64).any() for source in signal)
+
+
+def silent_throughout(signal: Waves) -> np.ndarray:
+    """Tell for every source of `[source, channel, samples]` whether it never sounds: `[source]`."""
+    found = np.ones(signal.shape[0], bool)
+    for start in range(0, signal.shape[-1], 1 << 18):
+        part = np.asarray(signal[..., start : start + (1 << 18)])
+        found &= ~np.sum(part, axis=1, dtype=np.float64).any(axis=-1)
+    return found

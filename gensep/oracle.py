@@ -95,7 +95,7 @@ def separate(
     import numpy as np
 
     from gensep import audio
-    from gensep.metrics import si_sdr
+    from gensep.metrics import framewise_sdr, si_sdr
     from gensep.oracles import oracle_stems
     from gensep.runs import write_atomically
 
@@ -106,7 +106,7 @@ def separate(
     with writer:
         for i, estimate in enumerate(estimates):
             writer.write(i, estimate)
-    frames = framewise_sdr(estimates, true, round(c.window * rate))
+    frames = framewise_sdr(estimates, true, rate, win=c.window, hop=c.window)
     rows = []
     for i, stem in enumerate(stems):
         base, own = si_sdr(mixture, true[i]), frames[i][np.isfinite(frames[i])]
@@ -119,26 +119,6 @@ def separate(
     text = json.dumps(record(rows, c), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / RECORD, text)
     return rows
-
-
-def framewise_sdr(estimates: Any, references: Any, window: int) -> Any:
-    """Give 10 log10 |s|^2 / |y - s|^2 per whole frame, float64 `[source, frame]`.
-
-    It equals the SDR of BSSEval v4; as there, a frame in which any reference or estimate is silent
-    is nan for all sources.
-    """
-    import numpy as np
-
-    count = references.shape[-1] // window
-
-    def energy(waves: Any) -> Any:
-        cut = waves[..., : count * window].reshape(*waves.shape[:2], count, window)
-        return np.square(cut, dtype=np.float64).sum((1, 3))
-
-    signal, noise = energy(references), energy(estimates - references)
-    silent = (signal == 0) | (energy(estimates) == 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(silent.any(0), np.nan, 10 * np.log10(signal / noise))
 
 
 def read_record(folder: Path, c: Config) -> list[dict[str, Any]] | None:

@@ -7,7 +7,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
+PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "soundfile",
+            "soxr")
 
 
 def describe() -> str:

@@ -17,6 +17,7 @@ from gensep.errors import UserError
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".oga", ".opus", ".mp3")
 MIXTURES = ("mixture", "mix")
 STEM_MP4 = ".stem.mp4"
+MP4_SECONDS = 60
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # MUSDB18; the files carry no names
 
 
@@ -26,6 +27,9 @@ class TrackInfo(NamedTuple):
     rate: int
     channels: int
     samples: int
+
+    def __str__(self) -> str:
+        return f"{self.channels} channels of {self.samples} samples at {self.rate} Hz"
 
 
 class Track(NamedTuple):
@@ -60,6 +64,20 @@ class Track(NamedTuple):
         keep = slice(None) if self.channel is None else slice(self.channel, self.channel + 1)
         return np.concatenate([block[keep] for block in blocks], axis=1), info.rate
 
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Read the whole track in float32 blocks `[channels, n]`."""
+        if self.stream is not None:
+            from gensep import stem_mp4
+
+            rate, _, samples = self.info()
+            step = MP4_SECONDS * rate  # whole seconds, so that the blocks fit exactly
+            for start in range(0, samples, step):
+                yield stem_mp4.read(self.path, self.stream, start / rate, MP4_SECONDS)
+            return
+        keep = slice(None) if self.channel is None else slice(self.channel, self.channel + 1)
+        for block in audio.read_blocks(self.path):
+            yield block[keep]
+
 
 class Song(NamedTuple):
     """A piece with its stems, sorted by name; without a mixture their sum is the mixture."""
@@ -78,6 +96,13 @@ class Song(NamedTuple):
         stems, rate = self.read_stems(start, duration)
         return np.sum(list(stems.values()), axis=0), rate
 
+    def mixture_blocks(self) -> Iterator[np.ndarray]:
+        """Read the whole mixture, or the sum of the stems, in float32 blocks `[channels, n]`."""
+        if self.mixture is not None:
+            return self.mixture.blocks()
+        together = zip(*(track.blocks() for track in self.stems.values()), strict=True)
+        return (np.sum(blocks, axis=0) for blocks in together)
+
     def read_stems(
         self, start: float = 0.0, duration: float | None = None
     ) -> tuple[dict[str, np.ndarray], int]:
@@ -86,15 +111,22 @@ class Song(NamedTuple):
         Raises:
             UserError: where stems differ in rate, channels or length.
         """
+        rate = self.info().rate
+        waves = {name: track.read(start, duration)[0] for name, track in self.stems.items()}
+        return waves, rate
+
+    def info(self) -> TrackInfo:
+        """Give what is true of every stem.
+
+        Raises:
+            UserError: where stems differ in rate, channels or length.
+        """
         first, *rest = infos = {name: track.info() for name, track in self.stems.items()}
         for name in rest:
             if infos[name] != infos[first]:
-                a, b = infos[first], infos[name]
-                raise UserError(f"{self.name}: {first} has {a.channels} channels of {a.samples} "
-                                f"samples at {a.rate} Hz, {name} {b.channels} of {b.samples} at "
-                                f"{b.rate} Hz; make the stems alike")
-        waves = {name: track.read(start, duration)[0] for name, track in self.stems.items()}
-        return waves, infos[first].rate
+                raise UserError(f"{self.name}: {first} has {infos[first]}, {name} {infos[name]}; "
+                                "make the stems alike")
+        return infos[first]
 
 
 def find_songs(

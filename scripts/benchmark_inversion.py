@@ -104,8 +104,8 @@ def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Calla
 def measure(c: Config) -> Iterator[dict[str, Any]]:
     """Yield a row of SI-SDR a (piece, method)."""
     import soxr
-    from benchmark_separation import Config as Rendering
     from benchmark_separation import RATE as RENDERED
+    from benchmark_separation import Config as Rendering
     from benchmark_separation import pieces
     from tqdm import tqdm
 

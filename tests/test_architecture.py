@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 LIBRARIES = {"basis": {"jax", "numpy"}, "score": {"jax", "flax", "numpy"},
              "flows": {"jax", "flax", "numpy"}}
 COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config", "gensep.render": "Config",
-            "gensep.wav_to_spec": "WavToSpec", "gensep.oracle": "Config",
-            "gensep.invert": "Config"}
+            "gensep.wav_to_spec": "WavToSpec", "gensep.evaluate": "Config",
+            "gensep.compare": "Config", "gensep.oracle": "Config", "gensep.invert": "Config"}
 # comparisons and pictures only; neither training nor separation waits for them to load
 SELDOM = {"librosa", "museval", "musdb", "music21", "av"}
 FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
