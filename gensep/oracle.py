@@ -46,8 +46,8 @@ def main(argv: list[str]) -> None:
             raise UserError(f"method must be of {', '.join(ORACLES)}, not '{name}'")
     if not c.method or len(set(c.method)) < len(c.method):
         raise UserError(f"name one or more oracles, each once, not {' '.join(c.method) or 'none'}")
-    if c.start < 0 or (c.duration or 1) <= 0 or c.window <= 0:
-        raise UserError("expected start >= 0 and duration, window > 0, not "
+    if c.start < 0 or (c.duration is not None and c.duration <= 0) or c.window < 0.01:
+        raise UserError("expected start >= 0, duration > 0 and window >= 0.01 s, not "
                         f"{c.start}, {c.duration} and {c.window}")
     songs = find_songs(c.folder, c.layout, c.split, c.stems or None)
     output = Path(c.output)

@@ -267,7 +267,7 @@ def test_command_refuses(run, songs, tmp_path):
     soundfile.write("songs/two/mixture.wav", np.zeros(100), RATE)
     for argv, words in ((["songs", "--method", "irm3"], "not 'irm3'"),
                         (["songs", "--method", "mix", "mix"], "each once"),
-                        (["songs", "--window", "0"], "window > 0"),
+                        (["songs", "--window", "0"], "window >= 0.01"),
                         (["nowhere"], "no folder nowhere"),
                         (["songs", "--method", "mix", "--ext", "xyz"], "no audio format"),
                         (["songs", "--method", "mix"], "two: the mixture has 1 channels of 100")):
