@@ -1,8 +1,8 @@
 """Waves of a whole file by any method of `inversion`, in chunks of constant memory.
 
 Spectra that only depend on their own frame need no more than the context of `masking`. Phase
-retrieval works on a chunk and some hops ahead of it: what it settles is known to the next chunk,
-so that there is no seam to cross-fade. EM gathers its covariances over the whole file: it reads
+retrieval works on a chunk and some hops ahead of it: what it settles guides the phases of the next
+chunk, so that the two agree where one fades into the other. EM gathers its covariances over the whole file: it reads
 the file iterations + 2 times and gives what one pass over everything at once would give.
 """
 

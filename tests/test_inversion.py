@@ -55,7 +55,7 @@ def inverted(method, mixture, shares, rate=RATE, **options):
 # ---- the transform
 
 
-@pytest.mark.parametrize(("n_fft", "hop"), [(2048, 1024), (512, 128), (512, 64)])
+@pytest.mark.parametrize(("n_fft", "hop"), [(2048, 1024), (512, 128)])
 def test_istft_is_scipys_and_undoes_stft(n_fft, hop):
     for samples in (hop * 9, 5003):
         x = noise(2, samples)
@@ -317,9 +317,11 @@ def test_methods_at_any_rate_and_length(scene, method):
 @pytest.mark.parametrize("method", ["nnls", "mixture_phase", "em_wiener"])
 def test_result_does_not_depend_on_the_chunks(scene, method):
     _, mixture, shares = scene
-    whole = inverted(method, mixture, shares, length=256)
+    rounds = 1 if method == "em_wiener" else None
+    whole = inverted(method, mixture, shares, length=256, iterations=rounds)
     limit = 2e-4 if method == "em_wiener" else 2e-6  # sums in another order
-    np.testing.assert_allclose(inverted(method, mixture, shares, length=32), whole, atol=limit)
+    cut = inverted(method, mixture, shares, length=32, iterations=rounds)
+    np.testing.assert_allclose(cut, whole, atol=limit)
 
 
 def jumps(wave, seams):
@@ -357,8 +359,10 @@ def test_sound_from_mel_power_alone():
         wave = np.concatenate(list(invert_power(power, REP, length=length)), -1)
         assert wave.shape == (2, 1, (power.shape[1] - 1) * 128)
         again = np.asarray(REP.mel_power(wave[:, 0]))
-        gap = 10 * np.log10((again + worth) / (power + worth))
-        assert np.sqrt((gap**2).mean()) < 1.0
+        gap = np.square(10 * np.log10((again + worth) / (power + worth)))
+        assert gap.mean() < 0.5**2
+        beside = np.add.outer(np.arange(32, 224, 32), np.arange(-3, 2)).ravel()
+        assert gap[:, beside].mean() < 1.5 * gap.mean()
         at, elsewhere = jumps(wave, range(32 * 128, 29_000, 32 * 128))
         assert at < 1.2 * elsewhere
     other = np.concatenate(list(invert_power(power, REP, seed=1, length=32)), -1)
@@ -461,6 +465,7 @@ def test_command_refuses(run, separated, tmp_path):
                         (["out", "--method", "magic"], "not 'magic'"),
                         (["out", "--powers", "magic"], "not 'magic'"),
                         (["out", "--iterations", "-1"], "not -1"),
+                        (["out", "--method", "em_wiener", "--iterations", "21"], "0 to 20"),
                         (["out", "out", "--output", "x"], "one --output"),
                         (["empty"], "there is no empty/separation.json"),
                         (["out", "--mixture", "gone.wav"], "no longer at gone.wav"),
