@@ -1,9 +1,9 @@
 """Waves of a whole file by any method of `inversion`, in chunks of constant memory.
 
 Spectra that only depend on their own frame need no more than the context of `masking`. Phase
-retrieval works on a chunk and some hops ahead of it: what it settles guides the phases of the next
-chunk, so that the two agree where one fades into the other. EM gathers its covariances over the whole file: it reads
-the file iterations + 2 times and gives what one pass over everything at once would give.
+retrieval works on a chunk and some hops ahead: what it settles guides the phases of the next
+chunk, so that the two agree where one fades into the other. EM gathers its covariances over the
+whole file: it reads the file iterations + 2 times and gives what it would give all at once.
 """
 
 from collections.abc import Callable, Iterable, Iterator
