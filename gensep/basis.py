@@ -39,6 +39,8 @@ class Config:
     reference: str | None = option(None, "folder of true stems named like the priors: prints "
                                    "SI-SDR, its gain over the mixture, and the mel-mask oracle's")
     picture: bool = option(True, "draw spectrograms of mixture and stems")  # noqa: FBT003
+    save_masks: bool = option(False, "write masks.npz beside the stems, for "  # noqa: FBT003
+                              "gensep.invert")
     list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
 
 
@@ -96,9 +98,10 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     from tqdm import tqdm
 
     from gensep import audio
+    from gensep.analysis import analyse
     from gensep.masking import apply_masks
     from gensep.runs import command
-    from gensep.separation import find_masks
+    from gensep.separation import masks_of
 
     info = audio.probe(path)
     samples = min(info.samples - round(c.start * info.rate),
@@ -118,13 +121,20 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
             bar.total = total
             bar.update(done - bar.n)
 
-        mixture = audio.read_blocks(path, c.start, c.duration)
-        found = find_masks(mixture, info.rate, team, settings, progress)
+        mid = audio.mid_stream(audio.read_blocks(path, c.start, c.duration), info.rate,
+                               team.representation.sample_rate)
+        mixture = analyse(mid, team.representation)
+        found = masks_of(mixture, team, settings, progress)
     blocks = audio.read_blocks(path, c.start, c.duration)
     with stem_writer as writer:
         for stems in apply_masks(blocks, info.rate, found.masks, team.representation):
             for i, stem in enumerate(stems):
                 writer.write(i, stem)
+    if c.save_masks:
+        from gensep.maskfile import FILE, MaskFile, write_masks
+
+        write_masks(folder / FILE, MaskFile(team.names, found.masks, mixture.power,
+                                            team.representation))
     seconds = samples / info.rate
     record: dict[str, Any] = {"mixture": str(path), "stems": [t.name for t in targets],
               "seconds": seconds, "rate": info.rate, "channels": info.channels,

@@ -7,6 +7,7 @@ interpolated in time, so the file is never resampled and nothing above the bands
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,53 @@ def native_n_fft(representation: Representation, rate: int) -> int:
     return min(lengths, key=lambda n: abs(n - wanted))
 
 
+class Chunk(NamedTuple):
+    """A part of a file, with the context that its frames reach into; all have one shape."""
+
+    piece: np.ndarray  # [channels, samples], zeros outside the file
+    frames: np.ndarray  # int [frame], the indices of its whole frames in the centred transform
+    own: np.ndarray  # bool [frame], the frames that no other chunk owns
+    real: int  # samples of the piece up to the end of the file
+    keep: int  # samples of the result of `length` hops that lie within the file
+
+
+def chunks(
+    blocks: Iterable[np.ndarray], n_fft: int, hop: int, length: int = CHUNK_FRAMES,
+    ahead: int | None = None,
+) -> Iterator[Chunk]:
+    """Cut a file given as blocks `[channels, n]` into chunks of `length` hops.
+
+    Before these hops lie `n_fft / hop - 1` hops of context, behind them `ahead` hops, as many where
+    it is not given: enough for every frame that reaches into the chunk.
+    """
+    edge = n_fft // hop - 1
+    total = edge + length + (edge if ahead is None else ahead)
+    first = owed = 0
+    buffer: np.ndarray | None = None
+
+    def chunk(piece: np.ndarray, *, last: bool) -> Chunk:
+        frames = np.arange(total - edge) + first - edge + n_fft // (2 * hop)
+        own = ((frames >= first) | (first == 0)) & ((frames < first + length) | last)
+        whole = np.pad(piece, ((0, 0), (0, total * hop - piece.shape[1])))
+        return Chunk(whole, frames, own, piece.shape[1], min(owed, length * hop))
+
+    for block in blocks:
+        if buffer is None:
+            buffer = np.zeros((len(block), edge * hop), np.float32)
+        owed += block.shape[1]
+        buffer = np.concatenate([buffer, block], 1)
+        while buffer.shape[1] >= total * hop:
+            yield chunk(buffer[:, : total * hop], last=False)
+            owed -= length * hop
+            first += length
+            buffer = buffer[:, length * hop :]
+    while owed > 0 and buffer is not None:
+        yield chunk(buffer[:, : total * hop], last=owed <= length * hop)
+        owed -= length * hop
+        first += length
+        buffer = buffer[:, length * hop :]
+
+
 def apply_masks(
     blocks: Iterable[np.ndarray], rate: int, masks: np.ndarray, representation: Representation
 ) -> Iterator[np.ndarray]:
@@ -37,32 +85,18 @@ def apply_masks(
     and have its length in all.
     """
     n_fft = native_n_fft(representation, rate)
-    hop = n_fft // 4
     spread = jnp.asarray(representation.spread(rate, n_fft))
-    frames_per_hop = hop / rate * representation.sample_rate / representation.hop_length
-    reach, first, owed = (CHUNK_FRAMES + 2 * EDGE) * hop, 0, 0
-    buffer: np.ndarray | None = None
+    for chunk in chunks(blocks, n_fft, n_fft // 4):
+        gains = masks_at(masks, chunk.frames, rate, n_fft // 4, representation)
+        yield np.asarray(_filter(chunk.piece, gains, spread, n_fft))[..., : chunk.keep]
 
-    def chunk(piece: np.ndarray, first: int) -> np.ndarray:
-        place = np.arange(first - 1, first + CHUNK_FRAMES + 2) * frames_per_hop
-        return np.asarray(_filter(piece, _at(masks, place), spread, n_fft))
 
-    for block in blocks:
-        if buffer is None:
-            buffer = np.zeros((len(block), EDGE * hop), np.float32)
-        owed += block.shape[1]
-        buffer = np.concatenate([buffer, block], 1)
-        while buffer.shape[1] >= reach:
-            yield chunk(buffer[:, :reach], first)
-            owed -= CHUNK_FRAMES * hop
-            first += CHUNK_FRAMES
-            buffer = buffer[:, CHUNK_FRAMES * hop :]
-    while owed > 0 and buffer is not None:
-        piece = np.pad(buffer[:, :reach], ((0, 0), (0, max(0, reach - buffer.shape[1]))))
-        yield chunk(piece, first)[..., :owed]
-        owed -= CHUNK_FRAMES * hop
-        first += CHUNK_FRAMES
-        buffer = buffer[:, CHUNK_FRAMES * hop :]
+def masks_at(
+    masks: np.ndarray, frames: np.ndarray, rate: int, hop: int, representation: Representation
+) -> np.ndarray:
+    """Interpolate masks `[source, frame, mel]` at frames of another transform of the same file."""
+    return _at(masks, frames * (hop / rate * representation.sample_rate
+                                / representation.hop_length))
 
 
 @partial(jax.jit, static_argnames="n_fft")

@@ -20,6 +20,7 @@ from gensep import errors
 from gensep.band import Source, read_instruments
 from gensep.config import option, parse, to_toml
 from gensep.errors import UserError
+from gensep.parallel import job_count, results
 from gensep.rendering import Playing, render_song
 from gensep.scores import Score, find_scores, read_score, score_name
 
@@ -145,35 +146,16 @@ def render(config: Config) -> None:
     tasks = _tasks(config, sources)
     _check_options(config)
     todo = [t for t in tasks if not _done(t)]
-    jobs = min(config.jobs or os.cpu_count() or 1, max(len(todo), 1))
+    jobs = job_count(config.jobs, len(todo))
     began, made = time.monotonic(), []
-    for seconds in tqdm(_results(todo, config, jobs), total=len(todo), unit="file",
-                        disable=not sys.stderr.isatty()):
+    work = results(_work, [(task, config) for task in todo], jobs)
+    for seconds in tqdm(work, total=len(todo), unit="file", disable=not sys.stderr.isatty()):
         made.append(seconds)
     took = time.monotonic() - began
     empty = made.count(0.0)
     note = f", {empty} left out (a source has no notes there)" if empty else ""
     print(f"{len(made) - empty} rendered, {len(tasks) - len(todo)} already there{note}: "
           f"{sum(made):.0f} s of stems in {took:.1f} s ({sum(made) / max(took, 1e-9):.0f}x)")
-
-
-def _results(tasks: list[_Task], config: Config, jobs: int):
-    """Yield each task's seconds as it ends, from this process or `jobs` others."""
-    if jobs == 1:
-        yield from (_work(task, config) for task in tasks)
-        return
-    import multiprocessing
-    import signal
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"),
-                               initializer=signal.signal,  # Ctrl-C is the parent's to handle
-                               initargs=(signal.SIGINT, signal.SIG_IGN))
-    try:
-        for future in as_completed([pool.submit(_work, task, config) for task in tasks]):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def main(argv: list[str]) -> None:

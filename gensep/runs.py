@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "soundfile", "soxr")
+PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "soundfile",
+            "soxr")
 
 
 def describe() -> str:

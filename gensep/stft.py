@@ -1,4 +1,4 @@
-"""Short-time Fourier transform and mel filterbank in JAX, equal to librosa's (tested to 1e-5)."""
+"""Short-time Fourier transform, its inverse and mel filterbank in JAX: librosa's, to 1e-5."""
 
 from functools import lru_cache, partial
 
@@ -30,6 +30,31 @@ def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
     for i in range(n_fft // hop_length):
         out = out.at[..., i : i + count, :].add(parts[..., i, :])
     return out.reshape(*lead, total * hop_length)
+
+
+def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = None) -> jax.Array:
+    """Give the wave whose transform is nearest to complex `[..., frames, bins]` (least squares).
+
+    Nothing is cut: `[..., (frames - 1) hop_length + n_fft]`. Frames where `valid: [frames]` is 0
+    do not count; samples that no frame reaches are 0.
+    """
+    n_fft = 2 * (spectra.shape[-1] - 1)
+    window = hann(n_fft).astype(np.float32)
+    valid = jnp.ones(spectra.shape[-2]) if valid is None else valid
+    frames = jnp.fft.irfft(spectra, n_fft) * (window * valid[:, None])
+    weight = overlap_add(valid[:, None] * window**2, hop_length)
+    reached = weight > _REACHED
+    return jnp.where(reached, overlap_add(frames, hop_length) / jnp.where(reached, weight, 1), 0)
+
+
+_REACHED = 1e-10
+
+
+@partial(jax.jit, static_argnames=("hop_length", "samples"))
+def istft(spectra: jax.Array, hop_length: int, samples: int) -> jax.Array:
+    """Invert the centred `stft`: `[..., frames, bins]` -> `[..., samples]`, padded with zeros."""
+    wave = synthesis(spectra, hop_length)[..., spectra.shape[-1] - 1 :][..., :samples]
+    return jnp.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(0, samples - wave.shape[-1])])
 
 
 @partial(jax.jit, static_argnames=("n_fft", "hop_length", "center"))

@@ -12,9 +12,11 @@ ROOT = Path(__file__).parent.parent
 LIBRARIES = {"basis": {"jax", "numpy"}, "score": {"jax", "flax", "numpy"},
              "flows": {"jax", "flax", "numpy"}}
 COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config", "gensep.render": "Config",
-            "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config"}
+            "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config",
+            "gensep.evaluate": "Config", "gensep.compare": "Config", "gensep.oracle": "Config",
+            "gensep.invert": "Config"}
 # comparisons and pictures only; neither training nor separation waits for them to load
-SELDOM = {"librosa", "museval", "musdb", "music21"}
+SELDOM = {"librosa", "museval", "musdb", "music21", "av"}
 FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
 TREES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"):
          ast.parse(p.read_text()) for p in FILES}

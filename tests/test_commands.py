@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import basis, errors, priors, report
+from gensep import basis, errors, invert, priors, report
 from gensep.representation import Representation
 from score import EDMPrior
 
@@ -107,6 +107,19 @@ def test_stems_record_and_picture(run, tmp_path):
     assert "scores" not in record
     assert "2 stems of 0.9 s" in err.splitlines()[-1]
     assert out == ""
+
+
+def test_saved_masks_make_the_same_stems(run, tmp_path):
+    soundfile.write("mix.wav", noise(20_000, 2), 22050, subtype="PCM_16")
+    code, _, err = run("mix.wav", "--start", "0.2", "--save_masks")
+    assert code == 0, err
+    folder = tmp_path / "separated/mix"
+    assert left(folder) == ["high.wav", "low.wav", "masks.npz", "separation.json"]
+    invert.main([str(folder), "--method", "spread"])
+    for name in ("low", "high"):
+        first, again = (soundfile.read(p / f"{name}.wav")[0] for p in (folder, folder / "spread"))
+        np.testing.assert_allclose(again, first, atol=1e-3)  # float16 masks
+        assert np.abs(first).max() > 0.1
 
 
 def test_several_inputs_formats_and_seeds(run):
