@@ -65,10 +65,6 @@ class Spool:
         for start in range(0, self.shape[2], size):
             yield self._read(self._order[source], start, min(start + size, self.shape[2]))
 
-    def source(self, source: int) -> np.ndarray:
-        """Read one source whole: `[channel, samples]`."""
-        return self._read(self._order[source], 0, self.shape[2])
-
     def _read(self, source: int, start: int, stop: int) -> np.ndarray:
         place = (source * self.shape[2] + start) * self._bytes
         data = _pread(self._file.number, max(0, stop - start) * self._bytes, place)

@@ -84,12 +84,12 @@ def test_bsseval_is_that_of_museval(count, channels, samples, win, hop, mode):
 @pytest.mark.parametrize("seed", range(10))
 def test_random_pairs_agree_with_museval(seed):
     rng = np.random.default_rng([seed, 7])
-    channels, samples = int(rng.integers(1, 3)), int(rng.integers(1_100 * (seed < 5) + 3_000, 9000))
+    channels, samples = 1 + (seed < 3), int(rng.integers(4000, 9000))
     true, estimates = sources(rng, 2, channels, samples)
-    win, hop = int(rng.integers(600, 6000)), int(rng.integers(400, 6000))
+    win, hop = int(rng.integers(500, 2000)), int(rng.integers(400, 3000))
     for signals in (true, estimates):
-        start = rng.integers(samples)
-        signals[rng.integers(2), :, start : start + rng.integers(3000)] = 0
+        start = rng.integers(samples - 1000)
+        signals[rng.integers(2), :, start : start + rng.integers(1500, 3500)] = 0
     (ours,) = bss_eval(true, [estimates], 1, win=win, hop=hop, threads=1)
     agree(ours, theirs(true, estimates, win, hop))
 
@@ -163,11 +163,11 @@ def test_matrices_that_are_not_definite_go_another_way():
 def test_spooled_waves_are_the_array():
     wave = np.random.default_rng(0).normal(size=(2, 2, 5000)).astype(np.float32)
     spool = Spool(3, 2, 6000)
-    spool.write(1, [wave[0, :, :700], wave[0, :, 700:]])
-    spool.write(2, [wave[1], wave[1]])  # cut at 6000
+    spool.write(2, [wave[0, :, :700], wave[0, :, 700:]])
+    spool.write(1, [wave[1], wave[1]])  # cut at 6000
     whole = np.zeros((3, 2, 6000), np.float32)
-    whole[1, :, :5000] = wave[0]
-    whole[2] = np.concatenate([wave[1], wave[1, :, :1000]], axis=1)
+    whole[2, :, :5000] = wave[0]
+    whole[1] = np.concatenate([wave[1], wave[1, :, :1000]], axis=1)
     np.testing.assert_array_equal(spool[..., :], whole)
     np.testing.assert_array_equal(spool[..., 650:5020], whole[..., 650:5020])
     np.testing.assert_array_equal(spool.select([2, 2, 0])[..., 5:9], whole[[2, 2, 0]][..., 5:9])
