@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from gensep import errors
 from gensep.config import option, parse
 
 RATE = 44100
-BLOCK = 1 << 18
 NAMES = ("SDR", "ISR", "SIR", "SAR")
 
 
@@ -42,10 +42,10 @@ class Config:
 
 
 def make(folder: Path, c: Config, seconds: float) -> None:
-    """Write float32 `[source, channel, n]` of decaying tones in noise, and estimates with leaks."""
+    """Write wavs of decaying tones in noise, and estimates of them with leaks."""
     rng = np.random.default_rng(c.seed)
     samples = int(seconds * RATE)
-    true = np.lib.format.open_memmap(folder / "true.npy", "w+", np.float32, (c.sources, 2, samples))
+    true = np.empty((c.sources, 2, samples), np.float32)
     for source in range(c.sources):
         for start in range(0, samples, RATE // 2):  # a note every half second
             part = true[source, :, start : start + RATE // 2]
@@ -53,24 +53,27 @@ def make(folder: Path, c: Config, seconds: float) -> None:
             tone = np.sin(2 * np.pi * 110 * 2 ** (rng.integers(36) / 12) * time_axis)
             noise = rng.normal(size=part.shape)
             part[:] = 0.2 * np.exp(-4 * time_axis) * tone + 0.01 * noise
-    estimates = np.lib.format.open_memmap(folder / "estimates.npy", "w+", np.float32, true.shape)
     for source in range(c.sources):
         leak = 0.2 * true[(source + 1) % c.sources]
-        estimates[source] = 0.9 * true[source] + leak + 0.01 * rng.standard_normal(
+        estimate = 0.9 * true[source] + leak + 0.01 * rng.standard_normal(
             true.shape[1:], np.float32)
+        for kind, wave in (("true", true[source]), ("estimate", estimate)):
+            soundfile.write(folder / f"{kind}{source}.wav", wave.T, RATE, subtype="FLOAT")
 
 
 def ours(folder: Path, threads: int) -> Any:
     """Score with gensep, from waves spooled as the command does."""
     from gensep.bsseval import bss_eval
+    from gensep.songs import Track
     from gensep.spool import Spool
 
     spools = []
-    for name in ("true", "estimates"):
-        waves = np.load(folder / f"{name}.npy", mmap_mode="r")
-        spools.append(Spool(*waves.shape))
-        for source, start in np.ndindex(len(waves), -(-waves.shape[2] // BLOCK)):
-            spools[-1].write(source, [waves[source, :, start * BLOCK : (start + 1) * BLOCK]])
+    for kind in ("true", "estimate"):
+        tracks = [Track(path) for path in sorted(folder.glob(f"{kind}*.wav"))]
+        info = tracks[0].info()
+        spools.append(Spool(len(tracks), info.channels, info.samples))
+        for source, track in enumerate(tracks):
+            spools[-1].write(source, track.blocks())
     return lambda: np.array(bss_eval(spools[0], spools[1:], RATE, threads=threads or None)[0])
 
 
@@ -79,8 +82,9 @@ def theirs(folder: Path, threads: int) -> Any:
     from gensep.metrics import import_museval
 
     museval = import_museval()
-    true, estimates = (np.load(folder / f"{name}.npy").swapaxes(1, 2).astype(np.float64)
-                       for name in ("true", "estimates"))
+    true, estimates = (np.array([soundfile.read(path, always_2d=True)[0]
+                                 for path in sorted(folder.glob(f"{kind}*.wav"))])
+                       for kind in ("true", "estimate"))
     return lambda: np.array(museval.metrics.bss_eval(true, estimates, window=RATE, hop=RATE)[:4])
 
 
@@ -121,7 +125,7 @@ def blas(threads: int) -> dict[str, str]:
 
 
 def compare_pairs(c: Config) -> dict[str, Any]:
-    """Compare the figures on random pairs: 1 or 2 channels, 2 or 3 sources, silent stretches."""
+    """Compare the figures on random pairs: 2 or 3 sources, mono or stereo, silent stretches."""
     from scipy.signal import lfilter
     from tqdm import tqdm
 
@@ -132,14 +136,15 @@ def compare_pairs(c: Config) -> dict[str, Any]:
     largest, frames, nans = np.zeros(4), 0, 0
     for pair in tqdm(range(c.pairs), desc="pairs", disable=None):
         rng = np.random.default_rng([c.seed, pair])
-        shape = (int(rng.integers(2, 4)), int(rng.integers(1, 3)), int(rng.integers(4000, 12_000)))
+        count, channels = ((2, 1), (3, 1), (2, 2))[rng.integers(3)]
+        shape = (count, channels, int(rng.integers(4000, 12_000)))
         true = lfilter([1], [1, -rng.uniform(-0.9, 0.95)], rng.normal(size=shape))
-        mixed = np.einsum("ij,jcn->icn", np.eye(shape[0]) + 0.3 * rng.normal(size=2 * shape[:1]),
+        mixed = np.einsum("ij,jcn->icn", np.eye(count) + 0.3 * rng.normal(size=(count, count)),
                           true)
         estimates = mixed + 10 ** rng.uniform(-3, 0) * rng.normal(size=shape)
         for waves in (true, estimates):
             start = rng.integers(shape[2])
-            waves[rng.integers(shape[0]), :, start : start + rng.integers(4000)] = 0
+            waves[rng.integers(count), :, start : start + rng.integers(4000)] = 0
         win, hop = (int(x) for x in rng.integers(500, 6000, 2))
         (a,) = bss_eval(true, [estimates], 1, win=win, hop=hop)
         b = museval.metrics.bss_eval(*(x.swapaxes(1, 2) for x in (true, estimates)), window=win,
