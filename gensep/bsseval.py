@@ -15,8 +15,10 @@ with the track, and one Cholesky factor for all estimates of a track.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -83,12 +85,14 @@ def bss_eval(
     spans = frames(references.shape[-1], rate, win, hop)
     sounding = [span for span in spans if not silent(references[..., slice(*span)])]
     figures = [np.full((4, references.shape[0], len(spans)), np.nan) for _ in estimates]
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    threads = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        run = partial(_in_order, pool, threads + 1)
         parts = [sounding] if mode == "v4" else [[span] for span in sounding]
         for part in parts if sounding else []:
             whole = (0, references.shape[-1]) if mode == "v4" else part[0]
-            filters = _fit(references, estimates, whole, pool.map)
-            energies = _energies(references, estimates, part, filters, pool.map)
+            filters = _fit(references, estimates, whole, run)
+            energies = _energies(references, estimates, part, filters, run)
             place = [spans.index(span) for span in part]
             for figure, energy in zip(figures, energies, strict=True):
                 figure[..., place] = _decibels(energy)
@@ -107,6 +111,17 @@ def frames(samples: int, rate: int, win: float, hop: float) -> list[tuple[int, i
     if width >= samples:
         return [(0, samples)]
     return [(at, at + width) for at in range(0, samples - width + 1, step)]
+
+
+def _in_order(pool: ThreadPoolExecutor, ahead: int, function: Callable, items) -> Iterator:
+    """Yield `function(item)` in the order of the items, at most `ahead` of them waiting."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 class _Filters(NamedTuple):

@@ -3,7 +3,7 @@
 import importlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,27 +11,31 @@ from gensep.errors import UserError
 from gensep.spool import Waves
 
 
-def si_sdr(estimate: np.ndarray, reference: np.ndarray, *, zero_mean: bool = True) -> float:
+def si_sdr(estimate: Waves, reference: Waves, *, zero_mean: bool = True) -> float:
     """Give the scale-invariant SDR in dB of `[n]` or `[channels, n]` (Le Roux et al. 2019).
 
     Each channel loses its mean unless `zero_mean` is off, then all of them count as one vector. A
     silent reference gives nan, a silent estimate -inf, a perfect one inf.
     """
     _check_alike(estimate, reference)
-    flat = _centred if zero_mean else _vector
-    e, r = flat(estimate), flat(reference)
-    energy = r @ r
-    if energy == 0:
+    e_mean, r_mean = (_mean(x) if zero_mean else 0.0 for x in (estimate, reference))
+
+    def parts():
+        for e, r in zip(_blocks(estimate), _blocks(reference), strict=True):
+            yield (e - e_mean).ravel(), (r - r_mean).ravel()
+
+    energies = np.sum([(e @ e, e @ r, r @ r) for e, r in parts()], axis=0)
+    if energies[2] == 0:
         return float("nan")
-    target = (e @ r / energy) * r
-    noise = e - target
+    scale = energies[1] / energies[2]
+    noise = sum(np.sum(np.square(e - scale * r)) for e, r in parts())
     with np.errstate(divide="ignore", invalid="ignore"):
-        if not e.any():
+        if energies[0] == 0:
             return float("-inf")
-        return float(10 * np.log10(target @ target / (noise @ noise)))
+        return float(10 * np.log10(scale**2 * energies[2] / noise))
 
 
-def si_sdr_gain(estimate: np.ndarray, mixture: np.ndarray, reference: np.ndarray) -> float:
+def si_sdr_gain(estimate: Waves, mixture: Waves, reference: Waves) -> float:
     """Give by how many dB the estimate's SI-SDR exceeds that of the mixture itself."""
     return si_sdr(estimate, reference) - si_sdr(mixture, reference)
 
@@ -169,9 +173,15 @@ def _padded_si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
     return float(10 * np.log10((target @ target + MSDM_EPS) / (noise @ noise + MSDM_EPS)))
 
 
-def _centred(signal: np.ndarray) -> np.ndarray:
-    signal = np.asarray(signal, np.float64)
-    return (signal - signal.mean(axis=-1, keepdims=True)).ravel()
+def _blocks(waves: Waves, size: int = 1 << 20) -> Iterator[np.ndarray]:
+    """Cut the last axis, so that copies in float64 stay small."""
+    for start in range(0, np.shape(waves)[-1], size):
+        yield np.asarray(waves[..., start : start + size], np.float64)
+
+
+def _mean(waves: Waves) -> np.ndarray:
+    """Give the mean over the last axis, which is kept."""
+    return sum(x.sum(axis=-1, keepdims=True) for x in _blocks(waves)) / np.shape(waves)[-1]
 
 
 def _vector(signal: np.ndarray) -> np.ndarray:

@@ -11,8 +11,7 @@ from gensep.errors import UserError
 from gensep.masking import apply_masks
 from gensep.metrics import si_sdr
 from gensep.separation import Team, oracle_masks
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3")
+from gensep.songs import SUFFIXES
 
 
 def score(

@@ -223,12 +223,11 @@ def _si_sdr(sheet: _Sheet, true: Spool, mixture: Spool) -> None:
     """Add SI-SDR (means removed) and its gain over the mixture."""
     from gensep.metrics import si_sdr
 
-    mixed = mixture.source(0)
     for i, name in enumerate(sheet.names):
-        reference = true.source(i)
-        base = si_sdr(mixed, reference)
+        reference = true.select([i])
+        base = si_sdr(mixture, reference)
         for method, waves in sheet.methods.items():
-            value = base if method == MIXTURE else si_sdr(waves.source(i), reference)
+            value = base if method == MIXTURE else si_sdr(waves.select([i]), reference)
             gain = value - base if np.isfinite(base) else np.nan
             sheet.values[method][name] |= {"si_sdr": _finite(value), "si_sdr_gain": _finite(gain)}
 

@@ -8,21 +8,32 @@ from copy import copy
 import numpy as np
 
 
+class _Nameless:
+    """The descriptor of a temporary file, closed with the last spool that reads it."""
+
+    def __init__(self):
+        with tempfile.TemporaryFile() as file:
+            self.number = os.dup(file.fileno())
+
+    def __del__(self):
+        os.close(self.number)
+
+
 class Spool:
     """Float32 `[source, channel, samples]` on disk; what was not written reads as zeros.
 
     `spool[..., a:b]` gives an array. Reading is safe from several threads; the file has no name
-    and goes when the spool does.
+    and goes with its last spool.
     """
 
     ndim = 3
 
     def __init__(self, sources: int, channels: int, samples: int):
         self.shape = (sources, channels, samples)
-        self._file = tempfile.TemporaryFile()
+        self._file = _Nameless()
         self._bytes = 4 * channels
         self._order = list(range(sources))
-        os.truncate(self._file.fileno(), sources * samples * self._bytes)
+        os.truncate(self._file.number, sources * samples * self._bytes)
         self._written = [0] * sources
 
     def write(self, source: int, blocks: Iterable[np.ndarray]) -> int:
@@ -31,7 +42,7 @@ class Spool:
         for block in blocks:
             at, keep = self._written[source], block[:, : max(0, samples - self._written[source])]
             data = np.ascontiguousarray(keep.T, np.float32).tobytes()
-            os.pwrite(self._file.fileno(), data, (source * samples + at) * self._bytes)
+            os.pwrite(self._file.number, data, (source * samples + at) * self._bytes)
             self._written[source] += block.shape[1]
         return self._written[source]
 
@@ -54,13 +65,9 @@ class Spool:
         for start in range(0, self.shape[2], size):
             yield self._read(self._order[source], start, min(start + size, self.shape[2]))
 
-    def source(self, source: int) -> np.ndarray:
-        """Read one source whole: `[channel, samples]`."""
-        return self._read(self._order[source], 0, self.shape[2])
-
     def _read(self, source: int, start: int, stop: int) -> np.ndarray:
         place = (source * self.shape[2] + start) * self._bytes
-        data = _pread(self._file.fileno(), max(0, stop - start) * self._bytes, place)
+        data = _pread(self._file.number, max(0, stop - start) * self._bytes, place)
         return np.frombuffer(data, np.float32).reshape(-1, self.shape[1]).T
 
 

@@ -63,7 +63,7 @@ def agree(ours, other, tolerance=1e-6):
     (2, 1, 1_500, 1.0, 1.0, "v4"),  # a track shorter than a frame
     (2, 3, 7_000, 0.3, 0.5, "v4"),  # gaps between frames
     (3, 1, 30_000, np.inf, np.inf, "v4"),  # one frame of several blocks
-    (2, 1, 12_000, 0.5, 0.5, "v3"),
+    (2, 1, 9_000, 0.2, 0.25, "v3"),
 ])
 def test_bsseval_is_that_of_museval(count, channels, samples, win, hop, mode):
     rng = np.random.default_rng(samples)
@@ -84,12 +84,12 @@ def test_bsseval_is_that_of_museval(count, channels, samples, win, hop, mode):
 @pytest.mark.parametrize("seed", range(10))
 def test_random_pairs_agree_with_museval(seed):
     rng = np.random.default_rng([seed, 7])
-    channels, samples = int(rng.integers(1, 3)), int(rng.integers(1_100 * (seed < 5) + 3_000, 9000))
+    channels, samples = 1 + (seed < 3), int(rng.integers(4000, 9000))
     true, estimates = sources(rng, 2, channels, samples)
-    win, hop = int(rng.integers(600, 6000)), int(rng.integers(400, 6000))
+    win, hop = int(rng.integers(500, 2000)), int(rng.integers(400, 3000))
     for signals in (true, estimates):
-        start = rng.integers(samples)
-        signals[rng.integers(2), :, start : start + rng.integers(3000)] = 0
+        start = rng.integers(samples - 1000)
+        signals[rng.integers(2), :, start : start + rng.integers(1500, 3500)] = 0
     (ours,) = bss_eval(true, [estimates], 1, win=win, hop=hop, threads=1)
     agree(ours, theirs(true, estimates, win, hop))
 
@@ -114,7 +114,9 @@ def test_closed_forms():
     one = {"win": np.inf, "hop": np.inf}
     a, b, c = bss_eval(true, [filtered, leaked, noisy], RATE, **one)
     assert a.isr[0] == pytest.approx(10 * np.log10(4), abs=0.1)
-    assert min(a.sar[0], a.sir[0]) > 40  # not infinite: the tail at the end is cut off
+    # not infinite: the tail of 300 samples at the end is cut off
+    assert a.sar[0] == pytest.approx(10 * np.log10(1.25 * 40_000 / (0.25 * 300)), abs=1)
+    assert a.sir[0] > 40
     assert b.sir == pytest.approx(20, abs=0.2)
     assert b.sar.min() > 200
     assert c.sar == pytest.approx(20, abs=0.3)
@@ -161,11 +163,11 @@ def test_matrices_that_are_not_definite_go_another_way():
 def test_spooled_waves_are_the_array():
     wave = np.random.default_rng(0).normal(size=(2, 2, 5000)).astype(np.float32)
     spool = Spool(3, 2, 6000)
-    spool.write(1, [wave[0, :, :700], wave[0, :, 700:]])
-    spool.write(2, [wave[1], wave[1]])  # cut at 6000
+    spool.write(2, [wave[0, :, :700], wave[0, :, 700:]])
+    spool.write(1, [wave[1], wave[1]])  # cut at 6000
     whole = np.zeros((3, 2, 6000), np.float32)
-    whole[1, :, :5000] = wave[0]
-    whole[2] = np.concatenate([wave[1], wave[1, :, :1000]], axis=1)
+    whole[2, :, :5000] = wave[0]
+    whole[1] = np.concatenate([wave[1], wave[1, :, :1000]], axis=1)
     np.testing.assert_array_equal(spool[..., :], whole)
     np.testing.assert_array_equal(spool[..., 650:5020], whole[..., 650:5020])
     np.testing.assert_array_equal(spool.select([2, 2, 0])[..., 5:9], whole[[2, 2, 0]][..., 5:9])
