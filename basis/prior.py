@@ -5,7 +5,6 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 @runtime_checkable

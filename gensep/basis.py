@@ -28,6 +28,11 @@ class Config:
     sampler: str | None = option(None, "sampler, in place of the preset's")
     steps: int | None = option(None, "noise levels, in place of the preset's")
     samples: int | None = option(None, "posterior samples to average, in place of the preset's")
+    constraint: Literal["soft", "hard"] = option("soft", "hard moves the sources onto the mixing "
+                                                 "law at every noise level")
+    uncertainty: bool = option(False, "write how far the posterior samples "  # noqa: FBT003
+                               "lie apart: uncertainty.npz, .png, energy intervals; calibrated "
+                               "only as far as the sampler is, see docs/samplers.md")
     seed: int = option(0, "seed of the sampler")
     window: int | None = option(None, "frames that a prior sees at once (32 ms each)")
     overlap: float | None = option(None, "share of a window that overlaps the next")
@@ -57,7 +62,7 @@ def main(argv: list[str]) -> None:
 
     changed = {name: getattr(c, name) for name in ("sampler", "steps", "samples", "window",
                                                    "overlap") if getattr(c, name) is not None}
-    settings = make_settings(c.preset, {**changed, "seed": c.seed})
+    settings = make_settings(c.preset, {**changed, "seed": c.seed, "constraint": c.constraint})
     jobs = [(path, output_folder(c.output, path)) for path in c.mixtures]
     folders = [folder for _, folder in jobs]
     if len(set(folders)) < len(folders):
@@ -124,7 +129,7 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         mid = audio.mid_stream(audio.read_blocks(path, c.start, c.duration), info.rate,
                                team.representation.sample_rate)
         mixture = analyse(mid, team.representation)
-        found = masks_of(mixture, team, settings, progress)
+        found = masks_of(mixture, team, settings, progress, uncertainty=c.uncertainty)
     blocks = audio.read_blocks(path, c.start, c.duration)
     with stem_writer as writer:
         for stems in apply_masks(blocks, info.rate, found.masks, team.representation):
@@ -141,7 +146,13 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
               "compile_seconds": round(found.compile_seconds, 2),
               "sampling_seconds": round(found.run_seconds, 2),
               "sampling_seconds_per_second": round(found.run_seconds / seconds, 4),
-              "residual_db": round(found.residual, 3)}
+              "residual_db": round(found.residual, 3),
+              "residuals_db": [round(float(r), 3) for r in found.residuals]}
+    if found.uncertainty is not None:
+        from gensep.uncertainty import write_uncertainty
+
+        record["uncertainty"] = write_uncertainty(folder, team.names, found.uncertainty,
+                                                  team.representation)
     if c.reference:
         from gensep.reference import score
 
@@ -151,6 +162,8 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     write_record(folder, record, c, settings)
     if c.picture:
         draw(path, targets, folder, team, c)
+        if len(found.residuals):
+            draw_trace(folder, found.residuals, team, settings)
     print(f"{path}: {len(targets)} stems of {seconds:.1f} s in {folder}: sampled in "
           f"{found.run_seconds:.1f} s ({found.run_seconds / seconds:.2f} s a second), compiled in "
           f"{found.compile_seconds:.1f} s, {time.perf_counter() - began:.1f} s in all",
@@ -192,6 +205,15 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
             true = find(c.reference, target.stem)
             panels[f"{target.stem}, reference"] = power(true, c.start, c.duration)
     plot_spectrograms(folder / "spectrograms.png", panels, team.representation)
+
+
+def draw_trace(folder: Path, residuals: Any, team: Any, settings: Any) -> None:
+    """Draw how the mixing law was met at every noise level."""
+    from gensep.plots import plot_trace
+    from score import karras
+
+    sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, 5.0)
+    plot_trace(folder / "trace.png", sigmas * team.representation.span_db, residuals)
 
 
 if __name__ == "__main__":

@@ -58,16 +58,48 @@ def plot_training(folder: Path) -> None:
 
 def plot_spectrograms(path: Path, panels: dict[str, np.ndarray], representation) -> None:
     """Draw mel powers `[frames, mel]` under their names, on one scale 70 dB deep."""
-    step = max(1, max(len(p) for p in panels.values()) // 2000)
-    levels = {name: 10 * np.log10(np.maximum(p[::step], 1e-10)) for name, p in panels.items()}
+    levels = {name: 10 * np.log10(np.maximum(_shorter(p), 1e-10)) for name, p in panels.items()}
     top = max(level.max() for level in levels.values())
-    seconds = step * representation.hop_length / representation.sample_rate
+    seconds = {name: len(p) * representation.hop_length / representation.sample_rate
+               for name, p in panels.items()}
+    _plot_panels(path, levels, seconds, representation, (top - 70, top), "magma")
+
+
+def plot_uncertainty(path: Path, panels: dict[str, np.ndarray], representation) -> None:
+    """Draw standard deviations `[frames, mel]` of levels, in dB, under their names."""
+    seconds = {name: len(p) * representation.hop_length / representation.sample_rate
+               for name, p in panels.items()}
+    shown = {f"{name}: standard deviation over posterior samples": _shorter(p)
+             for name, p in panels.items()}
+    _plot_panels(path, shown, dict(zip(shown, seconds.values(), strict=True)), representation,
+                 (0, 20), "viridis")
+
+
+def plot_trace(path: Path, sigmas: np.ndarray, residuals: np.ndarray) -> None:
+    """Draw the rms error of the mixing law, in dB, at every noise level of a sampler."""
+    figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    axis.plot(sigmas, residuals, "o-", ms=4)
+    axis.set(xlabel="noise level, dB", ylabel="mixture - f(denoised sources), dB rms",
+             xscale="log", yscale="log", title="sampler")
+    axis.invert_xaxis()
+    axis.grid(alpha=0.3)
+    save(figure, path)
+
+
+def _shorter(values: np.ndarray, most: int = 2000) -> np.ndarray:
+    """Average frames of `[frames, mel]` together until a picture has room for them."""
+    step = -(-len(values) // most)
+    edges = np.arange(0, len(values), step)
+    return np.add.reduceat(values, edges) / np.diff(np.append(edges, len(values)))[:, None]
+
+
+def _plot_panels(path, panels, seconds, representation, limits, colours) -> None:
     figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1 + 2 * len(panels)), sharex=True,
                                 squeeze=False, layout="constrained")
     ticks = mel_places(representation)
-    for axis, (name, level) in zip(axes[:, 0], levels.items(), strict=True):
-        shown = axis.imshow(level.T, origin="lower", aspect="auto", cmap="magma", vmin=top - 70,
-                            vmax=top, extent=(0, len(level) * seconds, 0, level.shape[1]),
+    for axis, (name, level) in zip(axes[:, 0], panels.items(), strict=True):
+        shown = axis.imshow(level.T, origin="lower", aspect="auto", cmap=colours, vmin=limits[0],
+                            vmax=limits[1], extent=(0, seconds[name], 0, level.shape[1]),
                             interpolation="nearest")
         axis.set_title(name, loc="left", fontsize=10)
         axis.set_yticks(list(ticks.values()), [f"{t} Hz" for t in ticks], fontsize=8)

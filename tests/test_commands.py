@@ -261,7 +261,7 @@ def test_options_and_priors_that_are_wrong(run, runs):
     refused(run("m.wav", "--step", "3"), "unknown option --step; did you mean --steps?")
     refused(run("m.wav", "--steps", "many"), "steps must be an integer, not 'many'")
     refused(run("m.wav", "--preset", "slow"), "preset must be one of fast, default, best")
-    refused(run("m.wav", "--sampler", "dps"), "sampler must be one of mmps")
+    refused(run("m.wav", "--sampler", "gibbs"), "sampler must be one of mmps")
     refused(run("m.wav", "--window", "2048", quick=False), "window")
     refused(run("m.wav", "--overlap", "1"), "0 <= overlap <= 0.9")
     refused(run("m.wav", "--ext", "doc"), "no audio format")

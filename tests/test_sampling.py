@@ -17,8 +17,8 @@ from gensep.errors import UserError
 from gensep.priors import LoadedPrior
 from gensep.representation import Representation
 from gensep.sampling import plan, sample_masks
-from gensep.settings import SAMPLERS, Settings
 from gensep.separation import assemble, make_settings, separate
+from gensep.settings import SAMPLERS, Settings
 
 REP = Representation(n_fft=256, hop_length=128, n_mels=6, span_db=20)
 LEVELS = jnp.array([2.0, 0.02])
@@ -296,7 +296,7 @@ def test_bad_audio_and_settings_are_refused_in_one_line():
                        ({"block": 0, "window": 32}, "block"), ({"tau_db": 0.0}, "tau_db"),
                        ({"sigma_min": 0.0}, "sigma_min"), ({"sigma_max": 0.01}, "sigma_max"),
                        ({"preset": "slow"}, "preset must be one of fast, default, best"),
-                       ({"step": 3}, "unknown setting step; known: block, overlap")):
+                       ({"step": 3}, "unknown setting step; known: block, constraint, overlap")):
         with pytest.raises(UserError, match=words) as caught:
             separate(x, 16000, priors=team(2), **bad)
         assert "\n" not in str(caught.value)
