@@ -59,7 +59,7 @@ def exact_conditioning(
 def daps(
     variance: Literal["tweedie", "spread"] = "tweedie", ode_steps: int = 1, memory: float = 0.0
 ) -> Kernel:
-    """Make the kernel; memory 1 steps by the reverse SDE instead, exact where x0 | x is Gaussian."""
+    """Make the kernel; memory 1 steps by the reverse SDE, exact where x0 | x is Gaussian."""
     kernel = sde(exact_conditioning(variance, ode_steps), memory)
     return kernel._replace(check=check_mixing)
 

@@ -1,9 +1,9 @@
 """Exact draws of z ~ prod_k N(z_k; centre_k, sd_k^2) N(mixture; f(z), variance), per element.
 
 Linear maps: Matheron's rule. The decibel map, with y_k = z_k + gains_k / beta: let u = f(z) and
-d_k = y_1 - y_k, so that y_k = u + a_k(d), |dz / d(u, d)| = 1. Given d, u is Gaussian; so the density
-of d is known in closed form and is drawn from on a grid, one d_k after the other: exact for two
-sources, Gibbs sweeps for more. No network is involved.
+d_k = y_1 - y_k, so that y_k = u + a_k(d), |dz / d(u, d)| = 1. Given d, u is Gaussian; so the
+density of d is known in closed form and is drawn from on a grid, one d_k after the other: exact
+for two sources, Gibbs sweeps for more. No network is involved.
 """
 
 import jax
@@ -78,17 +78,18 @@ def _decibel(key, centre, sd, mixing, mixture, variance, sweeps) -> jax.Array:
         energy = (precision * (u + a - c) ** 2).sum(0) + (mixture - u) ** 2 / variance
         return a, u, -energy / 2
 
-    def density(d, k, value):
-        return parts(d.at[k].set(value))[2]
+    def density(d, k, low, cell):
+        """Give places of the grid, and log p of d_k at the centres of its cells."""
+        place = jnp.arange(GRID, dtype=d.dtype).reshape(-1, *[1] * mixture.ndim)
+        return place, jax.vmap(lambda p: parts(d.at[k].set(low + (p + 0.5) * cell))[2])(place)
 
     def draw_one(key, d, k):
         ends = jnp.stack([c[0] - c[k], c[0] - mixture, mixture - c[k]])
         reach = 5 * (sd[0] + sd[k])
         low, high = ends.min(0) - reach, ends.max(0) + reach
         for _ in range(2):
-            place = jnp.arange(GRID, dtype=d.dtype).reshape(-1, *[1] * mixture.ndim)
             cell = (high - low) / GRID
-            levels = jax.vmap(lambda p: density(d, k, low + (p + 0.5) * cell))(place)
+            place, levels = density(d, k, low, cell)
             # the second grid covers what the first found
             alive = levels > levels.max(0) - DEEP
             first = jnp.where(alive, place, GRID).min(0)
@@ -103,10 +104,10 @@ def _decibel(key, centre, sd, mixing, mixture, variance, sweeps) -> jax.Array:
         return d.at[k].set(before + (index + within) * cell)
 
     d = c[0] - c
-    for sweep in range(1 if n_sources == 2 else sweeps):
+    for _ in range(1 if n_sources == 2 else sweeps):
         for k in range(1, n_sources):
             key, own = jax.random.split(key)
             d = draw_one(own, d, k)
     a, u, _ = parts(d)
-    u = u + jax.random.normal(key, mixture.shape, d.dtype) / jnp.sqrt(total)
+    u = u + jax.random.normal(jax.random.fold_in(key, 1), mixture.shape, d.dtype) / jnp.sqrt(total)
     return u + a - shift

@@ -40,7 +40,10 @@ class Decibel(NamedTuple):
 
 
 class Power(NamedTuple):
-    """f(x) = (sum_k gains_k max(x_k, 0)^exponent)^(1 / exponent): magnitudes whose powers add at 2."""
+    """f(x) = (sum_k gains_k max(x_k, 0)^exponent)^(1 / exponent).
+
+    With exponent 2: magnitudes whose powers add.
+    """
 
     exponent: jax.Array  # []
     gains: jax.Array  # [source], of the powers

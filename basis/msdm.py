@@ -64,7 +64,7 @@ def msdm(
 
     def check(problem, sigmas):
         if likelihood == "dirac" and not isinstance(problem.mixing, Linear):
-            raise ValueError("msdm's dirac likelihood ties a source by subtraction and needs linear "
-                             f"mixing, not {type(problem.mixing).__name__}; take 'gaussian'")
+            raise ValueError("msdm's dirac likelihood ties a source by subtraction and needs "
+                             f"linear mixing, not {type(problem.mixing).__name__}; take 'gaussian'")
 
     return Kernel(step, check=check)

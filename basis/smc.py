@@ -2,8 +2,8 @@
 
 The twisting function is the linear-Gaussian guess psi(x) = N(mixture; f(D), V) of moment matching,
 V formed densely. Particles move by the reverse SDE towards E[x0 | x, mixture], are weighted by
-psi'(x') p(x' | x) / (psi(x) q(x' | x)), and resampled when few of them carry the weight. An oracle for
-small problems: the weights degenerate, and V costs a product for every dimension.
+psi'(x') p(x' | x) / (psi(x) q(x' | x)), and resampled when few of them carry the weight. An oracle
+for small problems: the weights degenerate, and V costs a product for every dimension.
 """
 
 from typing import NamedTuple

@@ -185,7 +185,7 @@ def plan(frames: int, block: int, overlap: int, multiple: int) -> tuple[int, lis
 
 
 def _separate(kernel, representation, key, priors, mixing, sigmas, mixture, variance, first, draw):
-    """Run the chains: masks and sources `[source, chain, frame, mel]`, residuals `[level, chain]`."""
+    """Run the chains: masks, sources `[source, chain, frame, mel]`, residuals `[level, chain]`."""
     shape = (mixture.shape[1], len(priors), mixture.shape[2])
 
     def one(key, first, draw):

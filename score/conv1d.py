@@ -39,6 +39,12 @@ def _backward(dilation, saved, cotangent):
 convolve.defvjp(_forward, _backward)
 
 
+def _apply(layer: nnx.Conv, x: jax.Array, dilation: int = 1) -> jax.Array:
+    """Apply a layer's weights by `convolve`."""
+    assert layer.bias is not None
+    return convolve(x, layer.kernel[...], dilation) + layer.bias[...]
+
+
 class Block(nnx.Module):
     """x + W2 glu(conv(film(norm(x), sigma)))."""
 
@@ -53,7 +59,7 @@ class Block(nnx.Module):
         """Map `x: [batch, frames, width]`, `embedding: [batch, embedding]` -> like x."""
         scale, shift = jnp.split(self.film(embedding)[:, None], 2, -1)
         h = _layer_norm(x) * (1 + scale) + shift
-        h = convolve(h, self.conv.kernel[...], self.dilation) + self.conv.bias[...]
+        h = _apply(self.conv, h, self.dilation)
         value, gate = jnp.split(h, 2, -1)
         return x + self.out(value * jax.nn.sigmoid(gate))
 
@@ -84,11 +90,11 @@ class Conv1dDenoiser(nnx.Module):
         angle = log_sigma[:, None] * frequency
         embedding = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
         embedding = jax.nn.silu(self.embed2(jax.nn.silu(self.embed1(embedding))))
-        h = convolve(x, self.enter.kernel[...], 1) + self.enter.bias[...]
+        h = _apply(self.enter, x)
         for block in self.blocks:
             h = block(h, embedding)
         h = jax.nn.silu(_layer_norm(h))
-        return convolve(h, self.leave.kernel[...], 1) + self.leave.bias[...]
+        return _apply(self.leave, h)
 
 
 def _layer_norm(x: jax.Array) -> jax.Array:

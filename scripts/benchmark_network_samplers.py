@@ -19,6 +19,7 @@ import numpy as np
 from gensep import errors
 from gensep.config import build, option, parse
 
+PROG = "scripts/benchmark_network_samplers.py"
 # sampler of gensep.settings -> noise levels; costs are of one order but for `basis`
 METHODS = {
     "mmps": 23, "mmps-cg4": 14, "mmps-sde": 23, "mmps-heun": 12, "mmps-pc": 8, "mmps-draws": 8,
@@ -155,8 +156,8 @@ def _gain(case: Case, x: Any, form: Any) -> float:
 
 def table(c: Config, real: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> str:
     """Give both kinds of mixtures in one markdown table."""
-    lines = ["| sampler | levels | forwards + VJPs | gain, dB | coverage | error, dB | residual, dB "
-             "| s per s and sample | coverage, prior exact | error, prior exact |",
+    lines = ["| sampler | levels | forwards + VJPs | gain, dB | coverage | error, dB | "
+             "residual, dB | s per s and sample | coverage, prior exact | error, prior exact |",
              "|---|---|---|---|---|---|---|---|---|---|"]
     for a, b in zip(real, drawn, strict=True):
         lines.append(
@@ -176,7 +177,7 @@ that what is missing there is the sampler's doing alone (as far as the draws are
 
 def main(argv: list[str]) -> None:
     """Measure all methods on both kinds of mixtures."""
-    c = parse(Config, argv, prog="python scripts/benchmark_network_samplers.py", about=__doc__ or "")
+    c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
     sys.path.insert(0, str(Path(__file__).parent))
     from benchmark_separation import hide_paths
     from tqdm import tqdm
@@ -186,7 +187,7 @@ def main(argv: list[str]) -> None:
     team, cases = real_cases(c)
     drawn = drawn_cases(c, team, 1.0 / team.representation.span_db)
     results: dict[str, list[dict[str, Any]]] = {"real": [], "drawn": []}
-    command = shlex.join(["python", "scripts/benchmark_network_samplers.py", *hide_paths(argv)])
+    command = shlex.join(["python", PROG, *hide_paths(argv)])
     for method in tqdm(c.methods, disable=None):
         results["real"].append(measure(c, team, cases, method))
         results["drawn"].append(measure(c, team, drawn, method))
