@@ -11,8 +11,8 @@ import basis
 from basis import Decibel, Gaussian, Linear, Problem, check, gaussian_posterior, sample
 from basis.exact_step import exact_draw
 from basis.gmm import ElementMixture, full_gaussian
-from basis.langevin import ANCESTORS
 from basis.lanczos import root_times
+from basis.langevin import ANCESTORS
 from basis.mixing import weights
 from basis.quadrature import bin_posterior
 from basis.toys import LinearCase
@@ -373,7 +373,8 @@ def test_mixing_maps():
     power = basis.Power(jnp.asarray(2.0), jnp.asarray([1.0, 0.5, 2.0]))
     np.testing.assert_allclose(power(x) ** 2, x[0] ** 2 + x[1] ** 2 / 2 + 2 * x[2] ** 2, rtol=1e-5)
     np.testing.assert_allclose(basis.average(3)(x), x.mean(0), rtol=1e-6)
-    ancestor = 10 / np.log(10) * (np.log(np.exp(np.asarray(x) * np.log(10) / 10).sum(0)) - np.log(3))
+    unit = np.log(10) / 10
+    ancestor = (np.log(np.exp(unit * np.asarray(x)).sum(0)) - np.log(3)) / unit
     np.testing.assert_allclose(basis.AncestorDecibel()(x), ancestor, rtol=1e-4)
     w = weights(Decibel(jnp.asarray(5.0), jnp.zeros(2)), x[:2])
     cross = basis.CrossTerms(jnp.asarray(0.25), jnp.asarray(20.25))
