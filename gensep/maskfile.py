@@ -6,7 +6,6 @@ An `.npz` of float16 `masks [source, frame, mel]`, float32 `power [frame, mel]` 
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -15,6 +14,7 @@ import numpy as np
 
 from gensep.errors import UserError
 from gensep.representation import Representation
+from gensep.runs import save_arrays
 
 FILE = "masks.npz"
 
@@ -34,13 +34,7 @@ def write_masks(path: Path, content: MaskFile) -> None:
               "representation": np.array(json.dumps(dataclasses.asdict(content.representation)))}
     if content.masks is not None:
         arrays |= {"masks": content.masks.astype(np.float16), "names": np.array(content.names)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_arrays(path, arrays)
 
 
 def read_masks(path: Path) -> MaskFile:

@@ -1,11 +1,12 @@
 """Pictures, drawn without a display."""
 
 import io
-import os
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+
+from gensep.runs import atomic
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -13,10 +14,9 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 def save(figure, path: Path) -> None:
     """Write a figure as PNG, atomically, and close it."""
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    figure.savefig(temporary, dpi=110)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
     plt.close(figure)
-    os.replace(temporary, path)
 
 
 def plot_windows(path: Path, rows: dict[str, np.ndarray]) -> None:

@@ -6,7 +6,6 @@ arrays; nothing in it is executed or unpickled.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import numpy as np
 from gensep.checkpoint import by_path, from_paths
 from gensep.errors import UserError
 from gensep.representation import Representation
+from gensep.runs import save_arrays
 
 SHIPPED = Path(__file__).parent / "assets" / "priors"
 FILE = "prior.npz"
@@ -77,10 +77,7 @@ def save_prior(
     if half:
         arrays = {p: x.astype(np.float16) if x.ndim > 1 and x.size > 4096 else x
                   for p, x in arrays.items()}
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, **{"header": np.array(json.dumps(header)), **arrays})  # type: ignore
-    os.replace(temporary, path)
+    save_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
 
 
 def load_prior(name: str) -> LoadedPrior:

@@ -7,7 +7,6 @@ called train, valid or test, names its split.
 
 import dataclasses
 import hashlib
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from gensep.config import option, parse, to_toml
 from gensep.errors import UserError
 from gensep.parallel import job_count, results
 from gensep.rendering import Playing, render_song
+from gensep.runs import atomic
 from gensep.scores import Score, find_scores, read_score, score_name
 
 SPLITS = ("train", "valid", "test")
@@ -87,10 +87,9 @@ def _write(path: Path, audio: np.ndarray, rate: int) -> None:
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     grid = (audio * 32768).astype(np.int16)
-    soundfile.write(partial, grid, rate, format="FLAC", subtype="PCM_16")
-    os.replace(partial, path)
+    with atomic(path) as temporary:
+        soundfile.write(temporary, grid, rate, format="FLAC", subtype="PCM_16")
 
 
 def _work(task: _Task, config: Config) -> float:

@@ -1,14 +1,18 @@
 """What is written beside every result, so that it can be made again."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "soundfile",
             "soxr")
@@ -58,11 +62,24 @@ def command(config: Any, prog: str) -> str:
     return shlex.join([*prog.split(), *loose, *words])
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to, which becomes `path` unless that fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        temporary.write_text(text, "utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an .npz so that it is there whole or not at all."""
+    with atomic(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """What every training command shares: state, update, averaging, loop, logs."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+
+from gensep.runs import write_atomically
 
 # loss(model, key, batch) -> scalar
 Loss = Callable[[Any, jax.Array, Any], jax.Array]
@@ -75,9 +76,7 @@ class Log:
         self._path = folder / "metrics.jsonl"
         kept = [row for row in read_metrics(folder) if row["step"] <= step]
         text = "".join(json.dumps(row) + "\n" for row in kept)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, self._path)
+        write_atomically(self._path, text)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, **values: float) -> None:

@@ -1,11 +1,11 @@
 """What posterior samples do not agree on: files and pictures beside the stems."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gensep.runs import save_arrays
 from gensep.sampling import Uncertainty
 
 FILE = "uncertainty.npz"
@@ -23,13 +23,7 @@ def write_uncertainty(
     """
     from gensep.plots import plot_uncertainty
 
-    temporary = folder / f".{FILE}.{os.getpid()}.part"
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, sd_db=found.sd_db.astype(np.float16), names=np.array(names))
-        os.replace(temporary, folder / FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_arrays(folder / FILE, {"sd_db": found.sd_db.astype(np.float16), "names": np.array(names)})
     plot_uncertainty(folder / "uncertainty.png", dict(zip(names, found.sd_db, strict=True)),
                      representation)
     tails = 0.5 - LEVEL / 2, 0.5 + LEVEL / 2

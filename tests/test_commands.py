@@ -82,7 +82,8 @@ def test_stems_record_and_picture(run, tmp_path):
     code, out, err = run("my mix.wav", *QUICK[:-2], quick=False)
     assert code == 0, err
     folder = tmp_path / "separated" / "my mix"
-    assert left(folder) == ["high.wav", "low.wav", "separation.json", "spectrograms.png"]
+    assert left(folder) == ["high.wav", "low.wav", "separation.json", "spectrograms.png",
+                            "trace.png"]
     mixture, _ = soundfile.read("my mix.wav", always_2d=True)
     total = 0
     for name in ("low", "high"):
@@ -107,6 +108,28 @@ def test_stems_record_and_picture(run, tmp_path):
     assert "scores" not in record
     assert "2 stems of 0.9 s" in err.splitlines()[-1]
     assert out == ""
+
+
+def test_uncertainty_is_written_beside_the_stems(run, tmp_path):
+    soundfile.write("m.wav", noise(20_000), 16000)
+    code, _, err = run("m.wav", *QUICK[:2], "--samples", "4", *QUICK[4:], "--uncertainty",
+                       "--constraint", "hard", quick=False)
+    assert code == 0, err
+    folder = tmp_path / "separated/m"
+    with np.load(folder / "uncertainty.npz", allow_pickle=False) as file:
+        assert list(file["names"]) == ["low", "high"]
+        sd = file["sd_db"]
+    assert sd.shape == (2, 1 + 20_000 // REP.hop_length, REP.n_mels)
+    assert np.isfinite(sd).all()
+    assert sd.max() > 0.1
+    assert {"uncertainty.png", "low.wav"} <= set(left(folder))
+    found = json.loads((folder / "separation.json").read_text())["uncertainty"]
+    assert found["samples"] == 4
+    for row in found["sources"].values():
+        low, high = row["energy_db"]
+        assert low <= high < 6
+        assert row["mean_sd_db"] > 0
+    refused(run("m.wav", "--uncertainty", "--output", "one"), "2 or more", "one")
 
 
 def test_saved_masks_make_the_same_stems(run, tmp_path):

@@ -12,7 +12,7 @@ from basis import Decibel, Gaussian, Linear, Problem, check, gaussian_posterior,
 from basis.exact_step import exact_draw
 from basis.gmm import ElementMixture, full_gaussian
 from basis.lanczos import root_times
-from basis.langevin import ANCESTORS
+from basis.langevin import ANCESTORS, projected
 from basis.mixing import weights
 from basis.quadrature import bin_posterior
 from basis.toys import LinearCase
@@ -291,6 +291,17 @@ def test_projected_langevin_is_the_conditional_of_the_priors():
     draws, _ = draw(kernel, problem, karras(12, 0.05, 3.0))
     np.testing.assert_allclose(problem.mixing(draws), problem.mixture, atol=1e-4)
     assert_moments(draws, mean, covariance, 0.08)
+
+
+def test_projected_sources_carry_the_noise_of_their_sum():
+    """f(x + sigma n) has noise of sigma |gains|."""
+    problem, _, _ = diagonal(n=20_000)
+    gains = jnp.asarray([2.0, -1.0])
+    problem = problem._replace(mixing=Linear(gains))
+    x = projected(problem, jnp.zeros((2, 20_000, 3)), jnp.asarray(0.3),
+                  jax.random.normal(jax.random.key(0), (2, 20_000, 3)))
+    off = problem.mixing(x) - problem.mixture
+    np.testing.assert_allclose(off.std(), 0.3 * np.sqrt(5), rtol=0.02)
 
 
 def test_gauss_seidel_sees_the_sources_that_moved():
