@@ -34,9 +34,11 @@ SIGMAS = jnp.asarray([1e4, 1e-4])
 
 @pytest.fixture(autouse=True)
 def double():
-    """Everything here is compared to more digits than float32 has."""
+    """Comparisons need more digits than float32 has; compiling takes longer than running."""
+    jax.config.update("jax_disable_most_optimizations", True)  # noqa: FBT003
     with jax.enable_x64():
         yield
+    jax.config.update("jax_disable_most_optimizations", False)  # noqa: FBT003
 
 
 def mixture_of(seed, components, size):
