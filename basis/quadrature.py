@@ -39,16 +39,11 @@ class BinPosterior(NamedTuple):
 
     def sample(self, key: jax.Array, n: int) -> jax.Array:
         """Draw `[n, 2, batch]`: a difference, then a level, each uniform within its cell."""
-        keys = jax.random.split(key)
-        batch = len(self.levels)
-        uniform = jax.random.uniform(keys[0], (2, batch, n), self.levels.dtype)
-        jitter = jax.random.uniform(keys[1], (2, batch, n), self.levels.dtype) - 0.5
-        row = _draw(self.probabilities.sum(-1), uniform[0])
-
-        def draw_level(table, row, u):
-            return jax.vmap(lambda r, v: _draw(table[r][None], v[None, None])[0, 0])(row, u)
-
-        column = jax.vmap(draw_level)(self.probabilities, row, uniform[1])
+        keys, shape = jax.random.split(key), (2, len(self.levels), n)
+        uniform = jax.random.uniform(keys[0], shape, self.levels.dtype)
+        jitter = jax.random.uniform(keys[1], shape, self.levels.dtype) - 0.5
+        row = _draw(self.probabilities.sum(-1)[:, None], uniform[0])  # [batch, n]
+        column = _draw(jnp.take_along_axis(self.probabilities, row[..., None], 1), uniform[1])
         d = self.differences[row] + jitter[0] * (self.differences[1] - self.differences[0])
         u = jnp.take_along_axis(self.levels, column, 1)
         u = u + jitter[1] * (self.levels[:, 1] - self.levels[:, 0])[:, None]
@@ -109,8 +104,6 @@ def split(mixing: Decibel, level: jax.Array, difference: jax.Array) -> jax.Array
 
 
 def _draw(probabilities: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Draw indices `[batch, n]` of `probabilities: [batch, size]` by inverting their sums."""
+    """Draw indices `[...]` of `probabilities: [..., size]` by inverting their sums."""
     sums = jnp.cumsum(probabilities, axis=-1)
-    targets = uniform * sums[:, -1:]
-    index = jax.vmap(lambda s, t: jnp.searchsorted(s, t, side="right"))(sums, targets)
-    return jnp.minimum(index, probabilities.shape[-1] - 1)
+    return (sums[..., :-1] <= uniform[..., None] * sums[..., -1:]).sum(-1)

@@ -1,7 +1,7 @@
 """Small separation problems whose posterior is known exactly: what samplers are compared on.
 
 A case draws its problem from a key: priors, mixtures that all have them in common, true sources,
-the posterior. `Drawn.posterior` and `Drawn.truth` never reach a sampler.
+exact samples. Only `Drawn.problem` reaches a sampler.
 """
 
 from dataclasses import dataclass
