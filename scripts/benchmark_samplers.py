@@ -54,7 +54,7 @@ METHODS = {
     # Langevin steps at every level
     "BASIS 10x100, f(x)": _langevin(100, "noisy"),
     "BASIS 10x100, f(D)": _langevin(100, "denoised"),
-    "BASIS 10x1000, f(x)": _langevin(1000, "noisy", cases=("K2 D4", "K4 D4")),
+    "BASIS 10x1000, f(x)": _langevin(1000, "noisy", cases=("K2 D4",)),
     "BASIS 10x100, wrong units": _langevin(100, "noisy", mixing="AncestorDecibel", cases=DECIBEL),
     "BASIS 10x100, projected": Method("langevin", {"steps": 100, "step_size": 0.2, "hard": True},
                                       10, cases=LINEAR),
