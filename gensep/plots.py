@@ -80,7 +80,10 @@ def plot_trace(path: Path, sigmas: np.ndarray, residuals: np.ndarray) -> None:
     figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
     axis.plot(sigmas, residuals, "o-", ms=4)
     axis.set(xlabel="noise level, dB", ylabel="mixture - f(denoised sources), dB rms",
-             xscale="log", yscale="log", title="sampler")
+             xscale="log", ylim=(0, None), title="how the mixing law is met while noise falls")
+    ticks = sigmas[:: max(1, len(sigmas) // 6)]
+    axis.set_xticks(ticks, [f"{t:.2g}" for t in ticks])
+    axis.minorticks_off()
     axis.invert_xaxis()
     axis.grid(alpha=0.3)
     save(figure, path)
