@@ -6,7 +6,6 @@ Each runs in a process of its own on the same files. Writes OUTPUT.md and OUTPUT
 
 import json
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -95,9 +94,15 @@ def work(engine: str, folder: Path, threads: int) -> None:
     figures = call()
     cost = {"cpu_seconds": time.process_time() - before[0],
             "seconds": time.perf_counter() - before[1],
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+            "peak_mb": peak_mb()}
     np.save(folder / f"{engine}.npy", figures)
     (folder / f"{engine}.json").write_text(json.dumps(cost))
+
+
+def peak_mb() -> float:
+    """Give this process's peak memory; getrusage starts from that of the parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(c: Config, seconds: float) -> dict[str, Any]:
@@ -178,7 +183,7 @@ def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
             ratios = [row["museval"][k] / row["gensep"][k] for k in ("seconds", "cpu_seconds")]
             line += [f"{r:.0f}" for r in ratios] + [f"{row['largest_difference_db']:.1e}"]
         lines.append(line + ["-"] * (len(header) - len(line)))
-    text = markdown(header, lines)
+    text = markdown(header, lines) if rows else ""
     if pairs:
         known = ", ".join(f"{k} {v:.1e}" for k, v in pairs["largest_difference_db"].items())
         text += (f"\n\n{pairs['pairs']} random pairs, {pairs['frames']} frames of a source, of "
