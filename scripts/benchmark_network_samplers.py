@@ -2,7 +2,7 @@
 
 Two kinds of mixtures: rendered pieces of the validation split, where prior and sampler may both be
 wrong, and mixtures of draws from the priors themselves, where the prior is right by construction.
-Writes OUTPUT.md and OUTPUT.json.
+Writes OUTPUT.md and OUTPUT.json after every sampler; a second run keeps the rows of the first.
 """
 
 import json
@@ -24,7 +24,7 @@ PROG = "scripts/benchmark_network_samplers.py"
 METHODS = {
     "mmps": 23, "mmps-cg4": 14, "mmps-sde": 23, "mmps-heun": 12, "mmps-pc": 8, "mmps-draws": 8,
     "pigdm": 35, "pigdm-free": 70, "dps": 35, "daps": 70, "split-gibbs": 7, "msdm-gaussian": 35,
-    "basis": 10, "basis-noisy": 10,
+    "basis": 10, "basis-noisy": 10,  # 100 Langevin steps a level: ten times the cost
 }
 
 
@@ -186,19 +186,36 @@ def main(argv: list[str]) -> None:
 
     team, cases = real_cases(c)
     drawn = drawn_cases(c, team, 1.0 / team.representation.span_db)
-    results: dict[str, list[dict[str, Any]]] = {"real": [], "drawn": []}
+    results = read_results(c)
     command = shlex.join(["python", PROG, *hide_paths(argv)])
-    for method in tqdm(c.methods, disable=None):
+    for method in tqdm([m for m in c.methods if m not in {r["method"] for r in results["real"]}],
+                       disable=None):
         results["real"].append(measure(c, team, cases, method))
         results["drawn"].append(measure(c, team, drawn, method))
         page = (f"{HEAD}\n\n{table(c, **results)}\n\n{c.pieces} mixtures of {c.seconds:g} s, "
                 f"{c.samples} samples, {os.cpu_count()} cores.\n\n```sh\n{command}\n```\n")
         if c.output:
-            record = {"command": command, "commit": commit(), "versions": versions(), **results}
+            record = {"settings": settings_of(c), "command": command, "commit": commit(),
+                      "versions": versions(), **results}
             text = json.dumps(_strict(record), indent=1, allow_nan=False) + "\n"
             write_atomically(Path(f"{c.output}.json"), text)
             write_atomically(Path(f"{c.output}.md"), page)
     print(page)
+
+
+def settings_of(c: Config) -> dict[str, Any]:
+    """Give what decides a row besides its method."""
+    return {"set": c.set, "split": c.split, "pieces": c.pieces, "seconds": c.seconds,
+            "samples": c.samples, "seed": c.seed}
+
+
+def read_results(c: Config) -> dict[str, list[dict[str, Any]]]:
+    """Give the rows of an earlier run with the same settings, none where there was none."""
+    path = Path(f"{c.output}.json")
+    found = json.loads(path.read_text()) if c.output and path.exists() else {}
+    if found.get("settings") != settings_of(c):
+        return {"real": [], "drawn": []}
+    return {kind: [r for r in found[kind] if r["method"] in METHODS] for kind in ("real", "drawn")}
 
 
 def _strict(value: Any) -> Any:
