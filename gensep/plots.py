@@ -139,27 +139,34 @@ def plot_trade_off(path: Path, panels: dict[str, dict[str, tuple[float, float]]]
                    floors: dict[str, float | None], cost: str, error: str) -> None:
     """Draw error against cost, log-log, for `panels`: title -> label -> (cost, error).
 
-    The line joins what nothing else beats in both; `floors` are the least errors possible.
+    The line joins what nothing else beats in both; `floors` are the least errors possible. What
+    errs more than eight times as much lies on the upper edge.
     """
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(5.2 * columns, 4.2 * lines),
+    labels = list(dict.fromkeys(label for points in panels.values() for label in points))
+    columns = min(3, len(panels) + 1)
+    lines = -(-(len(panels) + 1) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4.6 * columns, 4.2 * lines),
                                 squeeze=False, layout="constrained")
     for axis, title in zip(axes.flat, panels, strict=False):
-        points = sorted((x, y, label) for label, (x, y) in panels[title].items())
+        floor = floors.get(title)
+        points = sorted((x, min(y, 8 * floor) if floor else y, label)
+                        for label, (x, y) in panels[title].items())
         best = [p for i, p in enumerate(points) if all(p[1] < q[1] for q in points[:i])]
         axis.plot([p[0] for p in best], [p[1] for p in best], color="0.7", lw=1, zorder=1)
-        axis.scatter([p[0] for p in points], [p[1] for p in points], s=18, zorder=2)
         for x, y, label in points:
-            axis.annotate(label, (x, y), (4, 3), textcoords="offset points", fontsize=7)
-        if floors.get(title):
-            axis.axhline(floors[title], color="0.5", ls="--", lw=1)
+            i = labels.index(label)
+            axis.plot(x, y, "os^Dv"[i // 10 % 5], color=f"C{i % 10}", ms=6, zorder=2)
+        if floor:
+            axis.axhline(floor, color="0.5", ls="--", lw=1)
         axis.set(title=title, xlabel=cost, ylabel=error)
         if points:
             axis.set(xscale="log", yscale="log")
-            axis.margins(0.2)
+            axis.margins(0.1)
     for axis in axes.flat[len(panels):]:
         axis.set_axis_off()
+    for i, label in enumerate(labels):
+        axes.flat[len(panels)].plot([], [], "os^Dv"[i // 10 % 5], color=f"C{i % 10}", label=label)
+    axes.flat[len(panels)].legend(loc="upper left", fontsize=7.5, ncols=2, frameon=False)
     save(figure, path)
 
 
