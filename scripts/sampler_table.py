@@ -105,4 +105,5 @@ def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> No
         panels[case] = {name: (found[name][0]["equivalents"], error)
                         for name, error in errors.items() if found[name][0]["equivalents"] > 0}
         floors[case] = errors.get("exact")
-    plot_trade_off(path, panels, floors, "network evaluations (1 VJP = 1 forward)", "sliced Wasserstein-2 distance")
+    plot_trade_off(path, panels, floors, "network evaluations (1 VJP = 1 forward)",
+                   "sliced Wasserstein-2 distance")
