@@ -17,7 +17,7 @@ from basis.prior import Prior, denoise
 from basis.quadrature import bin_posterior
 from basis.sampler import Info, Kernel, Problem, sample
 from basis.smc import twisted_smc
-from basis.steps import Guided, heun, predictor_corrector, sde
+from basis.steps import Guided, heun, predictor_corrector, sde, unconditioned
 from basis.windowed import Windowed
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "heun", "langevin", "mala", "mixture_posterior", "mmps", "mmps_draws", "mmps_heun", "mmps_pc",
     "moment_matching", "msdm", "pigdm", "predictor_corrector", "project", "pseudo_inverse",
     "sample", "sbc_ranks", "sde", "sliced_wasserstein", "split_gibbs", "stability", "twisted_smc",
+    "unconditioned",
 ]

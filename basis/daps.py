@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from basis.exact_step import check_mixing, exact_draw
 from basis.mixing import weights
 from basis.prior import denoise_all, spread_all
-from basis.sampler import Kernel, report
-from basis.steps import Guidance, Guided, predictor_corrector, sde
+from basis.sampler import Kernel, report, sample
+from basis.steps import Guidance, Guided, predictor_corrector, sde, unconditioned
 
 
 def exact_conditioning(
@@ -83,20 +83,13 @@ def split_gibbs(inner_steps: int = 10, sweeps: int = 3) -> Kernel:
         low = jnp.stack([jnp.min(prior.sigmas) for prior in problem.priors]).max()
         levels = _inner_levels(sigma, low, inner_steps)
 
-        def inner(x, inputs):
-            i, s, after = inputs
-            denoised = denoise_all(problem.priors, x, s)
-            kept = (after / s) ** 2
-            noise = after * jnp.sqrt(jnp.maximum(1 - kept, 0))
-            noise = noise * normal(jax.random.fold_in(key, i))
-            return denoised + kept * (x - denoised) + noise, None
-
-        following = jnp.append(levels[1:], 0.0)
-        x, _ = jax.lax.scan(inner, sources, (jnp.arange(inner_steps), levels, following))
+        inner_key, draw_key = jax.random.split(key)
+        prior = sde(unconditioned)._replace(start=lambda *_: sources)
+        x, _ = sample(prior, inner_key, problem, levels, normal)
         # the last draw keeps the coupling of its level: it meets the mixture, x need not
         rho = jnp.where(sigma_next > 0, sigma_next, sigma)
         w = weights(problem.mixing, x)
-        z = exact_draw(jax.random.fold_in(key, inner_steps), x, rho, problem, w, sweeps)
+        z = exact_draw(draw_key, x, rho, problem, w, sweeps)
         return z, report(problem, x, inner_steps)
 
     return Kernel(step, check=check_mixing)

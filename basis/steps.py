@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from basis.mixing import project, weights
+from basis.prior import denoise_all
 from basis.sampler import Kernel, observation_variance, report
 
 
@@ -26,6 +27,12 @@ class Guided(NamedTuple):
 
 # (key, sources, problem, sigma, normal) -> Guided
 Guidance = Callable[..., Guided]
+
+
+def unconditioned(key, sources, problem, sigma, normal) -> Guided:
+    """Give the guidance of the priors alone."""
+    denoised = denoise_all(problem.priors, sources, sigma)
+    return Guided(denoised, denoised, 1, 0)
 
 
 def hardened(guidance: Guidance, *, hard: bool) -> Guidance:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gensep.representation import Representation
-from gensep.stft import frame, hann, overlap_add
+from gensep.stft import hann, overlap_add, stft
 
 CHUNK_FRAMES = 128
 EDGE = 3  # hops of context on either side that the frames of a chunk reach into
@@ -104,7 +104,7 @@ def _filter(piece: jax.Array, masks: jax.Array, spread: jax.Array, n_fft: int) -
     """Filter `[channels, (chunk + 2 EDGE) hops]` by `[source, chunk + 3, mel]`."""
     hop = n_fft // 4
     window = hann(n_fft).astype(np.float32)
-    spectrum = jnp.fft.rfft(frame(piece, n_fft, hop) * window)
+    spectrum = stft(piece, n_fft, hop, center=False)
     gains = jnp.matmul(masks, spread, precision="highest")
     stems = jnp.fft.irfft(gains[:, None] * spectrum, n_fft) * window
     whole = overlap_add(stems, hop) / HANN_SQUARES

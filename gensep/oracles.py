@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gensep import audio, wiener
-from gensep.analysis import Analysis, analyse
-from gensep.masking import Chunk, apply_masks, chunks
+from gensep.analysis import Analysis
+from gensep.masking import Chunk, chunks
 from gensep.representation import Representation
-from gensep.separation import oracle_masks
-from gensep.stft import frame, hann, synthesis
+from gensep.separation import filter_by_truth, oracle_masks
+from gensep.stft import hann, stft, synthesis
 
 N_FFT, HOP = 2048, 1024
 EPS = float(np.finfo(np.float64).eps)  # of the published code; keeps silent bins finite
@@ -162,9 +162,8 @@ def _estimate(estimate, piece: jax.Array, sums: Any, sources: int) -> jax.Array:
 
 def _spectra(piece: jax.Array, sources: int) -> jax.Array:
     """Transform `[(sources + 1) channels, samples]` -> `[sources + 1, channel, frame, bin]`."""
-    window = hann(N_FFT)
-    scaled = (window / window.sum()).astype(np.float32)
-    return jnp.fft.rfft(frame(piece.reshape(sources + 1, -1, piece.shape[-1]), N_FFT, HOP) * scaled)
+    signals = piece.reshape(sources + 1, -1, piece.shape[-1])
+    return stft(signals, N_FFT, HOP, center=False) / hann(N_FFT).sum().astype(np.float32)
 
 
 def _by_mel(
@@ -172,9 +171,7 @@ def _by_mel(
     rate: int
 ) -> Iterator[np.ndarray]:
     """Filter by masks on the mel bands of the shipped priors, as separation does."""
-    form = Representation()
-    found = [analyse(audio.mid_stream([stem], rate, form.sample_rate), form) for stem in stems]
-    return apply_masks([mixture], rate, shares(found), form)
+    return filter_by_truth(([stem] for stem in stems), [mixture], rate, Representation(), shares)
 
 
 def loudest(stems: Sequence[Analysis]) -> np.ndarray:

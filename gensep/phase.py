@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.stft import frame, hann, synthesis
+from gensep.stft import stft, synthesis
 
 FAST_MOMENTUM = 0.99  # Perraudin, Balazs and Soendergaard 2013
 
@@ -108,8 +108,7 @@ def _wave(spectra: jax.Array, known: Known, hop_length: int) -> jax.Array:
 
 
 def _transform(wave: jax.Array, like: jax.Array, hop_length: int) -> jax.Array:
-    n_fft = 2 * (like.shape[-1] - 1)
-    return jnp.fft.rfft(frame(wave, n_fft, hop_length) * hann(n_fft).astype(np.float32))
+    return stft(wave, 2 * (like.shape[-1] - 1), hop_length, center=False)
 
 
 def _phase(spectra: jax.Array) -> jax.Array:

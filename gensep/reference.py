@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 from gensep import audio
-from gensep.analysis import analyse
 from gensep.errors import UserError
-from gensep.masking import apply_masks
 from gensep.metrics import si_sdr
-from gensep.separation import Team, oracle_masks
+from gensep.separation import Team, filter_by_truth
 from gensep.songs import SUFFIXES
 
 
@@ -58,10 +56,8 @@ def check(
 
 def oracle(true: list[np.ndarray], mixture: np.ndarray, rate: int, team: Team) -> np.ndarray:
     """Filter the mixture by the power ratios of the true stems, `[source, channels, samples]`."""
-    to = team.representation.sample_rate
-    analysed = [analyse(audio.mid_stream([wave], rate, to), team.representation) for wave in true]
-    masks = oracle_masks(analysed)
-    return np.concatenate(list(apply_masks([mixture], rate, masks, team.representation)), -1)
+    blocks = filter_by_truth(([wave] for wave in true), [mixture], rate, team.representation)
+    return np.concatenate(list(blocks), -1)
 
 
 def table(rows: dict[str, dict[str, float | None]]) -> str:

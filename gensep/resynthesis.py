@@ -18,7 +18,7 @@ from gensep.inversion import METHODS, POWERS, Bands, Method, bands, nnls, with_r
 from gensep.masking import CHUNK_FRAMES, Chunk, chunks, masks_at, native_n_fft
 from gensep.phase import Known, griffin_lim_known, misi_known, random_phases
 from gensep.representation import Representation
-from gensep.stft import frame, hann, synthesis
+from gensep.stft import stft, synthesis
 from gensep.wiener import em_powers, maximization, wiener
 
 AHEAD = 16  # hops that phase retrieval sees beyond a chunk
@@ -152,7 +152,7 @@ FINISH: dict[str, Callable[..., Iterator[np.ndarray]]] = {
 
 
 def _transform(piece: jax.Array, n_fft: int) -> jax.Array:
-    return jnp.fft.rfft(frame(piece, n_fft, n_fft // OVERLAP) * hann(n_fft).astype(np.float32))
+    return stft(piece, n_fft, n_fft // OVERLAP, center=False)
 
 
 @partial(jax.jit, static_argnames=("powers", "spectra", "residual"))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import Linear, Problem, mmps, sample
+from basis import Linear, Problem, sample, sde, unconditioned
 from gensep import __version__
 from gensep.augment import Spread, augment, crop
 from gensep.priors import FILE, load_prior, make_edm, save_prior
@@ -115,11 +115,11 @@ class Task:
 def draw(
     prior: Any, key: jax.Array, n: int, frames: int, n_mels: int, levels: int = 48
 ) -> jax.Array:
-    """Draw from a prior, `[n, frames, n_mels]`: separation of one source, nothing observed."""
+    """Draw from a prior, `[n, frames, n_mels]`, by the samplers' loop with nothing observed."""
     nothing = jnp.zeros((n, frames, n_mels))
     problem = Problem((prior,), Linear(jnp.ones(1)), nothing, jnp.asarray(1e12))
     high, low = float(prior.sigmas[0]), float(prior.sigmas[-1])
     sigmas = jnp.asarray(karras(levels, low, high, 5.0))
-    sources, _ = jax.jit(lambda k, p: sample(mmps(), k, p, sigmas))(key, problem)
+    sources, _ = jax.jit(lambda k, p: sample(sde(unconditioned), k, p, sigmas))(key, problem)
     return sources[0]
 

@@ -255,20 +255,14 @@ def _mel(sheet: _Sheet, true: Spool, mixture: Spool, rate: int) -> None:
 
 
 def _oracle(reference: Song, mixture: Spool, names: list[str], info: TrackInfo) -> Spool:
-    """Filter the mixture by the mel power ratios of all true stems, as `gensep.reference` does."""
-    from gensep.analysis import analyse
-    from gensep.audio import mid_stream
-    from gensep.masking import apply_masks
+    """Filter the mixture by the mel power ratios of all true stems."""
     from gensep.representation import Representation
-    from gensep.separation import oracle_masks
+    from gensep.separation import filter_by_truth
 
-    representation = Representation()
-    stems = [analyse(mid_stream(track.blocks(), info.rate, representation.sample_rate),
-                     representation) for track in reference.stems.values()]
     places = [list(reference.stems).index(name) for name in names]
     out = Spool(len(names), info.channels, info.samples)
-    masks = oracle_masks(stems)
-    for waves in apply_masks(mixture.blocks(0), info.rate, masks, representation):
+    stems = (track.blocks() for track in reference.stems.values())
+    for waves in filter_by_truth(stems, mixture.blocks(0), info.rate, Representation()):
         for i, place in enumerate(places):
             out.write(i, [waves[place]])
     return out

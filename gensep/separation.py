@@ -1,7 +1,7 @@
 """Separation of audio: the Python call, and the streaming pass that the command shares with it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +116,28 @@ def oracle_masks(stems: Sequence[Analysis]) -> np.ndarray:
     """Give the power ratios of true stems, `[source, frame, mel]`: the ceiling of mel masks."""
     power = np.stack([stem.power for stem in stems]) + 1e-12
     return (power / power.sum(0)).astype(np.float32)
+
+
+def filter_by_truth(
+    stems: Iterable[Iterable[np.ndarray]], mixture: Iterable[np.ndarray], rate: int,
+    representation: Representation,
+    shares: Callable[[Sequence[Analysis]], np.ndarray] = oracle_masks,
+) -> Iterator[np.ndarray]:
+    """Filter a mixture by mel masks made from its true stems: the pipeline's own oracle.
+
+    Args:
+        stems: of every source, blocks `[channels, n]` at `rate`.
+        mixture: blocks `[channels, n]`.
+        rate: Hz.
+        representation: of the masks.
+        shares: makes the masks from the analysed stems.
+
+    Yields:
+        float32 `[source, channels, n]`.
+    """
+    to = representation.sample_rate
+    analysed = [analyse(mid_stream(blocks, rate, to), representation) for blocks in stems]
+    return apply_masks(mixture, rate, shares(analysed), representation)
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:
