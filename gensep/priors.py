@@ -17,6 +17,8 @@ import numpy as np
 
 from gensep.checkpoint import by_path, from_paths
 from gensep.errors import UserError
+from gensep.image_form import ImageForm
+from gensep.networks import features, make_denoiser
 from gensep.representation import Representation
 from gensep.runs import save_arrays
 
@@ -29,28 +31,16 @@ class LoadedPrior(NamedTuple):
 
     name: str
     prior: Any  # a basis.Prior
-    representation: Representation
+    representation: Any  # what its arrays mean: a Representation or another of FORMS
     header: dict[str, Any]
 
 
-def make_edm(settings: dict[str, Any], seed: int = 0) -> Any:
-    """Build an untrained EDM denoiser from `n_mels`, `width`, `blocks`, `sigma_data`, `mean`."""
-    from flax import nnx
-
-    from score import EDM, Conv1dDenoiser
-
-    net = Conv1dDenoiser(settings["n_mels"], settings["width"], settings["blocks"],
-                         rngs=nnx.Rngs(seed))
-    mean = jnp.asarray(settings.get("mean", jnp.zeros(settings["n_mels"])))
-    return EDM(net, mean, jnp.asarray(settings.get("sigma_data", 0.5)))
-
-
-def _load_edm(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
-    from score import EDMPrior
+def _load_denoiser(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    from score import DenoiserPrior
 
     def make():
-        table = jnp.zeros((settings["levels"], settings["n_mels"]))
-        return EDMPrior(make_edm(settings), table[:, 0], table)
+        table = jnp.zeros((settings["levels"], features(settings)))
+        return DenoiserPrior(make_denoiser(settings), table[:, 0], table)
 
     like = jax.eval_shape(make)
     for path, leaf in by_path(like).items():
@@ -60,19 +50,22 @@ def _load_edm(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     return from_paths(like, typed)
 
 
+# key of the header -> what the arrays of a prior are
+FORMS: dict[str, type] = {"representation": Representation, "images": ImageForm}
+
 # kind -> build a prior from the header's settings and the arrays by path
 KINDS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], Any]] = {
-    "edm": _load_edm,
+    "edm": _load_denoiser,  # any network of gensep.networks
 }
 
 
 def save_prior(
-    path: Path, kind: str, prior: Any, settings: dict[str, Any], representation: Representation,
-    *, half: bool = False, **about: Any,
+    path: Path, kind: str, prior: Any, settings: dict[str, Any], form: Any, *, half: bool = False,
+    **about: Any,
 ) -> None:
     """Write a prior file, atomically; `half` stores matrices in float16 for shipping."""
-    header = {"kind": kind, "settings": settings, "about": about,
-              "representation": dataclasses.asdict(representation)}
+    key = next(key for key, form_type in FORMS.items() if isinstance(form, form_type))
+    header = {"kind": kind, "settings": settings, "about": about, key: dataclasses.asdict(form)}
     arrays = {p: np.asarray(x) for p, x in by_path(prior).items()}
     if half:
         arrays = {p: x.astype(np.float16) if x.ndim > 1 and x.size > 4096 else x
@@ -91,15 +84,16 @@ def load_prior(name: str) -> LoadedPrior:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays.pop("header")))
-        representation = Representation(**header["representation"])
+        key = next(key for key in FORMS if key in header)
+        form = FORMS[key](**header[key])
         load = KINDS[header["kind"]]
         prior = load(header["settings"], arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile,
-            NotImplementedError) as error:
+            NotImplementedError, StopIteration) as error:
         raise UserError(f"{path} is not a prior file that this version reads ({error}); "
                         "train it again or fetch a fresh copy") from None
     own = path.resolve().parent.name if path.name == FILE else path.stem
-    return LoadedPrior(own, prior, representation, header)
+    return LoadedPrior(own, prior, form, header)
 
 
 def find_prior(name: str) -> Path:

@@ -37,6 +37,10 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> Team:
                         "name them after --priors")
     loaded = [p if isinstance(p, LoadedPrior) else load_prior(p) for p in priors]
     first = loaded[0]
+    for one in loaded:
+        if not isinstance(one.representation, Representation):
+            raise UserError(f"prior {one.name} is not one of spectrograms; audio needs priors "
+                            "trained on a data set of gensep.wav_to_spec")
     for other in loaded[1:]:
         if other.representation != first.representation:
             raise UserError(f"priors {first.name} and {other.name} were trained on different "

@@ -1,4 +1,4 @@
-"""Train a score prior (an EDM denoiser) of one source on its spectrograms."""
+"""Train a score prior (a denoiser of any noise level) of one source."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from gensep import config
 from gensep.config import option
 from gensep.errors import UserError, run
+from gensep.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,15 @@ class Config:
     steps: int = option(20000, "updates in all")
     batch: int = option(32, "windows an update")
     frames: int = option(64, "frames a window")
+    network: str = option("conv1d", "conv1d or another row of gensep/networks.py")
     width: int = option(208, "channels of the network")
     blocks: int = option(8, "residual blocks; dilations 1 2 4 8 repeat")
     rate: float = option(1e-3, "peak learning rate of Adam")
     warmup: int = option(200, "updates of linear warm-up")
     clip: float = option(1.0, "largest gradient norm")
     ema: float = option(0.999, "decay of the weight average")
+    schedule: str = option("lognormal", "noise levels in training: lognormal or geometric")
+    noise_levels: int = option(10, "levels of the geometric schedule")
     log_sigma_mean: float = option(-1.2, "mean of ln sigma in training")
     log_sigma_sd: float = option(1.2, "sd of ln sigma in training")
     sigma_min: float = option(0.02, "smallest noise level, model units")
@@ -44,9 +48,13 @@ class Config:
 
     def __post_init__(self):
         for name in ("steps", "batch", "frames", "width", "blocks", "validate_every",
-                     "valid_windows", "levels", "save_every"):
+                     "valid_windows", "levels", "save_every", "noise_levels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not '{self.network}'")
+        if self.schedule not in ("lognormal", "geometric"):
+            raise ValueError(f"schedule must be lognormal or geometric, not '{self.schedule}'")
         if not 0 < self.sigma_min < self.sigma_max or self.gain_low > self.gain_high:
             raise ValueError("expected 0 < sigma_min < sigma_max and gain_low <= gain_high, not "
                              f"{self.sigma_min}, {self.sigma_max}, {self.gain_low}, "
@@ -65,19 +73,16 @@ def main(argv: list[str]) -> None:
     import jax
     from tqdm import tqdm
 
-    from gensep.augment import PREROLL
     from gensep.checkpoint import Checkpoints
-    from gensep.data import open_windows, prefetch
+    from gensep.data import prefetch
+    from gensep.examples import open_examples
     from gensep.plots import plot_training
     from gensep.score_training import Task
     from gensep.training import Log, make_optimiser, make_state, make_update
 
     began = time.monotonic()
     folder = Path(c.run)
-    frames = c.frames + 2 * PREROLL
-    train_set = open_windows(c.data, "train", frames)
-    valid_set = open_windows(c.data, "valid", frames, representation=train_set.representation)
-    task = Task(c, train_set, valid_set)
+    task = Task(c, open_examples(c))
     _claim(folder, c)
     optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip)
     checkpoints, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / "best")

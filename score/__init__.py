@@ -2,7 +2,9 @@
 
 from score.conv1d import Conv1dDenoiser
 from score.edm import EDM, denoising_loss
-from score.noise import karras, lognormal
-from score.prior import EDMPrior
+from score.noise import geometric, karras, lognormal
+from score.prior import DenoiserPrior
 
-__all__ = ["EDM", "Conv1dDenoiser", "EDMPrior", "denoising_loss", "karras", "lognormal"]
+__all__ = [
+    "EDM", "Conv1dDenoiser", "DenoiserPrior", "denoising_loss", "geometric", "karras", "lognormal",
+]

@@ -1,5 +1,7 @@
 """The denoiser of Karras et al. 2022 ("EDM"): preconditioning and loss for data of known scale."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -8,7 +10,7 @@ from flax import nnx
 class EDM(nnx.Module):
     """D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), ln(sigma) / 4).
 
-    `mean` (per band) and `sigma_data` are those of the training set; they are not trained.
+    `mean` (per feature) and `sigma_data` are those of the training set; they are not trained.
     """
 
     def __init__(self, net: nnx.Module, mean: jax.Array, sigma_data: jax.Array):
@@ -27,14 +29,18 @@ class EDM(nnx.Module):
         raw = self.net(centred / jnp.sqrt(total), jnp.log(sigma))
         return mean + sd**2 / total * centred + s * sd / jnp.sqrt(total) * raw
 
+    def weight(self, sigma: jax.Array) -> jax.Array:
+        """Give the loss's weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, like sigma."""
+        sd = jax.lax.stop_gradient(self.sigma_data[...])
+        return (sigma**2 + sd**2) / (sigma * sd) ** 2
 
-def denoising_loss(denoiser: EDM, x: jax.Array, noise: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Give the weighted squared error per example, `[batch]`: 1 for the best linear denoiser.
 
-    (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 * mean |D(x + sigma n, sigma) - x|^2
+def denoising_loss(denoiser: Any, x: jax.Array, noise: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Give the weighted squared error per example, `[batch]`.
+
+    weight(sigma) * mean |D(x + sigma n, sigma) - x|^2 with the denoiser's own weight; with that of
+    `EDM` the best linear denoiser of white data has 1.
     """
     s = sigma.reshape(-1, *[1] * (x.ndim - 1))
     error = denoiser(x + s * noise, sigma) - x
-    sd = jax.lax.stop_gradient(denoiser.sigma_data[...])
-    weight = (sigma**2 + sd**2) / (sigma * sd) ** 2
-    return weight * (error**2).reshape(len(x), -1).mean(-1)
+    return denoiser.weight(sigma) * (error**2).reshape(len(x), -1).mean(-1)

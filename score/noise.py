@@ -15,6 +15,14 @@ def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> np.n
     return ((ends[0] + t * (ends[1] - ends[0])) ** rho).astype(np.float32)
 
 
+def geometric(n: int, sigma_min: float, sigma_max: float) -> np.ndarray:
+    """Give `n` falling levels of constant ratio (Song and Ermon 2019), float32 `[n]`."""
+    if n < 1 or not 0 < sigma_min <= sigma_max:
+        raise ValueError("expected n >= 1 and 0 < sigma_min <= sigma_max, "
+                         f"not {n}, {sigma_min}, {sigma_max}")
+    return np.geomspace(sigma_max, sigma_min, n).astype(np.float32)
+
+
 def lognormal(key: jax.Array, n: int, mean: float, sd: float, low: float, high: float) -> jax.Array:
     """Draw `n` training levels, ln sigma ~ N(mean, sd^2), stratified and kept in [low, high]."""
     place_key, order_key = jax.random.split(key)

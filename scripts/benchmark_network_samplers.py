@@ -86,7 +86,7 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
     form = team.representation
     keys = jax.random.split(jax.random.key(c.seed), len(team.priors) + 1)
     frames = round(c.seconds * form.sample_rate / form.hop_length) // 32 * 32
-    draws = np.stack([np.asarray(draw(p, k, c.pieces, frames, form.n_mels, levels=64))
+    draws = np.stack([np.asarray(draw(p, k, (c.pieces, frames, form.n_mels), 64))
                       for p, k in zip(team.priors, keys, strict=False)])
     mixed = np.asarray(form.mixing(jnp.zeros(len(draws)))(jnp.asarray(draws)))
     mixed = mixed + tau * np.asarray(jax.random.normal(keys[-1], mixed.shape))

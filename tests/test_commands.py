@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import basis, errors, invert, priors, report
+from gensep import basis, errors, invert, networks, priors, report
 from gensep.representation import Representation
-from score import EDMPrior
+from score import DenoiserPrior
 
 ROOT = Path(__file__).parent.parent
 REP = Representation(n_fft=512, hop_length=256, n_mels=8)
@@ -32,11 +32,11 @@ def noise(samples, channels=1, seed=0):
 def runs(tmp_path_factory):
     """Give a folder with the priors `low` and `high`: networks that learnt nothing."""
     folder = tmp_path_factory.mktemp("runs")
-    net = priors.make_edm(SETTINGS)
+    net = networks.make_denoiser(SETTINGS)
     for name, tilt in (("low", -1.0), ("high", 1.0)):
         (folder / name).mkdir()
         net.mean[...] = jnp.linspace(-tilt, tilt, 8)
-        prior = EDMPrior(net, jnp.array([2.5, 0.02]), jnp.full((2, 8), 0.3))
+        prior = DenoiserPrior(net, jnp.array([2.5, 0.02]), jnp.full((2, 8), 0.3))
         priors.save_prior(folder / name / "prior.npz", "edm", prior, SETTINGS, REP)
     return folder
 

@@ -9,9 +9,10 @@ from flax import nnx
 from gensep import score_training
 from gensep.checkpoint import by_path
 from gensep.representation import Representation
+from gensep.spectrogram_examples import SpectrogramExamples
 from gensep.train_ncsn import Config
 from gensep.training import make_optimiser, make_state, make_update
-from score import EDM, Conv1dDenoiser, EDMPrior, denoising_loss, karras, lognormal
+from score import EDM, Conv1dDenoiser, DenoiserPrior, denoising_loss, karras, lognormal
 
 FRAMES, BANDS = 8, 6
 SIGMAS = (0.1, 0.3, 1.0, 2.0)
@@ -168,7 +169,7 @@ def test_training_finds_the_score_of_a_gaussian(learning):
     state = start(untrained())
     for i in range(STEPS):
         state, _ = update(jax.random.fold_in(jax.random.key(1), i), state, None)
-    priors = [EDMPrior(model, jnp.array([3.0, 0.05]), jnp.ones((2, BANDS)))
+    priors = [DenoiserPrior(model, jnp.array([3.0, 0.05]), jnp.ones((2, BANDS)))
               for model in (state.average, untrained())]
     score = jax.jit(lambda prior, x, sigma: prior.score(x, sigma))
     clean = np.asarray(draw(jax.random.key(77), 1000), np.float64)
@@ -238,8 +239,8 @@ def test_every_example_of_a_batch_is_perturbed_on_its_own(monkeypatch):
 
     monkeypatch.setattr(score_training, "denoising_loss", spy)
     c = Config(data="", run="", frames=8, room=1.0, noise=1.0)
-    task = score_training.Task(c, Windows(), Windows())
-    assert task.representation == Representation(n_fft=512, hop_length=256, n_mels=BANDS)
+    task = score_training.Task(c, SpectrogramExamples(c, Windows(), Windows()))
+    assert task.examples.form == Representation(n_fft=512, hop_length=256, n_mels=BANDS)
     windows = Windows().batch(0, 0, 16)
     seen = jax.jit(lambda key: task.loss(None, key, windows))(jax.random.key(0))
     seen = {name: np.asarray(x) for name, x in seen.items()}

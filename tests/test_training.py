@@ -263,15 +263,15 @@ def test_a_resumed_log_forgets_what_came_after(tmp_path):
 def test_checkpoints_keep_every_leaf(tmp_path):
     from flax import nnx
 
-    from gensep.priors import make_edm
+    from gensep.networks import make_denoiser
 
     settings = {"n_mels": 3, "width": 4, "blocks": 2}
-    model = make_edm(settings, 1)
+    model = make_denoiser(settings, 1)
     assert isinstance(model.net.blocks, nnx.List)  # which orbax alone saves but cannot restore
     state = make_state(model, make_optimiser(1e-3, 10, 2, 1.0))
     state = state._replace(step=jnp.asarray(7), best=jnp.asarray(0.5))
     checkpoints = Checkpoints(tmp_path / "c")
-    other = make_state(make_edm(settings, 2), make_optimiser(1e-3, 10, 2, 1.0))
+    other = make_state(make_denoiser(settings, 2), make_optimiser(1e-3, 10, 2, 1.0))
     assert checkpoints.restore(other) is None
     checkpoints.save(7, state)
     checkpoints.close()

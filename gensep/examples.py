@@ -1,0 +1,43 @@
+"""What score priors are trained on: one object a kind of data, found by the name of the data."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+VALID_SEED = 7919  # held-out examples are the same in every run and at every step
+
+
+class Examples(Protocol):
+    """Training and held-out examples of one data set, `[batch, ..., features]` in model units."""
+
+    form: Any  # what the arrays mean, a row of gensep.priors.FORMS
+    features: int  # size of the last axis
+
+    def batch(self, seed: int, step: int, size: int) -> np.ndarray:
+        """Give raw training examples: a pure function of the arguments."""
+        ...
+
+    def inputs(self, key: jax.Array, raw: jax.Array) -> jax.Array:
+        """Vary and encode raw examples into model units; traced."""
+        ...
+
+    def held_out(self) -> np.ndarray:
+        """Give fixed validation examples in model units."""
+        ...
+
+    def plot(self, path: Path, rows: dict[str, np.ndarray]) -> None:
+        """Draw rows of examples under their titles."""
+        ...
+
+
+def open_examples(c: Any) -> Examples:
+    """Open the data set `c.data` of a training config.
+
+    Raises:
+        UserError: if there is none, or it is not what this version reads.
+    """
+    from gensep.spectrogram_examples import open_spectrograms
+
+    return open_spectrograms(c)
