@@ -26,7 +26,8 @@ class Config:
                          "{folder} its folder")
     preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
     sampler: str | None = option(None, "sampler, in place of the preset's")
-    steps: int | None = option(None, "noise levels, in place of the preset's")
+    steps: int | None = option(None, "noise levels, in place of the preset's (more the more "
+                               "sources)")
     samples: int | None = option(None, "posterior samples to average, in place of the preset's")
     constraint: Literal["soft", "hard"] = option("soft", "hard moves the sources onto the mixing "
                                                  "law at every noise level")
@@ -62,7 +63,8 @@ def main(argv: list[str]) -> None:
 
     changed = {name: getattr(c, name) for name in ("sampler", "steps", "samples", "window",
                                                    "overlap") if getattr(c, name) is not None}
-    settings = make_settings(c.preset, {**changed, "seed": c.seed, "constraint": c.constraint})
+    settings = make_settings(c.preset, {**changed, "seed": c.seed, "constraint": c.constraint},
+                             len(c.priors))
     jobs = [(path, output_folder(c.output, path)) for path in c.mixtures]
     folders = [folder for _, folder in jobs]
     if len(set(folders)) < len(folders):

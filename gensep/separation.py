@@ -74,7 +74,8 @@ def separate(
                         f"sample, got shape {audio.shape}")
     if not np.isfinite(audio).all():
         raise UserError("audio holds values that are not finite; repair it first")
-    team, chosen = assemble(priors), make_settings(preset, settings)
+    team = assemble(priors)
+    chosen = make_settings(preset, settings, len(team.priors))
     channels = audio[None] if audio.ndim == 1 else audio
     result = find_masks([channels], rate, team, chosen)
     stems = np.concatenate(list(apply_masks([channels], rate, result.masks,
@@ -82,15 +83,22 @@ def separate(
     return dict(zip(team.names, stems.reshape(len(team.names), *audio.shape), strict=True))
 
 
-def make_settings(preset: str, changes: dict[str, Any]) -> Settings:
-    """Give the settings of a preset with some fields changed."""
+def make_settings(preset: str, changes: dict[str, Any], sources: int = 2) -> Settings:
+    """Give the settings of a preset with some fields changed.
+
+    More than two sources get more noise levels in proportion, unless `changes` name `steps`: four
+    that start from one mixture find their places later than two.
+    """
     if preset not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
     known = {f.name for f in dataclasses.fields(Settings)}
     for name in changes:
         if name not in known:
             raise UserError(f"unknown setting {name}; known: {', '.join(sorted(known))}")
-    return Settings(**{**PRESETS[preset], **changes})
+    chosen = Settings(**{**PRESETS[preset], **changes})
+    if "steps" in changes or sources <= 2:
+        return chosen
+    return dataclasses.replace(chosen, steps=chosen.steps * sources // 2)
 
 
 def find_masks(

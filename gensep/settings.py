@@ -30,11 +30,11 @@ SAMPLERS: dict[str, Callable[..., Kernel]] = {
     "mala": basis.mala,
 }
 
-# name -> the settings it changes
+# name -> the settings it changes; `steps` are those of two sources
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"sampler": "mmps", "samples": 2, "steps": 8},
     "default": {},
-    "best": {"steps": 28, "samples": 6},
+    "best": {"steps": 44, "samples": 6},
 }
 
 
@@ -43,7 +43,7 @@ class Settings:
     """How masks are sampled; every field decides the result."""
 
     sampler: str = "mmps-cg4"
-    steps: int = 14
+    steps: int = 22  # noise levels
     samples: int = 3
     constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
     sigma_max: float = 2.0

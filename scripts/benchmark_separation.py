@@ -137,7 +137,7 @@ def keep(
         "sampling_seconds_per_second": round(row["seconds"], 4),
         "scores": figures, "representation": dataclasses.asdict(representation),
         "command": shlex.join(hide_paths(shlex.split(command(c, PROG)))),
-        "settings": dataclasses.asdict(settings_of(c, method)),
+        "settings": dataclasses.asdict(settings_of(c, method, len(names))),
         "options": {"preset": method.partition(":")[0], "seed": c.seed, "reference": "references",
                     "priors": names},
         "versions": versions(), "commit": commit()}
@@ -150,13 +150,14 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.=@+-]+", "_", name)
 
 
-def settings_of(c: Config, method: str) -> Any:
+def settings_of(c: Config, method: str, sources: int) -> Any:
     """Give the sampler's settings for `preset` or `preset:field=value,...`."""
     from gensep.separation import make_settings
 
     preset, _, changes = method.partition(":")
     fields = dict(pair.split("=") for pair in changes.split(",") if pair)
-    return make_settings(preset, {"seed": c.seed, **{k: _typed(v) for k, v in fields.items()}})
+    changes = {"seed": c.seed, **{k: _typed(v) for k, v in fields.items()}}
+    return make_settings(preset, changes, sources)
 
 
 def estimate_all(c: Config, team, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
@@ -168,7 +169,7 @@ def estimate_all(c: Config, team, true, mixture) -> Iterator[tuple[str, np.ndarr
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
     yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
     for method in c.methods:
-        found = find_masks([mixture[None]], RATE, team, settings_of(c, method))
+        found = find_masks([mixture[None]], RATE, team, settings_of(c, method, len(true)))
         stems = np.concatenate(list(apply_masks([mixture[None]], RATE, found.masks,
                                                 team.representation)), -1)
         yield method, stems[:, 0], found.run_seconds

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -319,3 +320,7 @@ def test_presets_are_settings_by_name():
     assert fast.steps * fast.samples < Settings().steps * Settings().samples
     assert best.steps * best.samples > Settings().steps * Settings().samples
     assert best.seed == 3
+    for preset, two in (("default", Settings()), ("fast", fast)):
+        assert make_settings(preset, {}, 1) == make_settings(preset, {}, 2)
+        assert make_settings(preset, {}, 4) == replace(two, steps=2 * two.steps)
+        assert make_settings(preset, {"steps": 5}, 4).steps == 5
