@@ -40,18 +40,18 @@ EXPECTED = {
 def read_idx(folder: Path, shape: Shape) -> Iterator[Found]:
     """Read `train-images-idx3-ubyte` and the like, packed by gzip or not (big-endian headers)."""
     for path in sorted(folder.rglob("train-images*ubyte*")):
-        parts = [_idx_pair(path, prefix, shape) for prefix in ("train", "t10k")]
+        parts = [_idx_pair(path, prefix) for prefix in ("train", "t10k")]
         if parts[0] and parts[1]:
             yield Found(parts[0], parts[1])
 
 
-def _idx_pair(path: Path, prefix: str, shape: Shape) -> Arrays | None:
+def _idx_pair(path: Path, prefix: str) -> Arrays | None:
     name = path.name.replace("train", prefix, 1)
     labels = path.with_name(name.replace("images", "labels").replace("idx3", "idx1"))
     images = path.with_name(name)
     if not images.is_file() or not labels.is_file():
         return None
-    return _idx(images).reshape(-1, *shape), _idx(labels)
+    return _idx(images)[..., None], _idx(labels)
 
 
 def _idx(path: Path) -> np.ndarray:

@@ -6,6 +6,7 @@ of the training files are held out for validation, `valid` of them.
 
 import os
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,30 +68,27 @@ def load_images(
         raise UserError(f"expected one of {', '.join(sets)} and one of {', '.join(SPLITS)}, not "
                         f"'{name}' and '{split}'")
     known = sets[name]
-    found = _find(name, known, data_dir, download=download)
+    folder = Path(data_dir) if data_dir else None
+    found = _find(name, known, folder, download=download)
     cut = known.train - known.valid
     part = {"train": slice(0, cut), "valid": slice(cut, None), "test": slice(None)}[split]
     images, labels = found.test if split == "test" else found.train
     return images[part], labels[part].astype(np.int64)
 
 
-def _find(
-    name: str, known: ImageSet, data_dir: str | os.PathLike | None, *, download: bool
-) -> Found:
+@lru_cache(maxsize=1)
+def _find(name: str, known: ImageSet, folder: Path | None, *, download: bool) -> Found:
     if name == "digits":
         return image_files.bundled_digits(known.train)
-    wrong = []
-    folder = Path(data_dir) if data_dir else None
     if folder and not folder.is_dir() and not download:
         raise UserError(f"there is no folder {folder}; --data_dir names the one with the files of "
                         f"{name}")
-    for reader in known.readers if folder and folder.is_dir() else ():
-        assert folder
-        for found in reader(folder, known.shape):
-            problem = _problem(found, known)
-            if problem is None:
-                return found
-            wrong.append(problem)
+    wrong = []
+    for found in _candidates(known, folder):
+        problem = _problem(found, known)
+        if problem is None:
+            return found
+        wrong.append(problem)
     if download:
         found = image_files.fetch(name, folder)
         problem = _problem(found, known)
@@ -102,6 +100,12 @@ def _find(
     raise UserError(f"no complete {name} {where}{seen}; give --data_dir the folder with "
                     f"{image_files.EXPECTED[name]}, or --download to fetch it by "
                     "tensorflow-datasets")
+
+
+def _candidates(known: ImageSet, folder: Path | None) -> Iterator[Found]:
+    for reader in known.readers if folder and folder.is_dir() else ():
+        assert folder
+        yield from reader(folder, known.shape)
 
 
 def _problem(found: Found, known: ImageSet) -> str | None:

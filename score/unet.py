@@ -4,24 +4,27 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from score.conv2d import Conv2d
+
 HEADS = 4
+ZEROS = nnx.initializers.zeros
 
 
 class Block(nnx.Module):
     """x + conv(silu(film(norm(conv(silu(norm(x)))), sigma)))."""
 
     def __init__(self, width: int, embedding: int, *, rngs: nnx.Rngs):
-        self.conv1 = nnx.Conv(width, width, (3, 3), rngs=rngs)
-        self.film = nnx.Linear(embedding, 2 * width, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.conv1 = _conv(width, width, rngs)
+        self.film = nnx.Linear(embedding, 2 * width, kernel_init=ZEROS, rngs=rngs)
         # zeros: every block starts as the identity
-        self.conv2 = nnx.Conv(width, width, (3, 3), kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.conv2 = Conv2d(width, width, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
         """Map `x: [batch, H, W, width]`, `embedding: [batch, embedding]` -> like x."""
         scale, shift = jnp.split(self.film(embedding)[:, None, None], 2, -1)
-        h = _apply(self.conv1, jax.nn.silu(_layer_norm(x)))
+        h = self.conv1(jax.nn.silu(_layer_norm(x)))
         h = _layer_norm(h) * (1 + scale) + shift
-        return x + _apply(self.conv2, jax.nn.silu(h))
+        return x + self.conv2(jax.nn.silu(h))
 
 
 class Attention(nnx.Module):
@@ -29,7 +32,7 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.out = nnx.Linear(width, width, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.out = nnx.Linear(width, width, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `x: [batch, H, W, width]` -> like x."""
@@ -52,7 +55,7 @@ class UNet(nnx.Module):
         self.embedding = embedding
         self.embed1 = nnx.Linear(embedding, embedding, rngs=rngs)
         self.embed2 = nnx.Linear(embedding, embedding, rngs=rngs)
-        self.enter = nnx.Conv(4 * channels, width, (3, 3), rngs=rngs)
+        self.enter = _conv(4 * channels, width, rngs)
 
         def level(width: int, blocks: int) -> nnx.List:
             return nnx.List([Block(width, embedding, rngs=rngs) for _ in range(blocks)])
@@ -63,8 +66,7 @@ class UNet(nnx.Module):
         self.attention = Attention(2 * width, rngs=rngs)
         self.widen = nnx.Linear(2 * width, 4 * width, rngs=rngs)
         self.up = level(width, blocks)
-        zeros = nnx.initializers.zeros
-        self.leave = nnx.Conv(width, 4 * channels, (3, 3), kernel_init=zeros, rngs=rngs)
+        self.leave = Conv2d(width, 4 * channels, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array, log_sigma: jax.Array) -> jax.Array:
         """Map `x: [batch, H, W, C]`, `log_sigma: [batch]` -> like x."""
@@ -72,7 +74,7 @@ class UNet(nnx.Module):
         angle = log_sigma[:, None] * frequency
         embedding = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
         embedding = jax.nn.silu(self.embed2(jax.nn.silu(self.embed1(embedding))))
-        h = _apply(self.enter, squeeze(x))
+        h = self.enter(squeeze(x))
         for block in self.down:
             h = block(h, embedding)
         skip = h
@@ -84,7 +86,7 @@ class UNet(nnx.Module):
         h = skip + unsqueeze(self.widen(h))
         for block in self.up:
             h = block(h, embedding)
-        return unsqueeze(_apply(self.leave, jax.nn.silu(_layer_norm(h))))
+        return unsqueeze(self.leave(jax.nn.silu(_layer_norm(h))))
 
 
 def squeeze(x: jax.Array) -> jax.Array:
@@ -101,8 +103,9 @@ def unsqueeze(x: jax.Array) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
-def _apply(layer: nnx.Conv, x: jax.Array) -> jax.Array:
-    return layer(x)
+def _conv(channels: int, out: int, rngs: nnx.Rngs) -> Conv2d:
+    """Make a layer that keeps the variance: norms, not sums of branches, come before it."""
+    return Conv2d(channels, out, kernel_init=nnx.initializers.lecun_normal(), rngs=rngs)
 
 
 def _layer_norm(x: jax.Array) -> jax.Array:
