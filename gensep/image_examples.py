@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gensep.examples import VALID_SEED
@@ -35,7 +36,7 @@ class ImageExamples:
 
     def held_out(self) -> np.ndarray:
         """Give validation images with fixed u."""
-        return np.asarray(self.inputs(jax.random.key(VALID_SEED), self.valid))
+        return np.asarray(self.inputs(jax.random.key(VALID_SEED), jnp.asarray(self.valid)))
 
     def plot(self, path: Path, rows: dict[str, np.ndarray]) -> None:
         """Draw rows of images."""

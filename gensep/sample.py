@@ -105,7 +105,8 @@ def draw_all(c: Config, loaded: "LoadedPrior") -> tuple["np.ndarray", dict[str, 
     sigmas = noise_levels(loaded, c.steps)
     kernel = KERNELS[c.sampler](c.corrections or CORRECTIONS.get(c.sampler, 0))
     shape = (min(c.batch, c.n), *shape_of(loaded, c.frames))
-    key, drawn = jax.random.key(c.seed), []
+    key = jax.random.key(c.seed)
+    drawn: list[np.ndarray] = []
     with tqdm(total=c.n, unit="sample", desc=loaded.name, leave=False, disable=None) as bar:
         while len(drawn) * shape[0] < c.n:
             own = jax.random.fold_in(key, len(drawn))
