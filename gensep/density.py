@@ -1,5 +1,6 @@
 """How well priors fit data: exact log densities, their cheaper bound, and what both may not be."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -63,13 +64,13 @@ def fit(
         block: examples at once.
     """
     keys = jax.random.split(jax.random.key(seed), 3)
-    x = jnp.asarray(x, jnp.float32)
+    clean = jnp.asarray(x, jnp.float32)
     size, high, low = x[0].size, levels[0], levels[-1]
-    bound = denoising_bound(prior, keys[0], x, low, high, len(levels), terminal=terminal,
+    bound = denoising_bound(prior, keys[0], clean, low, high, len(levels), terminal=terminal,
                             block=block)
     nll, probe, step = np.full(len(x), np.nan), float("nan"), float("nan")
     if ode:
-        seen = x + low * jax.random.normal(keys[1], x.shape) if noise else x
+        seen = clean + low * jax.random.normal(keys[1], x.shape) if noise else clean
         found = log_likelihood(prior, keys[2], seen, jnp.asarray(levels), probes,
                                terminal=terminal, block=block)
         nll = -np.asarray(found.nats) / size
@@ -87,9 +88,28 @@ def floor_of(sigma: float, *, noise: bool) -> float:
     return 0.5 * float(np.log(2 * np.pi * sigma**2)) + (0.5 if noise else 0.0)
 
 
-def read_windows(
-    folder: str, split: str, count: int, frames: int, seed: int, representation: Representation
-) -> np.ndarray:
-    """Give `[count, frames, mel]` in model units: windows of a data set, drawn by `seed`."""
-    windows = open_windows(folder, split, frames, representation=representation, training=False)
-    return np.asarray(representation.encode(jnp.asarray(to_power(windows.batch(seed, 0, count)))))
+class DataKind(NamedTuple):
+    """How data of a form are read for judging priors, and what unit the figures are told in."""
+
+    unit: str
+    noise: bool  # whether examples get the density's own noise
+    read: Callable[[Any, str, Any], np.ndarray]  # (form, data, options) -> [example, ...]
+    of: Callable[[Any, Any], Any]  # (form, nats per dimension in model units) -> in the unit
+    noise_name: Callable[[Any, float], str]  # (form, sigma)
+
+
+def _read_windows(form: Representation, data: str, c: Any) -> np.ndarray:
+    """Give windows `[window, frames, mel]` of a spectrogram data set, drawn by the seed."""
+    windows = open_windows(data, c.split, c.frames, representation=form, training=False)
+    power = to_power(windows.batch(c.seed, 0, c.examples))
+    return np.asarray(form.encode(jnp.asarray(power)))
+
+
+# what a prior's arrays mean -> how it is judged
+DATA_KINDS: dict[type, DataKind] = {
+    # a density of decibels: model units are span_db of them
+    Representation: DataKind(
+        "nats/dim in dB", noise=True, read=_read_windows,
+        of=lambda form, nats: nats + np.log(form.span_db),
+        noise_name=lambda form, sigma: f"{sigma * form.span_db:.2f} dB"),
+}

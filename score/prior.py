@@ -18,7 +18,9 @@ class DenoiserPrior(NamedTuple):
         return (self.denoiser(x, sigma) - x) / sigma**2
 
     def moments(self) -> tuple[jax.Array, jax.Array]:
-        """Give mean `[n_mels]` and variance `[]` of the training set."""
+        """Give mean `[features]` and variance `[]` of the training set, 0 where not known."""
+        if not hasattr(self.denoiser, "sigma_data"):
+            return jnp.zeros(()), jnp.zeros(())
         return self.denoiser.mean[...], self.denoiser.sigma_data[...] ** 2
 
     def spread(self, sigma: jax.Array) -> jax.Array:
