@@ -16,7 +16,10 @@ HIDDEN = 1e12  # variance of what is not observed
 class Mix(Protocol):
     """A way to mix images `[source, n, height, width, channels]` in model units."""
 
-    sources: int
+    @property
+    def sources(self) -> int:
+        """Sources of a mixture."""
+        ...
 
     def observe(self, images: np.ndarray) -> np.ndarray:
         """Give mixtures `[n, height, width, channels]` as the problem takes them."""
@@ -113,7 +116,7 @@ class Chosen(NamedTuple):
     """Images that were chosen to be mixed."""
 
     truth: np.ndarray  # float32 [source, n, height, width, channels], model units
-    index: np.ndarray  # int [source, n], their places in the set
+    places: np.ndarray  # int [source, n], in the set
     labels: np.ndarray  # int [source, n]
 
 

@@ -1,5 +1,6 @@
 """Posterior samples of mixed images: batches of mixtures, aligned samples."""
 
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,6 @@ import numpy as np
 from basis import check, sample
 from gensep.errors import UserError
 from gensep.image_mixtures import Mix
-from gensep.metrics import best_order
 from gensep.settings import ImageSettings
 
 
@@ -59,7 +59,7 @@ def separate_images(
         padded = np.array(group + [group[-1]] * (size - len(group)), np.uint32).T
         arguments = (*fixed, mixture[padded[0]], *padded)
         if compiled is None:
-            compiled = jax.jit(partial(_sample, kernel, mix)).lower(*arguments).compile()
+            compiled = _compiled(settings, mix, arguments)
             compile_seconds = time.perf_counter() - began
         sources, residual, forwards, vjps = jax.device_get(compiled(*arguments))
         found.append(sources[:, : len(group)])
@@ -71,6 +71,20 @@ def separate_images(
     return Separated(samples, np.concatenate(rest).reshape(split),
                      int(forwards) * settings.samples, int(vjps) * settings.samples,
                      compile_seconds, time.perf_counter() - began - compile_seconds)
+
+
+def _compiled(settings: ImageSettings, mix: Mix, arguments: tuple) -> Any:
+    """Compile the sampler for arguments of these shapes, once a process."""
+    leaves, structure = jax.tree.flatten(arguments)
+    shapes = tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
+    key = settings.sampler, settings.constraint, mix, structure, shapes
+    if key not in _PROGRAMS:
+        program = jax.jit(partial(_sample, settings.kernel(), mix))
+        _PROGRAMS[key] = program.lower(*arguments).compile()
+    return _PROGRAMS[key]
+
+
+_PROGRAMS: dict[Any, Any] = {}
 
 
 def _sample(kernel, mix, key, priors, levels, tau, mixture, place, draw):
@@ -99,3 +113,12 @@ def align(samples: np.ndarray) -> np.ndarray:
         for draw in out[1:]:
             draw[:, i] = draw[list(best_order(draw[:, i], out[0, :, i])), i]
     return out
+
+
+def best_order(estimate: np.ndarray, reference: np.ndarray) -> tuple[int, ...]:
+    """Give the order of `estimate: [source, ...]` in which it is nearest to `reference`."""
+    sources = range(len(reference))
+    cost = [[float(np.sum(np.square(np.subtract(e, r, dtype=np.float64)))) for e in estimate]
+            for r in reference]
+    return min(itertools.permutations(sources),
+               key=lambda order: sum(cost[i][j] for i, j in enumerate(order)))

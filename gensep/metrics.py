@@ -1,7 +1,6 @@
 """Figures of separation quality, in float64 numpy."""
 
 import importlib
-import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -114,21 +113,6 @@ def psnr(
     if not permute:
         return table.diagonal().copy()
     return table[linear_sum_assignment(np.minimum(table, 1e6), maximize=True)]
-
-
-def psnr(estimate: np.ndarray, reference: np.ndarray, span: float) -> float:
-    """Give 10 log10(span^2 / mean squared error) of arrays whose values span `span`, dB."""
-    error = np.mean(np.square(np.subtract(estimate, reference, dtype=np.float64)))
-    return float(10 * np.log10(span**2 / error)) if error > 0 else float("inf")
-
-
-def best_order(estimate: np.ndarray, reference: np.ndarray) -> tuple[int, ...]:
-    """Give the order of `estimate: [source, ...]` in which it is nearest to `reference`."""
-    sources = range(len(reference))
-    cost = [[float(np.sum(np.square(np.subtract(e, r, dtype=np.float64)))) for e in estimate]
-            for r in reference]
-    return min(itertools.permutations(sources),
-               key=lambda order: sum(cost[i][j] for i, j in enumerate(order)))
 
 
 def paired_interval(
