@@ -275,11 +275,11 @@ def hide_paths(argv: list[str]) -> list[str]:
 
 HEAD = """# Separation of rendered validation scores
 
-Pieces of {seconds:g} s at 22.05 kHz from scores that no prior was trained or chosen on, every stem
-at -26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*: recorded
-notes, used nowhere in training. Gains are means over the sources of a piece over the unprocessed
-mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s" is sampling
-time (compilation apart) a second of audio, median over pieces.
+Pieces of {seconds:g} s at 22.05 kHz from scores that no prior was trained or chosen on, every
+stem at -26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*:
+recorded notes, used nowhere in training. Gains are means over the sources of a piece over the
+unprocessed mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s"
+is sampling time (compilation apart) a second of audio, median over pieces.
 """
 
 
