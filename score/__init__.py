@@ -2,9 +2,11 @@
 
 from score.conv1d import Conv1dDenoiser
 from score.edm import EDM, denoising_loss
+from score.ncsn import NCSNv1, NCSNv2
 from score.noise import geometric, karras, lognormal
 from score.prior import DenoiserPrior
 
 __all__ = [
-    "EDM", "Conv1dDenoiser", "DenoiserPrior", "denoising_loss", "geometric", "karras", "lognormal",
+    "EDM", "Conv1dDenoiser", "DenoiserPrior", "NCSNv1", "NCSNv2", "denoising_loss", "geometric",
+    "karras", "lognormal",
 ]
