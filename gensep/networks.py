@@ -36,10 +36,26 @@ def _unet(settings: Settings, rngs: Any) -> Any:
     return _edm(net, settings)
 
 
+def _ncsnv1(settings: Settings, rngs: Any) -> Any:
+    from score import NCSNv1
+
+    return NCSNv1(settings["channels"], settings["width"], settings["sigmas"],
+                  rescale=settings["rescale"], compat=settings["compat"], rngs=rngs)
+
+
+def _ncsnv2(settings: Settings, rngs: Any) -> Any:
+    from score import NCSNv2
+
+    return NCSNv2(settings["channels"], settings["width"], rescale=settings["rescale"],
+                  compat=settings["compat"], rngs=rngs)
+
+
 # name -> build the untrained denoiser from settings and nnx.Rngs
 NETWORKS: dict[str, Callable[[Settings, Any], Any]] = {
     "conv1d": _conv1d,
     "unet": _unet,
+    "ncsnv1": _ncsnv1,  # Song and Ermon 2019; knows the levels of a geometric schedule
+    "ncsnv2": _ncsnv2,  # Song and Ermon 2020
 }
 
 

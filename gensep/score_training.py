@@ -41,6 +41,10 @@ class Task:
                  "mean": [round(float(m), 4) for m in mean], "sigma_data": round(sd, 4)}
         if c.schedule == "geometric":
             known["sigmas"] = [float(s) for s in self.trained_levels]
+        if c.network.startswith("ncsn"):
+            pictures = drawn.ndim == 4  # images lie in 0..1, spectrograms about 0
+            known |= {"channels": drawn.shape[-1] if pictures else 1, "rescale": pictures,
+                      "compat": c.compat}
         return known
 
     @cached_property

@@ -22,9 +22,12 @@ class Config:
     steps: int = option(20000, "updates in all")
     batch: int = option(32, "examples an update")
     frames: int = option(64, "frames a window")
-    network: str = option("conv1d", "conv1d or another row of gensep/networks.py")
+    network: str = option("conv1d", "conv1d of spectrograms, unet of images, ncsnv1 or "
+                          "ncsnv2 of either")
     width: int = option(208, "channels of the network")
     blocks: int = option(8, "residual blocks; dilations 1 2 4 8 repeat")
+    compat: bool = option(False, "ncsnv1, ncsnv2: as AudioSourceSep built them, "  # noqa: FBT003
+                          "faults and all")
     rate: float = option(1e-3, "peak learning rate of Adam")
     warmup: int = option(200, "updates of linear warm-up")
     clip: float = option(1.0, "largest gradient norm")
@@ -58,6 +61,11 @@ class Config:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not '{self.network}'")
         if self.schedule not in ("lognormal", "geometric"):
             raise ValueError(f"schedule must be lognormal or geometric, not '{self.schedule}'")
+        if self.network == "ncsnv1" and self.schedule != "geometric":
+            raise ValueError("ncsnv1 knows fixed noise levels: give it schedule geometric, and "
+                             "noise_levels (python -m gensep.noise_levels says how many)")
+        if self.compat and not self.network.startswith("ncsn"):
+            raise ValueError(f"compat is for ncsnv1 and ncsnv2, not {self.network}")
         if not 0 < self.sigma_min < self.sigma_max or self.gain_low > self.gain_high:
             raise ValueError("expected 0 < sigma_min < sigma_max and gain_low <= gain_high, not "
                              f"{self.sigma_min}, {self.sigma_max}, {self.gain_low}, "

@@ -2,11 +2,12 @@
 
 from score.conv1d import Conv1dDenoiser
 from score.edm import EDM, denoising_loss
+from score.ncsn import NCSNv1, NCSNv2
 from score.noise import geometric, karras, lognormal
 from score.prior import DenoiserPrior
 from score.unet import UNet
 
 __all__ = [
-    "EDM", "Conv1dDenoiser", "DenoiserPrior", "UNet", "denoising_loss", "geometric", "karras",
-    "lognormal",
+    "EDM", "Conv1dDenoiser", "DenoiserPrior", "NCSNv1", "NCSNv2", "UNet", "denoising_loss",
+    "geometric", "karras", "lognormal",
 ]

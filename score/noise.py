@@ -1,5 +1,8 @@
 """Noise levels: the only place they are computed."""
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,3 +33,107 @@ def lognormal(key: jax.Array, n: int, mean: float, sd: float, low: float, high: 
     u = jax.random.permutation(order_key, u)
     sigma = jnp.exp(mean + sd * jax.scipy.special.ndtri(jnp.clip(u, 1e-6, 1 - 1e-6)))
     return jnp.clip(sigma, low, high)
+
+
+# ---- how many levels, and how far: the techniques of NCSNv2 (Song and Ermon 2020)
+
+
+def largest_distance(
+    data: np.ndarray, sample: int | None = None, seed: int = 0, block: int = 2048
+) -> float:
+    """Give the largest distance between two examples of `data: [n, ...]` (technique 1).
+
+    The first noise level: with less noise, samples cannot go from one end of the data to the other.
+    Exact: |a|^2 + |b|^2 - 2 a b finds, block by block, pairs whose distance is then measured. Of
+    n examples it takes n^2 D / 2 products, so `sample` may ask for so many examples, drawn at
+    random; a little less than the largest distance is then found.
+    """
+    if len(data) < 2:
+        raise ValueError(f"expected two examples or more, not {len(data)}")
+    if sample is not None and sample < len(data):
+        chosen = np.random.default_rng(seed).choice(len(data), max(sample, 2), replace=False)
+        data = data[np.sort(chosen)]
+    flat = np.asarray(data, np.float32).reshape(len(data), -1)
+    flat = flat - flat.mean(0, dtype=np.float64).astype(np.float32)  # or float32 would lose |a - b|
+    norms = np.linalg.norm(flat, axis=1)
+    order = np.argsort(-norms)
+    flat, norms = flat[order], norms[order]
+    best, starts = 0.0, range(0, len(flat), block)
+    for i in starts:
+        for j in range(i, len(flat), block):
+            if norms[i] + norms[j] <= best:  # and so for all that follow in this row
+                break
+            a, b = flat[i : i + block], flat[j : j + block]
+            p, q = (int(k) for k in _farthest(a, b))
+            best = max(best, float(np.linalg.norm(a[p].astype(np.float64) - b[q])))
+    return best
+
+
+@jax.jit
+def _farthest(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Give the rows of `a: [n, D]` and `b: [m, D]` that lie farthest apart."""
+    squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * jnp.matmul(a, b.T, precision="highest")
+    row, column = jnp.unravel_index(squares.argmax(), squares.shape)
+    return row, column
+
+
+def technique2_ratio(dimension: int) -> float:
+    """Give the ratio r = sigma_{i+1} / sigma_i at which neighbouring levels overlap by half.
+
+    |x| at level i lies near sqrt(D) sigma_i, sd sigma_i / sqrt(2). The share of level i within
+    three sd of level i + 1 is Phi(sqrt(2 D) (r - 1) + 3 r) - Phi(sqrt(2 D) (r - 1) - 3 r); it is
+    1/2 at r = sqrt(2 D) / (sqrt(2 D) + 3) but for a Phi(-6 r).
+    """
+    if dimension < 1:
+        raise ValueError(f"expected a dimension of 1 or more, not {dimension}")
+    root = math.sqrt(2 * dimension)
+
+    def overlap(r):
+        return _normal_cdf(root * (r - 1) + 3 * r) - _normal_cdf(root * (r - 1) - 3 * r)
+
+    low, high = 0.0, 1.0  # the overlap rises from 0 to 0.997
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if overlap(middle) < 0.5 else (low, middle)
+    return high
+
+
+def _normal_cdf(x: float) -> float:
+    return (1 + math.erf(x / math.sqrt(2))) / 2
+
+
+def technique2_levels(dimension: int, sigma_min: float, sigma_max: float) -> int:
+    """Give how many geometric levels from sigma_max to sigma_min neighbour each other like that."""
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"expected 0 < sigma_min < sigma_max, not {sigma_min}, {sigma_max}")
+    return max(2, round(math.log(sigma_min / sigma_max) / math.log(technique2_ratio(dimension))))
+
+
+def technique4_variance(step: Any, ratio: float, steps: int) -> Any:
+    """Give the variance after a level's Langevin steps, in units of sigma_i^2; it should be 1.
+
+    rho = (1 - a)^(2 T) (g^2 - v) + v with v = 2 / (2 - a): T steps of a sigma_i^2 start at the
+    variance of the level before, g^2, and tend to v.
+
+    Args:
+        step: a = epsilon / sigma_L^2; a number or an array of them.
+        ratio: g = sigma_{i-1} / sigma_i, more than 1.
+        steps: T.
+    """
+    limit = 2 / (2 - step)
+    return (1 - step) ** (2 * steps) * (ratio**2 - limit) + limit
+
+
+def technique4_step(sigma_min: float, ratio: float, steps: int) -> float:
+    """Give the epsilon whose rho is nearest to 1: steps are epsilon sigma_i^2 / sigma_L^2.
+
+    Args:
+        sigma_min: sigma_L, the last level.
+        ratio: g = sigma_{i-1} / sigma_i, more than 1.
+        steps: T, Langevin steps a level.
+    """
+    if not (sigma_min > 0 and ratio > 1 and steps >= 1):
+        raise ValueError("expected sigma_min > 0, ratio > 1 and steps >= 1, "
+                         f"not {sigma_min}, {ratio}, {steps}")
+    tried = np.geomspace(1e-6, 1, 200_001)  # 0.007 % apart
+    return float(tried[technique4_variance(tried, ratio, steps).argmin()] * sigma_min**2)
