@@ -5,6 +5,7 @@ from basis.closed_form import Gaussian, gaussian_posterior, mixture_posterior
 from basis.daps import daps, daps_pc, exact_conditioning, split_gibbs
 from basis.diagnostics import coverage, sbc_ranks, sliced_wasserstein, stability
 from basis.dps import dps
+from basis.evidence import evidence_weights, implausibility
 from basis.exact_step import exact_draw
 from basis.gmm import ElementMixture, GaussianMixture, full_gaussian, gaussian_mixture
 from basis.langevin import langevin
@@ -25,9 +26,10 @@ __all__ = [
     "AncestorDecibel", "CrossTerms", "Decibel", "ElementMixture", "Gaussian", "GaussianMixture",
     "Guided", "Info", "Kernel", "Linear", "Power", "Prior", "Problem", "Windowed", "average",
     "bin_posterior", "check", "check_levels", "coverage", "daps", "daps_pc", "denoise",
-    "denoising_bound", "dps", "exact_conditioning", "exact_draw", "full_gaussian",
-    "gaussian_mixture", "gaussian_posterior", "heun", "langevin", "log_likelihood", "mala",
-    "mixture_posterior", "mmps", "mmps_draws", "mmps_heun", "mmps_pc", "moment_matching", "msdm",
-    "pigdm", "predictor_corrector", "project", "pseudo_inverse", "sample", "sbc_ranks", "sde",
-    "sliced_wasserstein", "split_gibbs", "stability", "terminal_of", "twisted_smc", "unconditioned",
+    "denoising_bound", "dps", "evidence_weights", "exact_conditioning", "exact_draw",
+    "full_gaussian", "gaussian_mixture", "gaussian_posterior", "heun", "implausibility", "langevin",
+    "log_likelihood", "mala", "mixture_posterior", "mmps", "mmps_draws", "mmps_heun", "mmps_pc",
+    "moment_matching", "msdm", "pigdm", "predictor_corrector", "project", "pseudo_inverse",
+    "sample", "sbc_ranks", "sde", "sliced_wasserstein", "split_gibbs", "stability", "terminal_of",
+    "twisted_smc", "unconditioned",
 ]

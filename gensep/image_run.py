@@ -107,15 +107,28 @@ class Scores(NamedTuple):
 
     mixture: np.ndarray  # the unprocessed mixture in place of every source
     sample: np.ndarray  # one posterior sample
-    mean: np.ndarray  # the mean of all samples, aligned with the first
+    mean: np.ndarray  # the mean of all samples, weighed by the priors
 
 
-def score_all(task: Task, samples: np.ndarray) -> tuple[Scores, np.ndarray]:
-    """Score samples; also give the aligned ones."""
-    aligned = align(samples) if task.shared else samples
+class Estimates(NamedTuple):
+    """What stands for the sources, each `[source, n, height, width, channels]`."""
+
+    sample: np.ndarray
+    mean: np.ndarray
+
+
+def estimate(task: Task, found: Separated) -> Estimates:
+    """Give the first sample, and the weighed mean of all, in the order of the likeliest."""
+    samples = align(found.samples, found.weights.argmax(0)) if task.shared else found.samples
+    shape = (*found.weights.shape, *[1] * (samples.ndim - 3))
+    weights = found.weights.reshape(shape)[:, None]
+    return Estimates(samples[0], (weights * samples).sum(0))
+
+
+def score_all(task: Task, estimates: Estimates) -> Scores:
+    """Score the estimates and the mixture in their place."""
     unprocessed = task.mix.unprocessed(task.mixture)
-    return Scores(score(task, unprocessed), score(task, aligned[0]),
-                  score(task, aligned.mean(0))), aligned
+    return Scores(score(task, unprocessed), *(score(task, one) for one in estimates))
 
 
 def table(scores: Scores, found: Separated) -> str:
@@ -127,7 +140,8 @@ def table(scores: Scores, found: Separated) -> str:
     rows = [("unprocessed mixture", interval(scores.mixture), "0", "0"),
             ("one sample", interval(scores.sample), one, f"{seconds / samples:.2f}")]
     if samples > 1:
-        rows.append((f"mean of {samples} samples", interval(scores.mean), cost, f"{seconds:.2f}"))
+        rows.append((f"weighed mean of {samples} samples", interval(scores.mean), cost,
+                     f"{seconds:.2f}"))
     return markdown(("estimate", f"PSNR dB, mean of {n}", "forwards + VJPs a source",
                      "s a mixture"), rows)
 
@@ -147,14 +161,15 @@ def run_images(c: Any, changes: dict[str, Any]) -> None:
     with tqdm(total=c.pairs * settings.samples, desc=f"{c.images}: sampling", unit="sample",
               leave=False, dynamic_ncols=True, disable=None) as bar:
         found = separate_images(task.mix, task.priors, task.mixture, settings, bar.update)
-    scores, aligned = score_all(task, found.samples)
+    estimates = estimate(task, found)
+    scores = score_all(task, estimates)
     page = table(scores, found)
     save_arrays(folder / "images.npz", {
         "places": task.chosen.places, "labels": task.chosen.labels,
-        "mean": _bytes(aligned.mean(0)), "sample": _bytes(aligned[0])})
+        "mean": _bytes(estimates.mean), "sample": _bytes(estimates.sample)})
     write_record(folder, task, found, scores, settings, c)
     if c.picture:
-        draw(folder / "images.png", task, aligned)
+        draw(folder / "images.png", task, estimates)
     print(page)
     print(f"{c.pairs} mixtures in {folder}: sampled in {found.run_seconds:.1f} s, compiled in "
           f"{found.compile_seconds:.1f} s", file=sys.stderr)
@@ -185,18 +200,19 @@ def write_record(
     write_atomically(folder / "images.json", text)
 
 
-def draw(path: Path, task: Task, aligned: np.ndarray) -> None:
+def draw(path: Path, task: Task, estimates: Estimates) -> None:
     """Draw mixtures, true sources and estimates."""
     from gensep.plots import plot_images
 
     true, n = task.chosen.truth, min(SHOWN, len(task.mixture))
     rows = {"mixture": task.mix.picture(task.mixture[:n])}
-    for title, estimate in (("one sample", aligned[0]), ("mean", aligned.mean(0))):
-        best = np.stack([estimate[list(best_order(estimate[:, i], true[:, i])), i] if task.shared
-                         else estimate[:, i] for i in range(n)], 1)
+    several = bool(np.any(estimates.mean != estimates.sample))
+    for title, one in (("one sample", estimates.sample), ("mean", estimates.mean)):
+        best = np.stack([one[list(best_order(one[:, i], true[:, i])), i] if task.shared
+                         else one[:, i] for i in range(n)], 1)
         for k in range(len(true)):
             rows[f"source {k + 1}"] = true[k, :n]
-            if title == "one sample" or len(aligned) > 1:
+            if title == "one sample" or several:
                 rows[f"source {k + 1}, {title}"] = best[k]
     plot_images(path, {name: rows[name] for name in sorted(rows)})
 

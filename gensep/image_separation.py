@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import check, sample
+from basis import check, evidence_weights, implausibility, sample
 from gensep.errors import UserError
 from gensep.image_mixtures import Mix
 from gensep.settings import ImageSettings
@@ -20,6 +20,7 @@ class Separated(NamedTuple):
     """Posterior samples, and what they cost."""
 
     samples: np.ndarray  # float32 [sample, source, n, height, width, channels], model units
+    weights: np.ndarray  # [sample, n], 1 in sum: what the priors think of the samples
     residual: np.ndarray  # [sample, n], rms of the mixing law at the last level
     forwards: int  # network evaluations of each source, all samples of a mixture together
     vjps: int
@@ -66,11 +67,31 @@ def separate_images(
         rest.append(residual[: len(group)])
         progress(len(group))
     split = settings.samples, len(mixture)
-    images = mix.images(np.concatenate(found, 1))
-    samples = images.reshape(len(images), *split, *images.shape[2:]).swapaxes(0, 1)
-    return Separated(samples, np.concatenate(rest).reshape(split),
-                     int(forwards) * settings.samples, int(vjps) * settings.samples,
-                     compile_seconds, time.perf_counter() - began - compile_seconds)
+    sources = np.concatenate(found, 1)
+    sources = sources.reshape(len(sources), *split, *sources.shape[2:]).swapaxes(0, 1)
+    weights = weigh(priors, sources, settings, size)
+    forwards = (int(forwards) + settings.weighed * len(settings.judges)) * settings.samples
+    images = np.stack([mix.images(one) for one in sources])
+    return Separated(images, weights, np.concatenate(rest).reshape(split), forwards,
+                     int(vjps) * settings.samples, compile_seconds,
+                     time.perf_counter() - began - compile_seconds)
+
+
+def weigh(
+    priors: tuple[Any, ...], sources: np.ndarray, settings: ImageSettings, size: int
+) -> np.ndarray:
+    """Give the weights `[sample, n]` of samples `[sample, source, n, ...]`, 1 in sum."""
+    if not settings.weighed:
+        return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
+    key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judges)
+    found = [_judge(priors, jax.random.fold_in(key, first), sources[:, :, first : first + size],
+                    levels) for first in range(0, sources.shape[2], size)]
+    return np.asarray(evidence_weights(jnp.concatenate(found, 1), settings.temperature))
+
+
+@jax.jit
+def _judge(priors, key, sources, levels):
+    return implausibility(priors, key, sources, levels)
 
 
 def _compiled(settings: ImageSettings, mix: Mix, arguments: tuple) -> Any:
@@ -102,16 +123,19 @@ def _sample(kernel, mix, key, priors, levels, tau, mixture, place, draw):
     return sources, info.residual[-1], info.forwards.sum(), info.vjps.sum()
 
 
-def align(samples: np.ndarray) -> np.ndarray:
-    """Order the sources of every sample `[sample, source, n, ...]` like those of the first.
+def align(samples: np.ndarray, leading: np.ndarray | None = None) -> np.ndarray:
+    """Order the sources of every sample `[sample, source, n, ...]` like those of a leading one.
+
+    `leading: [n]` is the number of that sample for every mixture, by default the first.
 
     Under one prior for all sources their order is chance, and a mean over samples without order
     would be a mean over sources.
     """
     out = samples.copy()
     for i in range(samples.shape[2]):
-        for draw in out[1:]:
-            draw[:, i] = draw[list(best_order(draw[:, i], out[0, :, i])), i]
+        first = samples[0 if leading is None else leading[i], :, i]
+        for draw in out:
+            draw[:, i] = draw[list(best_order(draw[:, i], first)), i]
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import basis
-from basis import Gaussian, full_gaussian, sample
+from basis import Gaussian, evidence_weights, full_gaussian, implausibility, sample
 from basis.rotated import Rotated, sum_and_differences
 from gensep import basis as command
 from gensep import image_run
@@ -17,8 +17,8 @@ from gensep.checkpoint import by_path, from_paths
 from gensep.errors import UserError
 from gensep.image_form import LEVELS, ImageForm
 from gensep.image_mixtures import MIXES, Chosen, choose
-from gensep.image_run import Task, score, score_all
-from gensep.image_separation import align, separate_images
+from gensep.image_run import Task, estimate, score, score_all
+from gensep.image_separation import Separated, align, separate_images, weigh
 from gensep.images import load_images
 from gensep.networks import make_denoiser
 from gensep.priors import save_prior
@@ -160,10 +160,12 @@ def test_samples_are_put_in_one_order_before_they_are_averaged():
     aligned = align(samples)
     np.testing.assert_array_equal(aligned[0], samples[0])
     assert np.abs(aligned - aligned[0]).max() < 0.5
-    scores, _ = score_all(one, samples)
+    found = Separated(samples, np.full((8, 5), 1 / 8), np.zeros((8, 5)), 0, 0, 0.0, 0.0)
+    scores = score_all(one, estimate(one, found))
     # eight independent errors: 9 dB less
     assert abs((scores.mean - scores.sample).mean() - 9) < 1.5
-    unordered, _ = score_all(one._replace(names=("p", "q")), samples)
+    other = one._replace(names=("p", "q"))
+    unordered = score_all(other, estimate(other, found))
     assert unordered.mean[1:].mean() < scores.mean[1:].mean() - 5
     np.testing.assert_allclose(scores.mixture, score(one, np.stack([one.mixture] * 2)))
 
@@ -173,7 +175,8 @@ def test_samples_are_put_in_one_order_before_they_are_averaged():
 
 def test_images_of_independent_pixels_are_sampled_exactly():
     """x_k given their average: mean m and, less the noise of m, half the variance of x."""
-    settings = ImageSettings(sampler="mmps-draws", steps=12, samples=40, sigma_max=3.0, tau=0.02)
+    settings = ImageSettings(sampler="mmps-draws", steps=12, samples=40, sigma_max=3.0,
+                             sigma_min=0.01, rho=7.0, tau=0.02, judges=())
     mixture = images(3, 4, 4, 1)
     seen = []
     found = separate_images(MIXES["average"], (flat(), flat()), mixture, settings, seen.append,
@@ -192,6 +195,32 @@ def test_images_of_independent_pixels_are_sampled_exactly():
                             dataclasses.replace(settings, samples=25), batch=50)
     assert alone.compile_seconds < 0.1 < found.compile_seconds  # the program is there already
     np.testing.assert_allclose(alone.samples, found.samples[:25, :, :2], atol=1e-4)
+
+
+def test_samples_are_weighed_by_how_well_the_priors_denoise_them():
+    near = images(1, 2, 2, 32, 32, 1)  # [sample, source, n, ...]; under flat() so is far, but less
+    samples = np.concatenate([near, near + 0.9]).astype(np.float32)
+    priors, levels = (flat(), flat()), (0.5, 0.2)
+    found = np.asarray(implausibility(priors, jax.random.key(0), jnp.asarray(samples),
+                                      jnp.asarray(levels)))
+    assert found.shape == (2, 2)
+    # D - x = (1 - c)(mean - x) + c sigma n with c = v / (v + sigma^2), n the same for both samples
+    squares = ((samples - 0.4) ** 2).sum((1, 3, 4, 5))
+    expected = np.mean([(s / (0.09 + s**2)) ** 2 for s in levels]) * (squares[1] - squares[0])
+    np.testing.assert_allclose(found[1] - found[0], expected, rtol=0.05)
+    # and so the mean of the run is that of the plausible sample
+    settings = ImageSettings(judges=levels, samples=2)
+    np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
+    equal = ImageSettings(judges=levels, samples=2, temperature=np.inf)
+    np.testing.assert_array_equal(weigh(priors, samples, equal, 2), np.full((2, 2), 0.5))
+
+
+def test_weights_of_evidence_are_those_of_boltzmann():
+    found = jnp.array([[1.0, 2.0], [4.0, 2.0]])
+    weights = np.asarray(evidence_weights(found, 3.0))
+    np.testing.assert_allclose(weights[0] / weights[1], [np.e, 1], rtol=1e-5)
+    np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
+    np.testing.assert_array_equal(evidence_weights(found[:, :1], 0.0), [[1], [0]])
 
 
 def test_levels_beyond_the_prior_are_refused():
