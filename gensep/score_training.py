@@ -24,13 +24,13 @@ class Task:
 
     def __init__(self, c: Any, examples: Any):
         self.c, self.examples = c, examples
+        self.first = self._load_first()
 
     def batch(self, step: int) -> np.ndarray:
         """Give the raw examples of a step: a pure function of seed and step."""
         return self.examples.batch(self.c.seed, step, self.c.batch)
 
-    @cached_property
-    def first(self) -> Any:
+    def _load_first(self) -> Any:
         """Give the loaded prior that training starts from, or None.
 
         Raises:
