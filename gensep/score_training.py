@@ -11,8 +11,9 @@ import numpy as np
 
 from gensep import __version__
 from gensep.drawing import draw, noise_levels
+from gensep.errors import UserError
 from gensep.examples import VALID_SEED
-from gensep.networks import make_denoiser
+from gensep.networks import features, make_denoiser
 from gensep.priors import FILE, load_prior, save_prior
 from gensep.training import Log, TrainState
 from score import DenoiserPrior, denoising_loss, geometric, karras, lognormal
@@ -23,14 +24,37 @@ class Task:
 
     def __init__(self, c: Any, examples: Any):
         self.c, self.examples = c, examples
+        self.first = self._load_first()
 
     def batch(self, step: int) -> np.ndarray:
         """Give the raw examples of a step: a pure function of seed and step."""
         return self.examples.batch(self.c.seed, step, self.c.batch)
 
+    def _load_first(self) -> Any:
+        """Give the loaded prior that training starts from, or None.
+
+        Raises:
+            UserError: if its network is another.
+        """
+        c = self.c
+        if c.init is None:
+            return None
+        loaded = load_prior(c.init)
+        had = loaded.header["settings"]
+        wanted = {"network": c.network, "width": c.width, "blocks": c.blocks}
+        differ = [f"{k} {had.get(k)}" for k, v in wanted.items() if had.get(k, v) != v]
+        if differ or features(had) != self.examples.features:
+            differ = differ or [f"{features(had)} features"]
+            raise UserError(f"prior {loaded.name} has {', '.join(differ)}; to start from it, ask "
+                            "for the same")
+        return loaded
+
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Sizes of the network, and the mean and scale of augmented training data."""
+        """Sizes of the network, and the mean and scale of augmented training data.
+
+        A prior that training starts from keeps its own: they belong to its weights.
+        """
         c = self.c
         raw = self.examples.batch(VALID_SEED, 0, 1024)
         drawn = jax.jit(self.examples.inputs)(jax.random.key(0), raw)
@@ -39,6 +63,9 @@ class Task:
         known = {"network": c.network, "features": self.examples.features, "width": c.width,
                  "blocks": c.blocks, "levels": len(self.grid),
                  "mean": [round(float(m), 4) for m in mean], "sigma_data": round(sd, 4)}
+        if self.first:
+            had = self.first.header["settings"]
+            known |= {name: had[name] for name in ("mean", "sigma_data")}
         if c.schedule == "geometric":
             known["sigmas"] = [float(s) for s in self.trained_levels]
         if c.network.startswith("ncsn"):
@@ -62,7 +89,9 @@ class Task:
         return karras(c.levels, c.sigma_min, c.sigma_max, 5.0)
 
     def make_model(self) -> Any:
-        """Build the untrained denoiser."""
+        """Build the denoiser as training finds it."""
+        if self.first:
+            return self.first.prior.denoiser
         return make_denoiser(self.settings, self.c.seed)
 
     def loss(self, model: Any, key: jax.Array, raw: jax.Array) -> jax.Array:

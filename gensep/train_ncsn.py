@@ -19,6 +19,8 @@ class Config:
     run: str = option(..., "run folder: config, checkpoints, metrics, prior.npz; resumed if there")
     data_dir: str | None = option(None, "folder with the files of a set of images")
     download: bool = option(False, "let tensorflow-datasets fetch images")  # noqa: FBT003
+    init: str | None = option(None, "prior to start from, of the same network: shipped name, run "
+                              "folder or file; for other data, or other noise levels")
     steps: int = option(20000, "updates in all")
     batch: int = option(32, "examples an update")
     frames: int = option(64, "frames a window")

@@ -124,6 +124,17 @@ def test_a_run_leaves_all_it_should(folder, whole):
     assert np.isfinite(jax.jit(lambda p, x: p.score(x, 0.3))(loaded.prior, x)).all()
 
 
+def test_training_starts_where_another_prior_ended(folder, whole, programs):
+    old = str(folder / "whole")
+    train_ncsn.main(arguments(folder, "tuned", "--init", old, "--steps", "1", "--rate", "1e-9"))
+    first, second = load_prior(old).header, load_prior(str(folder / "tuned")).header
+    assert second["about"]["valid_loss"] == pytest.approx(first["about"]["valid_loss"], abs=1e-4)
+    assert second["settings"] == first["settings"]
+    with pytest.raises(UserError, match="prior whole has width 16; to start from it, ask for the"):
+        train_ncsn.main(arguments(folder, "wide", "--init", old, "--width", "24"))
+    assert not (folder / "wide").exists()
+
+
 def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, programs):
     """SIGKILL at a random step, then a slice of a single step, then the rest."""
     moment = random.randint(8, STEPS - 6)
