@@ -70,7 +70,7 @@ def largest_distance(
 
 
 @jax.jit
-def _farthest(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _farthest(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
     """Give the rows of `a: [n, D]` and `b: [m, D]` that lie farthest apart."""
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * jnp.matmul(a, b.T, precision="highest")
     row, column = jnp.unravel_index(squares.argmax(), squares.shape)

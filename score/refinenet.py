@@ -32,9 +32,8 @@ class RefineNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         norm = partial(InstanceNormPlus, levels=levels or 1, compat=compat, rngs=rngs)
-        parts: dict[str, Any] = {
-            "norm": norm if levels else _no_norm, "pool": mean_pool if levels else max_pool,
-            "activate": not compat, "rngs": rngs}
+        refine = partial(RefineBlock, norm=norm if levels else _no_norm, rngs=rngs,
+                         pool=mean_pool if levels else max_pool, activate=not compat)
 
         def pair(inside: int, out: int, dilation: int = 1) -> nnx.List:
             block = partial(ResidualBlock, dilation=dilation, norm=norm, rngs=rngs,
@@ -47,9 +46,8 @@ class RefineNet(nnx.Module):
         self.down = nnx.List([pair(width, width), pair(width, twice), pair(twice, twice, 2),
                               pair(twice, twice, 4)])
         self.up = nnx.List([
-            RefineBlock([twice], twice, **parts), RefineBlock([twice, twice], twice, **parts),
-            RefineBlock([twice, twice], width, **parts),
-            RefineBlock([width, width], width, out_blocks=3, **parts),
+            refine([twice], twice), refine([twice, twice], twice), refine([twice, twice], width),
+            refine([width, width], width, out_blocks=3),
         ])
         self.norm = norm(width)
         self.leave = Conv2d(width, channels, kernel_init=nnx.initializers.zeros, rngs=rngs)

@@ -7,7 +7,12 @@ import pytest
 from flax import nnx
 
 from gensep.checkpoint import by_path
-from score import NCSNv1, NCSNv2, denoising_loss
+from gensep.networks import make_denoiser
+from gensep.priors import load_prior, save_prior
+from gensep.representation import Representation
+from gensep.score_training import Task
+from gensep.train_ncsn import Config
+from score import DenoiserPrior, NCSNv1, NCSNv2, denoising_loss
 from score.conv2d import convolve2d
 from score.instance_norm import InstanceNormPlus
 from score.refinenet import (
@@ -229,3 +234,35 @@ def test_every_parameter_is_learnt_from():
             g = g[1]
         assert np.isfinite(g).all(), path
         assert (g != 0).mean() > 0.9, path
+
+
+class Examples:
+    """Stands for a set of spectrograms of six bands."""
+
+    form, features = Representation(n_mels=6), 6
+
+    def batch(self, seed, step, size):
+        return np.zeros((size, 8, 6), np.float32)
+
+    def inputs(self, key, raw):
+        return raw + jax.random.normal(key, raw.shape)
+
+
+def test_a_trained_network_comes_back_from_its_file(tmp_path):
+    """From the config to the settings of the file, and back with every weight and level."""
+    c = Config(data="", run="", network="ncsnv1", width=2, schedule="geometric", noise_levels=5,
+               levels=3, sigma_min=0.1, sigma_max=2.0, compat=True)
+    task = Task(c, Examples())
+    settings = task.settings
+    denoiser = filled(lambda: make_denoiser(settings))
+    prior = DenoiserPrior(denoiser, jnp.asarray(task.grid), jnp.ones((3, 6)))
+    save_prior(tmp_path / "prior.npz", "edm", prior, settings, Examples.form)
+    loaded = load_prior(str(tmp_path)).prior
+    saved, back = by_path(prior), by_path(loaded)
+    assert saved.keys() == back.keys()
+    assert all((saved[path] == back[path]).all() for path in saved)
+    assert isinstance(loaded.denoiser, NCSNv1)
+    assert loaded.denoiser.net.norm.compat
+    assert not loaded.denoiser.rescale
+    assert loaded.denoiser.net.norm.gamma.shape == (5, 2)
+    np.testing.assert_allclose(loaded.sigmas, [2.0, 2.0 * 20**-0.5, 0.1], rtol=1e-5)
