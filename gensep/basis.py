@@ -249,9 +249,7 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
 def draw_trace(folder: Path, residuals: Any, team: Any, settings: Any) -> None:
     """Draw how the mixing law was met at every noise level."""
     from gensep.plots import plot_trace
-    from score import karras
-
-    sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, 5.0)
+    sigmas = settings.levels()
     plot_trace(folder / "trace.png", sigmas * team.representation.span_db, residuals)
 
 

@@ -21,7 +21,6 @@ from basis.windowed import windowed
 from gensep.errors import UserError
 from gensep.representation import Representation
 from gensep.settings import Settings
-from score import karras
 
 UNSEEN = 1e12  # variance of a frame that no observation constrains
 
@@ -99,7 +98,7 @@ class _Program:
         self.split = NamedSharding(mesh, PartitionSpec("chain"))
         overlap = int(settings.overlap * settings.window)
         wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
-        sigmas = karras(settings.steps, settings.sigma_min, settings.sigma_max, 5.0)
+        sigmas = settings.levels()
         mixing = representation.mixing(jnp.zeros(len(priors)))
         problem = Problem(wide, mixing, jnp.zeros((1, length, mixture.shape[1])),
                           jnp.asarray(self.tau**2))

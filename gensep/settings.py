@@ -49,6 +49,7 @@ class Settings:
     constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
     sigma_max: float = 2.0
     sigma_min: float = 0.2
+    rho: float = 5.0  # of the levels of Karras et al.; 1000 makes them geometric
     tau_db: float = 1.0  # sd of the mixing law's error
     window: int = 128  # frames that a prior sees at once
     overlap: float = 0.25  # of a window
@@ -66,9 +67,15 @@ class Settings:
         if self.block < self.window or self.block % 32:
             raise UserError("expected a block divisible by 32 and no shorter than the window, "
                             f"not {self.block} and {self.window} frames")
-        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0):
-            raise UserError("expected 0 < sigma_min <= sigma_max and tau_db > 0, "
-                            f"not {self.sigma_min}, {self.sigma_max} and {self.tau_db}")
+        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0 and self.rho > 0):
+            raise UserError("expected 0 < sigma_min <= sigma_max, tau_db > 0 and rho > 0, not "
+                            f"{self.sigma_min}, {self.sigma_max}, {self.tau_db} and {self.rho}")
+
+    def levels(self) -> Any:
+        """Give the noise levels, falling."""
+        from score import karras
+
+        return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
     def kernel(self) -> Kernel:
         """Make the kernel."""

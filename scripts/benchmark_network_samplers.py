@@ -103,12 +103,11 @@ def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, A
     from basis import Problem, check_levels, coverage, sample
     from basis.windowed import windowed
     from gensep.settings import Settings
-    from score import karras
 
     s = Settings(sampler=method, steps=METHODS[method])
     form, tau = team.representation, s.tau_db / team.representation.span_db
     wide = tuple(windowed(p, s.window, int(s.overlap * s.window)) for p in team.priors)
-    sigmas = karras(s.steps, s.sigma_min, s.sigma_max, 5.0)
+    sigmas = s.levels()
     check_levels(team.priors, sigmas)
     kernel = s.kernel()
 

@@ -314,6 +314,15 @@ def test_teams_are_checked_and_equal_priors_numbered():
         assemble([first, other])
 
 
+def test_levels_fall_from_largest_to_smallest_and_may_be_geometric():
+    levels = Settings(steps=10, sigma_min=0.02, rho=1000.0).levels()
+    np.testing.assert_allclose(levels, np.geomspace(2.0, 0.02, 10), rtol=2e-3)
+    dense = Settings(steps=10, sigma_min=0.02).levels()
+    assert (dense[1:-1] > levels[1:-1]).all()
+    with pytest.raises(UserError, match="rho > 0"):
+        Settings(rho=0.0)
+
+
 def test_presets_are_settings_by_name():
     assert make_settings("default", {}) == Settings()
     fast, best = make_settings("fast", {}), make_settings("best", {"seed": 3})
