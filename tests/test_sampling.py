@@ -316,7 +316,7 @@ def test_teams_are_checked_and_equal_priors_numbered():
 
 def test_levels_fall_from_largest_to_smallest_and_may_be_geometric():
     levels = Settings(steps=10, sigma_min=0.02, rho=1000.0).levels()
-    np.testing.assert_allclose(levels, np.geomspace(2.0, 0.02, 10), rtol=2e-3)
+    np.testing.assert_allclose(levels, np.geomspace(2.0, 0.02, 10), rtol=5e-3)
     dense = Settings(steps=10, sigma_min=0.02).levels()
     assert (dense[1:-1] > levels[1:-1]).all()
     with pytest.raises(UserError, match="rho > 0"):
