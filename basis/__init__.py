@@ -19,7 +19,14 @@ from basis.prior import Prior, denoise
 from basis.quadrature import bin_posterior
 from basis.sampler import Info, Kernel, Problem, sample
 from basis.smc import twisted_smc
-from basis.steps import Guided, heun, predictor_corrector, sde, unconditioned
+from basis.steps import (
+    Guided,
+    heun,
+    onto_mixture,
+    predictor_corrector,
+    sde,
+    unconditioned,
+)
 from basis.windowed import Windowed
 
 __all__ = [
@@ -27,9 +34,9 @@ __all__ = [
     "Guided", "Info", "Kernel", "Linear", "Power", "Prior", "Problem", "Windowed", "average",
     "bin_posterior", "check", "check_levels", "coverage", "daps", "daps_pc", "denoise",
     "denoising_bound", "dps", "evidence_weights", "exact_conditioning", "exact_draw",
-    "full_gaussian", "gaussian_mixture", "gaussian_posterior", "heun", "implausibility", "langevin",
-    "log_likelihood", "mala", "mixture_posterior", "mmps", "mmps_draws", "mmps_heun", "mmps_pc",
-    "moment_matching", "msdm", "pigdm", "predictor_corrector", "project", "pseudo_inverse",
-    "sample", "sbc_ranks", "sde", "sliced_wasserstein", "split_gibbs", "stability", "terminal_of",
-    "twisted_smc", "unconditioned",
+    "full_gaussian", "gaussian_mixture", "gaussian_posterior", "heun", "implausibility",
+    "langevin", "log_likelihood", "mala", "mixture_posterior", "mmps", "mmps_draws", "mmps_heun",
+    "mmps_pc", "moment_matching", "msdm", "onto_mixture", "pigdm", "predictor_corrector",
+    "project", "pseudo_inverse", "sample", "sbc_ranks", "sde", "sliced_wasserstein",
+    "split_gibbs", "stability", "terminal_of", "twisted_smc", "unconditioned",
 ]

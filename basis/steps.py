@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from basis.mixing import project, weights
 from basis.prior import denoise_all
-from basis.sampler import Kernel, observation_variance, report
+from basis.sampler import Kernel, Problem, observation_variance, report
 
 
 class Guided(NamedTuple):
@@ -42,12 +42,16 @@ def hardened(guidance: Guidance, *, hard: bool) -> Guidance:
 
     def exactly(key, sources, problem, sigma, normal):
         found = guidance(key, sources, problem, sigma, normal)
-        moved = project(problem.mixing, found.conditioned, problem.mixture)
-        w = weights(problem.mixing, found.conditioned)
-        seen = observation_variance(problem, w) < 1e6
-        return found._replace(conditioned=jnp.where(seen, moved, found.conditioned))
+        return found._replace(conditioned=onto_mixture(problem, found.conditioned))
 
     return exactly
+
+
+def onto_mixture(problem: Problem, sources: jax.Array) -> jax.Array:
+    """Move sources so that f(x) = mixture exactly, where the mixture is observed."""
+    moved = project(problem.mixing, sources, problem.mixture)
+    seen = observation_variance(problem, weights(problem.mixing, sources)) < 1e6
+    return jnp.where(seen, moved, sources)
 
 
 def sde(guidance: Guidance, memory: float = 1.0) -> Kernel:

@@ -11,6 +11,8 @@ from basis import denoising_bound, log_likelihood
 from basis.check import check_levels
 from gensep.data import open_windows, to_power
 from gensep.errors import UserError
+from gensep.image_form import LEVELS, ImageForm
+from gensep.images import load_images
 from gensep.representation import Representation
 from score import karras
 
@@ -100,9 +102,20 @@ class DataKind(NamedTuple):
 
 def _read_windows(form: Representation, data: str, c: Any) -> np.ndarray:
     """Give windows `[window, frames, mel]` of a spectrogram data set, drawn by the seed."""
-    windows = open_windows(data, c.split, c.frames, representation=form, training=False)
+    windows = open_windows(data, c.split or "valid", c.frames, representation=form, training=False)
     power = to_power(windows.batch(c.seed, 0, c.examples))
     return np.asarray(form.encode(jnp.asarray(power)))
+
+
+def _read_images(form: ImageForm, data: str, c: Any) -> np.ndarray:
+    """Give images of a set, drawn by the seed, dequantised by uniform noise of one step."""
+    images, _ = load_images(data, c.split or "test", c.data_dir)
+    if images.shape[1:] != form.shape:
+        raise UserError(f"the images of {data} are {images.shape[1:]}, those of the prior "
+                        f"{form.shape}; give the set that it was trained on, or one alike")
+    rng = np.random.default_rng(c.seed)
+    chosen = images[rng.permutation(len(images))[: c.examples]]
+    return (chosen + rng.uniform(size=chosen.shape)) / LEVELS
 
 
 # what a prior's arrays mean -> how it is judged
@@ -112,4 +125,9 @@ DATA_KINDS: dict[type, DataKind] = {
         "nats/dim in dB", noise=True, read=_read_windows,
         of=lambda form, nats: nats + np.log(form.span_db),
         noise_name=lambda form, sigma: f"{sigma * form.span_db:.2f} dB"),
+    # a bound of the bits of integer pixels, whose steps are 1 / 256
+    ImageForm: DataKind(
+        "bits/dim", noise=False, read=_read_images,
+        of=lambda form, nats: nats / np.log(2) + np.log2(LEVELS),
+        noise_name=lambda form, sigma: f"{sigma * LEVELS:.2f} of 255"),
 }

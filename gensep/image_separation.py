@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import check, evidence_weights, implausibility, sample
+from basis import check, evidence_weights, implausibility, onto_mixture, sample
 from gensep.errors import UserError
 from gensep.image_mixtures import Mix
 from gensep.settings import ImageSettings
@@ -119,8 +119,9 @@ def _sample(kernel, mix, key, priors, levels, tau, mixture, place, draw):
     def normal(key):  # of a mixture and its sample, whatever stands beside them in the batch
         return jnp.moveaxis(jax.vmap(one, (None, 0, 0))(key, place, draw), 0, 1)
 
-    sources, info = sample(kernel, key, mix.problem(priors, mixture, tau), levels, normal)
-    return sources, info.residual[-1], info.forwards.sum(), info.vjps.sum()
+    problem = mix.problem(priors, mixture, tau)
+    sources, info = sample(kernel, key, problem, levels, normal)
+    return onto_mixture(problem, sources), info.residual[-1], info.forwards.sum(), info.vjps.sum()
 
 
 def align(samples: np.ndarray, leading: np.ndarray | None = None) -> np.ndarray:

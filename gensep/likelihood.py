@@ -23,10 +23,13 @@ class Config:
     """Options of `gensep.likelihood`."""
 
     priors: tuple[str, ...] = option((), "shipped names, run folders or files", positional=True)
-    data: tuple[str, ...] = option((), "data sets that gensep.wav_to_spec wrote")
+    data: tuple[str, ...] = option((), "data sets that gensep.wav_to_spec wrote, or sets of images:"
+                                   " mnist, fashion_mnist, cifar10, digits")
+    data_dir: str | None = option(None, "folder with the files of a set of images")
     output: str = option("likelihood", "folder of the results")
-    split: str = option("valid", "split of the data")
-    examples: int = option(32, "windows of a data set, drawn by the seed")
+    split: str | None = option(None, "split of the data; by default valid of spectrograms, test of "
+                               "images")
+    examples: int = option(32, "windows or images of a data set, drawn by the seed")
     frames: int = option(64, "frames of a window")
     sigma: float | None = option(None, "noise of the density, model units; the prior's smallest "
                                  "by default")

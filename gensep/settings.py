@@ -87,8 +87,8 @@ class ImageSettings:
     """How images are sampled; every field decides the result."""
 
     sampler: str = "mmps-cg1"
-    steps: int = 23
-    samples: int = 3
+    steps: int = 35
+    samples: int = 2
     constraint: str = "soft"
     schedule: str = "karras"  # or geometric
     rho: float = 3.0  # of the schedule of Karras et al.

@@ -260,7 +260,7 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "unprocessed mixture" in shown
     record = json.loads((folder / "images.json").read_text())
-    assert (record["forwards"], record["vjps"]) == (6, 0)
+    assert (record["forwards"], record["vjps"]) == (2 * (3 + 3), 0)  # three levels, three judges
     assert len(record["mixtures"]) == 5
     assert record["settings"]["steps"] == 3
     assert (folder / "images.png").stat().st_size > 1000
