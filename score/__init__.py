@@ -2,12 +2,13 @@
 
 from score.conv1d import Conv1dDenoiser
 from score.edm import EDM, denoising_loss
+from score.mlp import MLP
 from score.ncsn import NCSNv1, NCSNv2
 from score.noise import geometric, karras, lognormal
 from score.prior import DenoiserPrior
 from score.unet import UNet
 
 __all__ = [
-    "EDM", "Conv1dDenoiser", "DenoiserPrior", "NCSNv1", "NCSNv2", "UNet", "denoising_loss",
+    "EDM", "MLP", "Conv1dDenoiser", "DenoiserPrior", "NCSNv1", "NCSNv2", "UNet", "denoising_loss",
     "geometric", "karras", "lognormal",
 ]

@@ -12,8 +12,7 @@ from flax import nnx
 
 from basis import gaussian_mixture
 from gensep.training import make_optimiser, make_state, make_update
-from score import EDM, DenoiserPrior, denoising_loss, geometric, lognormal
-from score.mlp import MLP
+from score import EDM, MLP, DenoiserPrior, denoising_loss, geometric, lognormal
 
 MOST = 0.1  # of the score's rms
 

@@ -248,8 +248,9 @@ class Examples:
         return raw + jax.random.normal(key, raw.shape)
 
 
-def test_a_trained_network_comes_back_from_its_file(tmp_path):
+def test_a_trained_network_comes_back_from_its_file(tmp_path, monkeypatch):
     """From the config to the settings of the file, and back with every weight and level."""
+    monkeypatch.setattr(nnx, "Rngs", lambda seed: Keys())
     c = Config(data="", run="", network="ncsnv1", width=2, schedule="geometric", noise_levels=5,
                levels=3, sigma_min=0.1, sigma_max=2.0, compat=True)
     task = Task(c, Examples())
