@@ -33,11 +33,16 @@ class Examples(Protocol):
 
 
 def open_examples(c: Any) -> Examples:
-    """Open the data set `c.data` of a training config.
+    """Open the data set `c.data` of a training config: a known set of images, or a folder.
 
     Raises:
         UserError: if there is none, or it is not what this version reads.
     """
+    from gensep.image_examples import open_image_examples
+    from gensep.images import SETS
     from gensep.spectrogram_examples import open_spectrograms
+
+    if c.data in SETS:
+        return open_image_examples(c)
 
     return open_spectrograms(c)

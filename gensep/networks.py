@@ -29,9 +29,17 @@ def _conv1d(settings: Settings, rngs: Any) -> Any:
     return _edm(net, settings)
 
 
+def _unet(settings: Settings, rngs: Any) -> Any:
+    from score import UNet
+
+    net = UNet(features(settings), settings["width"], settings["blocks"], rngs=rngs)
+    return _edm(net, settings)
+
+
 # name -> build the untrained denoiser from settings and nnx.Rngs
 NETWORKS: dict[str, Callable[[Settings, Any], Any]] = {
     "conv1d": _conv1d,
+    "unet": _unet,
 }
 
 

@@ -33,6 +33,20 @@ def plot_windows(path: Path, rows: dict[str, np.ndarray]) -> None:
     save(figure, path)
 
 
+def plot_images(path: Path, rows: dict[str, np.ndarray]) -> None:
+    """Draw rows of images `[n, height, width, channels]`, 0 to 1, under their titles."""
+    columns = max(len(images) for images in rows.values())
+    figure, axes = plt.subplots(len(rows), columns, figsize=(1.1 * columns, 1.3 * len(rows)),
+                                squeeze=False, layout="constrained")
+    for line, (title, images) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, picture in zip(line, images, strict=False):
+            axis.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
+        line[0].set_title(title, loc="left", fontsize=10)
+    save(figure, path)
+
+
 def plot_training(folder: Path) -> None:
     """Draw training loss, validation loss and the loss of every noise level over the steps."""
     from gensep.training import read_metrics

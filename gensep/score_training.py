@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import Linear, Problem, sample, sde, unconditioned
 from gensep import __version__
+from gensep.drawing import draw, noise_levels
 from gensep.examples import VALID_SEED
 from gensep.networks import make_denoiser
 from gensep.priors import FILE, load_prior, save_prior
@@ -107,17 +107,7 @@ class Task:
     def finish(self, folder: Path) -> None:
         """Draw unconditional samples of the best prior beside windows of the data."""
         real = self.held_out[:8]
-        draws = draw(load_prior(str(folder)).prior, jax.random.key(self.c.seed), real.shape)
+        loaded = load_prior(str(folder))
+        draws = draw(loaded.prior, jax.random.key(self.c.seed), real.shape, noise_levels(loaded))
         self.examples.plot(folder / "samples.png", {"samples of the prior": np.asarray(draws),
                                                     "validation data": real})
-
-
-def draw(prior: Any, key: jax.Array, shape: tuple[int, ...], levels: int = 48) -> jax.Array:
-    """Draw from a prior, `shape` = `[n, ..., features]`, by the samplers' loop, unobserved."""
-    nothing = jnp.zeros(shape)
-    problem = Problem((prior,), Linear(jnp.ones(1)), nothing, jnp.asarray(1e12))
-    high, low = float(prior.sigmas[0]), float(prior.sigmas[-1])
-    sigmas = jnp.asarray(karras(levels, low, high, 5.0))
-    sources, _ = jax.jit(lambda k, p: sample(sde(unconditioned), k, p, sigmas))(key, problem)
-    return sources[0]
-

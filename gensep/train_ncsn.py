@@ -14,10 +14,13 @@ from gensep.networks import NETWORKS
 class Config:
     """Options of `gensep.train_ncsn`."""
 
-    data: str = option(..., "data set of one source, as gensep.wav_to_spec writes it")
+    data: str = option(..., "data set of one source, as gensep.wav_to_spec writes it, or images: "
+                       "mnist, fashion_mnist, cifar10, digits")
     run: str = option(..., "run folder: config, checkpoints, metrics, prior.npz; resumed if there")
+    data_dir: str | None = option(None, "folder with the files of a set of images")
+    download: bool = option(False, "let tensorflow-datasets fetch images")  # noqa: FBT003
     steps: int = option(20000, "updates in all")
-    batch: int = option(32, "windows an update")
+    batch: int = option(32, "examples an update")
     frames: int = option(64, "frames a window")
     network: str = option("conv1d", "conv1d or another row of gensep/networks.py")
     width: int = option(208, "channels of the network")
@@ -41,7 +44,7 @@ class Config:
     stretch: float = option(0.15, "largest relative change of tempo")
     seed: int = option(0, "seed of everything random")
     validate_every: int = option(1000, "updates between validations")
-    valid_windows: int = option(256, "windows of the fixed validation batch")
+    valid_windows: int = option(256, "examples of the fixed validation batch")
     levels: int = option(8, "noise levels of the validation grid")
     save_every: int = option(500, "updates between checkpoints")
     max_minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
@@ -62,7 +65,7 @@ class Config:
 
 
 # may change between the slices of one run
-SLICE_KEYS = {"run", "max_minutes", "save_every"}
+SLICE_KEYS = {"run", "max_minutes", "save_every", "data_dir", "download"}
 
 
 def main(argv: list[str]) -> None:

@@ -4,7 +4,9 @@ from score.conv1d import Conv1dDenoiser
 from score.edm import EDM, denoising_loss
 from score.noise import geometric, karras, lognormal
 from score.prior import DenoiserPrior
+from score.unet import UNet
 
 __all__ = [
-    "EDM", "Conv1dDenoiser", "DenoiserPrior", "denoising_loss", "geometric", "karras", "lognormal",
+    "EDM", "Conv1dDenoiser", "DenoiserPrior", "UNet", "denoising_loss", "geometric", "karras",
+    "lognormal",
 ]

@@ -81,12 +81,14 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
     import jax
     import jax.numpy as jnp
 
-    from gensep.score_training import draw
+    from gensep.drawing import draw
+    from score import karras
 
     form = team.representation
     keys = jax.random.split(jax.random.key(c.seed), len(team.priors) + 1)
     frames = round(c.seconds * form.sample_rate / form.hop_length) // 32 * 32
-    draws = np.stack([np.asarray(draw(p, k, (c.pieces, frames, form.n_mels), 64))
+    shape = (c.pieces, frames, form.n_mels)
+    draws = np.stack([np.asarray(draw(p, k, shape, karras(64, p.sigmas[-1], p.sigmas[0], 5.0)))
                       for p, k in zip(team.priors, keys, strict=False)])
     mixed = np.asarray(form.mixing(jnp.zeros(len(draws)))(jnp.asarray(draws)))
     mixed = mixed + tau * np.asarray(jax.random.normal(keys[-1], mixed.shape))
