@@ -12,6 +12,7 @@ class FlowPrior(NamedTuple):
     density: Any  # flows.Density
     sigmas: jax.Array  # [level], falling: where `errors` was measured
     errors: jax.Array  # [level, features], rms of the denoiser x + sigma^2 score on held-out data
+    dequantiser: Any = None  # what the density of integers was trained with, if not uniform noise
 
     def log_prob(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """Give log p_sigma(x) in nats, `[batch]`, for `x: [batch, ..., features]`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from gensep import __version__
 from gensep.drawing import draw, noise_levels
-from gensep.examples import VALID_SEED
+from gensep.examples import VALID_SEED, moments
 from gensep.networks import make_denoiser
 from gensep.priors import FILE, load_prior, save_prior
 from gensep.training import Log, TrainState
@@ -20,6 +20,8 @@ from score import DenoiserPrior, denoising_loss, geometric, karras, lognormal
 
 class Task:
     """A score prior to be trained with the config `c` on `examples` (gensep.examples)."""
+
+    loss_name = "weighted denoising loss"
 
     def __init__(self, c: Any, examples: Any):
         self.c, self.examples = c, examples
@@ -32,13 +34,10 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """Sizes of the network, and the mean and scale of augmented training data."""
         c = self.c
-        raw = self.examples.batch(VALID_SEED, 0, 1024)
-        drawn = jax.jit(self.examples.inputs)(jax.random.key(0), raw)
-        mean = drawn.mean(tuple(range(drawn.ndim - 1)))
-        sd = float(jnp.sqrt(((drawn - mean) ** 2).mean()))
+        mean, sd = moments(self.examples)
         known = {"network": c.network, "features": self.examples.features, "width": c.width,
                  "blocks": c.blocks, "levels": len(self.grid),
-                 "mean": [round(float(m), 4) for m in mean], "sigma_data": round(sd, 4)}
+                 "mean": mean, "sigma_data": sd}
         if c.schedule == "geometric":
             known["sigmas"] = [float(s) for s in self.trained_levels]
         return known

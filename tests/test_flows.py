@@ -60,7 +60,8 @@ def masked(kind, transform, parity, embedding, rngs):
 
 def split(embedding, rngs):
     return Level(Squeeze(), InvertibleConv(4 * C, rngs=rngs),
-                 SplitPrior(2 * C, 2 * C, (3, 3), embedding, rngs=rngs), Squeeze((1, 2)))
+                 SplitPrior(2 * C, 2 * C, (3, 3), embedding, rngs=rngs),
+                 InvertibleConv(2 * C, rngs=rngs))
 
 
 # name -> (embedding, nnx.Rngs) -> bijection of [4, 4, C]
@@ -115,7 +116,9 @@ def there_and_back(flow, x, condition):
                          [(n, E) for n in CONDITIONED] + [(n, 0) for n in PLAIN])
 def test_bijections_are_exact(name, embedding):
     """The inverse undoes the map, and the determinant is that of the Jacobian."""
-    flow = shaken((CONDITIONED if embedding else PLAIN)[name](embedding, nnx.Rngs(1)))
+    # triangles of many random numbers have inverses that no float32 can hold
+    size = 0.2 if name in ("actnorm", "half affine", "half mixture") else 0.05
+    flow = shaken((CONDITIONED if embedding else PLAIN)[name](embedding, nnx.Rngs(1)), size)
     x = normal(2, 4, 1 if name == "bands glow" else 4, C)
     if name == "logit":
         x = 1 / (1 + np.exp(-x))
@@ -127,15 +130,15 @@ def test_bijections_are_exact(name, embedding):
     _, expected = np.linalg.slogdet(np.asarray(jacobian, np.float64))
     assert float(logdet[0]) == pytest.approx(expected, abs=1e-3)
     if name != "squeeze":
-        assert np.abs(z.ravel() - x.ravel()).max() > 0.1
-        assert abs(expected) > 0.05
+        assert np.abs(z.ravel() - x.ravel()).max() > 0.05
+        assert abs(expected) > 0.01
     if embedding:
-        assert np.abs(there_and_back(flow, x, condition + 1)[0] - z).max() > 0.05
+        assert np.abs(there_and_back(flow, x, condition + 3)[0] - z).max() > 0.01
 
 
 def test_flowpp_is_invertible():
     """Its layers are those above, another way together."""
-    flow = shaken(flowpp((4, 4, 1), 4, 1, 2, heads=2, embedding=E, rngs=nnx.Rngs(1)), 0.1)
+    flow = shaken(flowpp((4, 4, 1), 4, 1, 2, heads=2, embedding=E, rngs=nnx.Rngs(1)), 0.05)
     x, condition = normal(2, 4, 4, 1), normal(2, E)
 
     @quick_jit
