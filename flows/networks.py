@@ -1,4 +1,8 @@
-"""Networks inside couplings: `(x, condition) -> [batch, H, W, out]`, zero at the start."""
+"""Networks inside couplings: `(x, condition) -> [batch, H, W, out]`, zero at the start.
+
+Their activation is SiLU where the papers have ReLU: the score of a flow is a derivative of these
+networks, with ReLU a function with jumps, whose own derivative samplers could not use.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +52,7 @@ def _around(x: jax.Array, kh: int, kw: int) -> jax.Array:
 
 
 class ConvNet(nnx.Module):
-    """Glow's: 3x3 - 1x1 - 3x3 convolutions, hidden ones normalised by ActNorm, ReLU between."""
+    """Glow's: 3x3 - 1x1 - 3x3 convolutions, hidden ones normalised by ActNorm."""
 
     def __init__(self, inside: int, outside: int, width: int, kernel: tuple[int, int] = (3, 3),
                  embedding: int = 0, *, rngs: nnx.Rngs, dtype: str = "float32"):
@@ -62,20 +66,20 @@ class ConvNet(nnx.Module):
     def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
         """Map x; float32 outside, `dtype` inside."""
         h = self.enter(x.astype(self.dtype))
-        h = jax.nn.relu(self.norm1(h, condition)).astype(self.dtype)
+        h = jax.nn.silu(self.norm1(h, condition)).astype(self.dtype)
         h = self.middle(h)
-        h = jax.nn.relu(self.norm2(h, condition)).astype(self.dtype)
+        h = jax.nn.silu(self.norm2(h, condition)).astype(self.dtype)
         return self.leave(h).astype(x.dtype)
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> "ConvNet":
         """Set the hidden norms from what arrives there."""
         norm1, h = self.norm1.initialize(self.enter(x), condition)
-        norm2, _ = self.norm2.initialize(self.middle(jax.nn.relu(h)), condition)
+        norm2, _ = self.norm2.initialize(self.middle(jax.nn.silu(h)), condition)
         return replace(self, norm1=norm1, norm2=norm2)
 
 
 class _Residual(nnx.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))), the second convolution zero at the start."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))), the second convolution zero at the start."""
 
     def __init__(self, width: int, kernel: tuple[int, int], embedding: int, *, rngs: nnx.Rngs):
         self.norm1 = ActNorm(width, embedding, rngs=rngs)
@@ -84,12 +88,12 @@ class _Residual(nnx.Module):
         self.conv2 = Conv(width, width, kernel, rngs=rngs, zero=True)
 
     def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
-        h = self.conv1(jax.nn.relu(self.norm1(x, condition)))
-        return x + self.conv2(jax.nn.relu(self.norm2(h, condition)))
+        h = self.conv1(jax.nn.silu(self.norm1(x, condition)))
+        return x + self.conv2(jax.nn.silu(self.norm2(h, condition)))
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> "_Residual":
         norm1, h = self.norm1.initialize(x, condition)
-        norm2, _ = self.norm2.initialize(self.conv1(jax.nn.relu(h)), condition)
+        norm2, _ = self.norm2.initialize(self.conv1(jax.nn.silu(h)), condition)
         return replace(self, norm1=norm1, norm2=norm2)
 
 
@@ -109,7 +113,7 @@ class ResNet(nnx.Module):
         h = self.enter(x)
         for block in self.blocks:
             h = block(h, condition)
-        return self.leave(jax.nn.relu(self.norm(h, condition)))
+        return self.leave(jax.nn.silu(self.norm(h, condition)))
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> "ResNet":
         """Set the norms from what arrives there."""

@@ -135,7 +135,8 @@ class FlowTask:
     def measure(self, model: FlowModel, x: np.ndarray, sigma: float) -> tuple[float, jax.Array]:
         """Give loss and rms error per feature at one level, batch by batch."""
         parts = np.split(x, range(self.c.batch, len(x), self.c.batch))
-        each = [self._measure(model, jax.random.fold_in(jax.random.key(VALID_SEED), i), part, sigma)
+        key, level = jax.random.key(VALID_SEED), jnp.asarray(sigma, jnp.float32)
+        each = [self._measure(model, jax.random.fold_in(key, i), part, level)
                 for i, part in enumerate(parts)]
         loss, error = (sum(values) / len(each) for values in zip(*each, strict=True))
         return float(loss), jnp.sqrt(error)

@@ -44,7 +44,8 @@ class LevelTask(FlowTask):
 
     def make_model(self) -> FlowModel:
         """Take the weights of the flow before."""
-        return FlowModel(self.loaded.prior.density)
+        # a copy: training gives its arrays away
+        return FlowModel(jax.tree.map(jnp.array, self.loaded.prior.density))
 
     def _levels(self, key: jax.Array, n: int) -> jax.Array:
         return jnp.full(n, self.sigma)

@@ -23,22 +23,13 @@ from gensep.representation import Representation
 from gensep.training import read_metrics
 from score import DenoiserPrior
 
+pytestmark = pytest.mark.usefixtures("hasty", "programs")
 BANDS, FRAMES, STEPS = 4, 16, 100
 SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS, fmax=4000.0)
 COMMON = ["--batch", "8", "--frames", str(FRAMES), "--levels", "3", "--valid_windows", "16",
           "--validate_every", "25", "--save_every", "20", "--warmup", "10", "--ema", "0.9",
           "--width", "8", "--embedding", "8"]
 GLOW = [*COMMON, "--scales", "2", "--depth", "2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(programs):
-    """Compile little: these programs run for moments."""
-    name = "jax_disable_most_optimizations"
-    before = getattr(jax.config, name)
-    jax.config.update(name, val=True)
-    yield
-    jax.config.update(name, before)
 
 
 @pytest.fixture(scope="module")

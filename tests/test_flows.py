@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from basis import Linear, Prior, Problem, check, mala, mixture_posterior, mmps, sample
+from basis import Linear, Prior, Problem, check, mala, mmps, sample
 from basis.gmm import GaussianMixture
 from flows import (
     ActNorm,
@@ -42,8 +42,7 @@ from flows.networks import Conv, ConvNet, ResNet
 
 E = 3  # size of conditions
 C = 4
-# small arrays: compiling takes longer than running
-quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def half(transform, embedding, rngs):
@@ -79,10 +78,13 @@ PLAIN = {
     "1x1": lambda e, r: InvertibleConv(C, rngs=r),
     "logit": lambda e, r: Logit(0.05),
     "half mixture": partial(half, LogisticMixture(3)),
-    "split": split,
     "free glow": lambda e, r: glow((4, 4, C), 1, 2, 6, prior="free", rngs=r),
-    "bands glow": lambda e, r: glow((4, 1, C), 2, 2, 6, kernel=(3, 1), squeeze=(2, 1), rngs=r),
-    "realnvp": lambda e, r: realnvp((4, 4, C), 2, 1, 5, embedding=e, rngs=r),
+    "bands glow": lambda e, r: glow((4, 1, C), 1, 2, 6, kernel=(3, 1), squeeze=(2, 1), rngs=r),
+}
+COMPOSED = {
+    "realnvp": lambda r: realnvp((4, 4, 1), 2, 1, 5, embedding=E, rngs=r),
+    "free realnvp": lambda r: realnvp((4, 4, 1), 1, 1, 5, prior="free", embedding=E, rngs=r),
+    "flowpp": lambda r: flowpp((4, 4, 1), 4, 1, 2, heads=2, embedding=E, rngs=r),
 }
 
 
@@ -99,7 +101,7 @@ def normal(*shape, seed=3):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-@quick_jit
+@jax.jit
 def there_and_back(flow, x, condition):
     """Give z, both determinants, the way back, and the Jacobian of the first example."""
     z, logdet = flow.forward(x, condition)
@@ -136,12 +138,13 @@ def test_bijections_are_exact(name, embedding):
         assert np.abs(there_and_back(flow, x, condition + 3)[0] - z).max() > 0.01
 
 
-def test_flowpp_is_invertible():
-    """Its layers are those above, another way together."""
-    flow = shaken(flowpp((4, 4, 1), 4, 1, 2, heads=2, embedding=E, rngs=nnx.Rngs(1)), 0.05)
+@pytest.mark.parametrize("name", COMPOSED)
+def test_compositions_are_invertible(name):
+    """Their layers are those above, another way together."""
+    flow = shaken(COMPOSED[name](nnx.Rngs(1)), 0.05)
     x, condition = normal(2, 4, 4, 1), normal(2, E)
 
-    @quick_jit
+    @jax.jit
     def run(flow):
         z, logdet = flow.forward(x, condition)
         return logdet, *flow.inverse(z, condition)
@@ -149,7 +152,7 @@ def test_flowpp_is_invertible():
     logdet, back, backwards = run(flow)
     np.testing.assert_allclose(back, x, atol=1e-4)
     np.testing.assert_allclose(backwards, -logdet, atol=1e-3)
-    assert np.abs(logdet).min() > 0.05
+    assert np.abs(logdet).min() > 0.01
 
 
 def test_mixtures_of_logistics_are_inverted_far_out_and_differentiably():
@@ -157,7 +160,7 @@ def test_mixtures_of_logistics_are_inverted_far_out_and_differentiably():
     raw = (3 * rng.normal(size=(400, transform.parameters))).astype(np.float32)
     x = np.linspace(-30, 30, 400, dtype=np.float32)
 
-    @quick_jit
+    @jax.jit
     def run(x, raw):
         y, slope = transform.forward(x, raw)
         back, backwards = transform.inverse(y, raw)
@@ -175,11 +178,19 @@ def test_mixtures_of_logistics_are_inverted_far_out_and_differentiably():
 
 def test_convolutions_are_convolutions():
     x = normal(2, 5, 6, 3)
-    for kernel, outside in (((3, 3), 7), ((3, 3), 2), ((3, 1), 7), ((3, 1), 2), ((1, 1), 2)):
-        layer = shaken(Conv(3, outside, kernel, rngs=nnx.Rngs(0)))
-        expected = jax.lax.conv_general_dilated(
-            x, layer.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        np.testing.assert_allclose(layer(x), expected + layer.bias[...], atol=1e-5)
+    layers = [shaken(Conv(3, outside, kernel, rngs=nnx.Rngs(0)))
+              for kernel, outside in (((3, 3), 7), ((3, 1), 2), ((1, 1), 2))]
+
+    @jax.jit
+    def both(layers):
+        def expected(layer):
+            return layer.bias[...] + jax.lax.conv_general_dilated(
+                x, layer.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        return [(layer(x), expected(layer)) for layer in layers]
+
+    for got, right in both(layers):
+        np.testing.assert_allclose(got, right, atol=1e-5)
 
 
 # ---- the start
@@ -208,7 +219,7 @@ def actnorms(module, x, condition, found):
     if isinstance(module, HalfCoupling):
         net, given = module.net, jnp.split(x, 2, -1)[1]
         found.append(net.norm1(net.enter(given), condition))
-        found.append(net.norm2(net.middle(jax.nn.relu(found[-1])), condition))
+        found.append(net.norm2(net.middle(jax.nn.silu(found[-1])), condition))
     if isinstance(module, MaskedCoupling):
         net, h = module.net, module.mask(x) * x
         h = net.enter(h) if isinstance(net, ResNet) else net._enter(h)
@@ -225,21 +236,30 @@ def uneven(*shape):
     return 0.1 * (x + 2 * x[:, :, ::-1]) * np.arange(1, shape[2] + 1)[:, None] + 3
 
 
+def attentive():
+    net = AttentionNet(2, 2 * Affine().parameters, 4, 1, 2, (3, 3), E, rngs=nnx.Rngs(0))
+    return Chain(ActNorm(2, E, rngs=nnx.Rngs(0)), MaskedCoupling("checkerboard", Affine(), net, 0))
+
+
 @pytest.mark.parametrize(("make", "count"), [
-    (lambda: glow((8, 8, 1), 2, 3, 8, embedding=E, rngs=nnx.Rngs(0)), 2 * 3 * 3 + 1),
-    (lambda: realnvp((8, 8, 1), 2, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 10 * 4 + 1),
-    (lambda: flowpp((8, 8, 1), 4, 1, 2, heads=2, rngs=nnx.Rngs(0)), 9 * 3 + 1)])
+    (lambda: glow((8, 4, 2), 2, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 2 * 2 * 3 + 1),
+    (lambda: realnvp((8, 4, 2), 1, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 4 * 4 + 1),
+    (attentive, 3)], ids=["glow", "realnvp", "attention"])
 def test_at_the_start_every_actnorm_gives_mean_0_and_sd_1(make, count):
-    x, condition = uneven(16, 8, 8, 1), normal(16, E)
-    flow = quick_jit(initialize)(make(), x, condition)
-    found = []
-    actnorms(flow, x, condition, found)
+    x, condition = uneven(32, 8, 4, 2), normal(32, E)
+
+    @jax.jit
+    def run(flow):
+        flow, found = initialize(flow, x, condition), []
+        actnorms(flow, x, condition, found)
+        return found, flow.forward(x, condition)[0]
+
+    found, z = run(make())
     assert len(found) == count
     for i, y in enumerate(found):
         np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=2e-3, err_msg=str(i))
         np.testing.assert_allclose(y.std((0, 1, 2)), 1, atol=2e-3, err_msg=str(i))
-    if isinstance(flow, Level):  # all couplings start as the identity
-        assert float(flow.forward(x, condition)[0].std()) == pytest.approx(1, abs=0.05)
+    assert float(z.std()) == pytest.approx(1, abs=0.05)  # all couplings start as the identity
 
 
 def start_as_the_ancestor(flow, x):
@@ -263,12 +283,12 @@ def test_a_wrong_start_diverges_and_ours_does_not():
     x = 0.05 * normal(16, 8, 8, 1)
     make = partial(glow, (8, 8, 1), 3, 8, 8, rngs=nnx.Rngs(0))
 
-    @quick_jit
+    @jax.jit
     def nll(flow):
         z, logdet = flow.forward(x)
         return ((z**2).sum() / 2 - logdet.sum()) / x.size
 
-    ours, theirs = float(nll(quick_jit(initialize)(make(), x))), float(
+    ours, theirs = float(nll(jax.jit(initialize)(make(), x))), float(
         nll(start_as_the_ancestor(make(), x)))
     assert abs(ours) < 10
     assert not theirs < 1e12
@@ -403,24 +423,24 @@ def test_stacked_flows_answer_with_the_nearest_level():
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kernel", [mala(20, 0.2), mmps()], ids=["mala", "mmps"])
+@pytest.mark.parametrize("kernel", [mala(10, 0.2), mmps()], ids=["mala", "mmps"])
 def test_flows_separate_in_the_common_sampler(kernel):
-    """A flow and a closed form in one call: the posterior mean is near the exact one."""
+    """A flow and a closed form in one call: the same samples as with the true law of the data."""
     exact, other = truth(), truth(((0.5, 0.5), (-0.8, 0.3), (0.1, -0.9)))
     keys = jax.random.split(jax.random.key(0), 3)
-    sources = jnp.stack([exact.sample(keys[0], 64), other.sample(keys[1], 64)])
-    mixture = sources.sum(0)
-    sigmas = jnp.geomspace(2.0, 0.1, 24)
-    mixing = Linear(jnp.ones(2))
-    many = jnp.repeat(mixture, 32, 0)
-    problem = Problem((flow_prior(), other), mixing, many, jnp.asarray(0.1**2))
-    check(kernel, problem, sigmas)
-    draws, info = jax.jit(lambda k, p: sample(kernel, k, p, sigmas))(keys[2], problem)
-    assert ((info.accepted > 0.5) & (info.accepted <= 1)).all()
-    mean = draws.reshape(2, 64, 32, 2).mean(2)
-    right = mixture_posterior((exact, other), mixing.gains, mixture, 0.1).mean()
-    ours, nothing = (float(((m - right) ** 2).mean()) for m in (mean, jnp.stack([mixture / 2] * 2)))
-    assert ours < 0.2 * nothing
+    sources = jnp.stack([exact.sample(keys[0], 32), other.sample(keys[1], 32)])
+    sigmas, many = jnp.geomspace(2.0, 0.1, 16), jnp.repeat(sources.sum(0), 16, 0)
+
+    def means(prior):
+        problem = Problem((prior, other), Linear(jnp.ones(2)), many, jnp.asarray(0.1**2))
+        check(kernel, problem, sigmas)
+        draws, info = jax.jit(lambda k, p: sample(kernel, k, p, sigmas))(keys[2], problem)
+        assert ((info.accepted > 0.5) & (info.accepted <= 1)).all()
+        return draws.reshape(2, 32, 16, 2).mean(2)
+
+    ours, right = means(flow_prior()), means(exact)
+    spread = float(((right - right.mean(1, keepdims=True)) ** 2).mean())
+    assert float(((ours - right) ** 2).mean()) < 0.05 * spread
 
 
 # ---- integers
