@@ -8,6 +8,7 @@ from basis.dps import dps
 from basis.exact_step import exact_draw
 from basis.gmm import ElementMixture, GaussianMixture, full_gaussian, gaussian_mixture
 from basis.langevin import langevin
+from basis.likelihood import denoising_bound, log_likelihood, terminal_of
 from basis.mala import mala
 from basis.mixing import AncestorDecibel, CrossTerms, Decibel, Linear, Power, average, project
 from basis.mmps import mmps, mmps_draws, mmps_heun, mmps_pc, moment_matching
@@ -23,10 +24,10 @@ from basis.windowed import Windowed
 __all__ = [
     "AncestorDecibel", "CrossTerms", "Decibel", "ElementMixture", "Gaussian", "GaussianMixture",
     "Guided", "Info", "Kernel", "Linear", "Power", "Prior", "Problem", "Windowed", "average",
-    "bin_posterior", "check", "check_levels", "coverage", "daps", "daps_pc", "denoise", "dps",
-    "exact_conditioning", "exact_draw", "full_gaussian", "gaussian_mixture", "gaussian_posterior",
-    "heun", "langevin", "mala", "mixture_posterior", "mmps", "mmps_draws", "mmps_heun", "mmps_pc",
-    "moment_matching", "msdm", "pigdm", "predictor_corrector", "project", "pseudo_inverse",
-    "sample", "sbc_ranks", "sde", "sliced_wasserstein", "split_gibbs", "stability", "twisted_smc",
-    "unconditioned",
+    "bin_posterior", "check", "check_levels", "coverage", "daps", "daps_pc", "denoise",
+    "denoising_bound", "dps", "exact_conditioning", "exact_draw", "full_gaussian",
+    "gaussian_mixture", "gaussian_posterior", "heun", "langevin", "log_likelihood", "mala",
+    "mixture_posterior", "mmps", "mmps_draws", "mmps_heun", "mmps_pc", "moment_matching", "msdm",
+    "pigdm", "predictor_corrector", "project", "pseudo_inverse", "sample", "sbc_ranks", "sde",
+    "sliced_wasserstein", "split_gibbs", "stability", "terminal_of", "twisted_smc", "unconditioned",
 ]

@@ -27,6 +27,10 @@ class Gaussian(NamedTuple):
         terms = -0.5 * ((x - self.mean) ** 2 / total + jnp.log(2 * jnp.pi * total))
         return terms.reshape(x.shape[0], -1).sum(-1)
 
+    def moments(self) -> tuple[jax.Array, jax.Array]:
+        """Give mean and variance of every element without noise."""
+        return self.mean, self.variance
+
     def spread(self, sigma: jax.Array) -> jax.Array:
         """Give the posterior sd of x0 given x, exactly."""
         return sigma * jnp.sqrt(self.variance / (self.variance + sigma**2))

@@ -39,6 +39,10 @@ class GaussianMixture(NamedTuple):
         noisy = total + sigma**2 * jnp.eye(len(total), dtype=total.dtype)
         return sigma * jnp.sqrt(jnp.maximum(jnp.diagonal(jnp.linalg.solve(noisy, total)), 0))
 
+    def moments(self) -> tuple[jax.Array, jax.Array]:
+        """Give mean and variance of every element without noise, `[D]` each."""
+        return self.mean(), jnp.diagonal(self.covariance())
+
     def mean(self) -> jax.Array:
         """Give the mean of the whole mixture, `[D]`."""
         return self.weights @ self.means
@@ -126,10 +130,14 @@ class ElementMixture(NamedTuple):
         """Give log p_sigma per batch element, `[batch]`."""
         return self.log_density(x, sigma).reshape(x.shape[0], -1).sum(-1)
 
+    def moments(self) -> tuple[jax.Array, jax.Array]:
+        """Give mean and variance of every element without noise, `[...]` each."""
+        mean = (self.weights * self.means).sum(0)
+        return mean, (self.weights * (self.variances + (self.means - mean) ** 2)).sum(0)
+
     def spread(self, sigma: jax.Array) -> jax.Array:
         """Give the rms error of the best linear denoiser, a bound from above, `[...]`."""
-        mean = (self.weights * self.means).sum(0)
-        total = (self.weights * (self.variances + (self.means - mean) ** 2)).sum(0)
+        total = self.moments()[1]
         return sigma * jnp.sqrt(total / (total + sigma**2))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

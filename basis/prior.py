@@ -12,7 +12,9 @@ class Prior(Protocol):
     """A density p convolved with N(0, sigma^2) at any sigma between its first and last level.
 
     Optional members: `spread(sigma) -> [...]`, the rms error of the denoiser, broadcastable to x
-    (samplers precondition with it; without it they take sigma), and `log_prob(x, sigma)`.
+    (samplers precondition with it; without it they take sigma), `log_prob(x, sigma)`, and
+    `moments() -> mean, variance` of p without noise, broadcastable to x (where `log_likelihood`
+    starts from).
     """
 
     @property

@@ -1,4 +1,8 @@
-"""Separate mixtures with generative priors: one wav a source."""
+"""Separate mixtures with generative priors: one wav a source.
+
+With --images, pairs of test images are mixed, separated and scored instead: images.json (every
+mixture's PSNR), images.npz (the estimates), images.png.
+"""
 
 import dataclasses
 import json
@@ -13,6 +17,9 @@ from gensep.config import option
 from gensep.errors import UserError, run
 
 PROG = "python -m gensep.basis"
+AUDIO_ONLY = ("mixtures", "uncertainty", "window", "overlap", "start", "duration", "ext", "subtype",
+              "reference", "save_masks")
+IMAGES_ONLY = ("data_dir", "pairs", "mix", "split", "part")
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,15 @@ class Config:
     picture: bool = option(True, "draw spectrograms of mixture and stems")  # noqa: FBT003
     save_masks: bool = option(False, "write masks.npz beside the stems, for "  # noqa: FBT003
                               "gensep.invert")
+    images: str | None = option(None, "mix and separate images of a set: mnist, fashion_mnist, "
+                                "cifar10, digits; one prior for all sources, or one each")
+    data_dir: str | None = option(None, "folder with the files of the set of images")
+    pairs: int = option(1000, "mixtures of images")
+    mix: Literal["average", "sum", "grey"] = option(
+        "average", "of two images, or the mean of one image's channels, to be coloured")
+    split: bool = option(False, "first image from the first half of the classes, "  # noqa: FBT003
+                         "second from the second")
+    part: Literal["test", "valid"] = option("test", "images that are mixed")
     list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
 
 
@@ -55,6 +71,14 @@ def main(argv: list[str]) -> None:
     c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
     if c.list_priors:
         return print(list_priors())
+    check_kind(c)
+    changed = {name: getattr(c, name) for name in ("sampler", "steps", "samples", "window",
+                                                   "overlap") if getattr(c, name) is not None}
+    changed |= {"seed": c.seed, "constraint": c.constraint}
+    if c.images:
+        from gensep.image_run import run_images
+
+        return run_images(c, changed)
     if not c.mixtures:
         raise UserError("expected an audio file: python -m gensep.basis MIX.wav "
                         "[--priors piano violin]; see --help")
@@ -77,6 +101,19 @@ def main(argv: list[str]) -> None:
         audio.check_writable(folder)
         separate_file(path, folder, c, team, settings)
     return None
+
+
+def check_kind(c: Config) -> None:
+    """Refuse options of audio beside --images, and options of images without it."""
+    if c.pairs < 1:
+        raise UserError(f"pairs must be at least 1, not {c.pairs}")
+    kind, wrong = ("audio", AUDIO_ONLY) if c.images else ("images", IMAGES_ONLY)
+    defaults = Config()
+    for name in wrong:
+        if getattr(c, name) != getattr(defaults, name):
+            shown = name.upper() if name == "mixtures" else f"--{name}"
+            raise UserError(f"{shown} is for {kind}; " + (
+                "leave it out beside --images" if c.images else "name a set after --images"))
 
 
 def list_priors() -> str:

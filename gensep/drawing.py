@@ -1,7 +1,7 @@
 """Samples of a prior alone: the samplers' own loop with nothing observed."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -27,6 +27,12 @@ KERNELS: dict[str, Callable[[int], Kernel]] = {
     "langevin": lambda corrections: langevin(corrections),
 }
 CORRECTIONS = {"predictor-corrector": 2, "langevin": 100}
+
+
+@lru_cache
+def make_kernel(name: str, corrections: int | None = None) -> Kernel:
+    """Make a kernel of the table; the same one again, so that it is not compiled again."""
+    return KERNELS[name](corrections or CORRECTIONS.get(name, 0))
 
 
 def noise_levels(loaded: LoadedPrior, steps: int | None = None) -> np.ndarray:
@@ -59,15 +65,9 @@ def draw(
     prior: Any, key: jax.Array, shape: tuple[int, ...], sigmas: np.ndarray,
     kernel: Kernel | None = None,
 ) -> jax.Array:
-    """Draw from a prior, `shape` = `[n, ..., features]`; by default along the reverse SDE.
-
-    A kernel that is given again is not compiled again.
-    """
+    """Draw from a prior, `shape` = `[n, ..., features]`; by default along the reverse SDE."""
     problem = Problem((prior,), Linear(jnp.ones(1)), jnp.zeros(shape), jnp.asarray(1e12))
-    return _draw(kernel or REVERSE_SDE, key, problem, jnp.asarray(sigmas))
-
-
-REVERSE_SDE = sde(unconditioned)
+    return _draw(kernel or make_kernel("sde"), key, problem, jnp.asarray(sigmas))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -100,10 +100,10 @@ def draw_all(c: Config, loaded: "LoadedPrior") -> tuple["np.ndarray", dict[str, 
     import numpy as np
     from tqdm import tqdm
 
-    from gensep.drawing import CORRECTIONS, KERNELS, draw, noise_levels, shape_of
+    from gensep.drawing import draw, make_kernel, noise_levels, shape_of
 
     sigmas = noise_levels(loaded, c.steps)
-    kernel = KERNELS[c.sampler](c.corrections or CORRECTIONS.get(c.sampler, 0))
+    kernel = make_kernel(c.sampler, c.corrections)
     shape = (min(c.batch, c.n), *shape_of(loaded, c.frames))
     key = jax.random.key(c.seed)
     drawn: list[np.ndarray] = []

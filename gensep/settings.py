@@ -55,10 +55,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        if self.sampler not in SAMPLERS:
-            raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not '{self.sampler}'")
-        if self.constraint not in ("soft", "hard"):
-            raise UserError(f"constraint must be soft or hard, not '{self.constraint}'")
+        check_sampler(self.sampler, self.constraint)
         for name in ("steps", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -71,16 +68,73 @@ class Settings:
         if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0):
             raise UserError("expected 0 < sigma_min <= sigma_max and tau_db > 0, "
                             f"not {self.sigma_min}, {self.sigma_max} and {self.tau_db}")
-        if self.constraint == "hard" and "hard" not in inspect.signature(self._maker).parameters:
-            able = [name for name, make in SAMPLERS.items()
-                    if "hard" in inspect.signature(make).parameters]
-            raise UserError(f"sampler {self.sampler} knows no hard constraint; those that do: "
-                            f"{', '.join(able)}")
-
-    @property
-    def _maker(self) -> Callable[..., Kernel]:
-        return SAMPLERS[self.sampler]
 
     def kernel(self) -> Kernel:
         """Make the kernel."""
-        return self._maker(hard=True) if self.constraint == "hard" else self._maker()
+        return make_kernel(self.sampler, self.constraint)
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How images are sampled; every field decides the result."""
+
+    sampler: str = "mmps-cg4"
+    steps: int = 30
+    samples: int = 1
+    constraint: str = "soft"
+    schedule: str = "karras"  # or geometric
+    rho: float = 7.0  # of the schedule of Karras et al.
+    sigma_max: float = 2.0
+    sigma_min: float = 0.01
+    tau: float = 0.01  # sd of the observation, model units
+    seed: int = 0
+
+    def __post_init__(self):
+        check_sampler(self.sampler, self.constraint)
+        for name in ("steps", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not (0 < self.sigma_min <= self.sigma_max and self.tau > 0 and self.rho > 0):
+            raise UserError("expected 0 < sigma_min <= sigma_max, tau > 0 and rho > 0, not "
+                            f"{self.sigma_min}, {self.sigma_max}, {self.tau} and {self.rho}")
+
+    def kernel(self) -> Kernel:
+        """Make the kernel."""
+        return make_kernel(self.sampler, self.constraint)
+
+    def levels(self) -> Any:
+        """Give the noise levels, falling."""
+        from score import geometric, karras
+
+        if self.schedule == "geometric":
+            return geometric(self.steps, self.sigma_min, self.sigma_max)
+        return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
+
+
+IMAGE_PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"steps": 10},
+    "default": {},
+    "best": {"steps": 60},
+}
+
+
+def check_sampler(sampler: str, constraint: str) -> None:
+    """Refuse a sampler that is not in the table, or one that knows no hard constraint.
+
+    Raises:
+        UserError: with those that do.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not '{sampler}'")
+    if constraint not in ("soft", "hard"):
+        raise UserError(f"constraint must be soft or hard, not '{constraint}'")
+    able = [name for name, make in SAMPLERS.items() if "hard" in inspect.signature(make).parameters]
+    if constraint == "hard" and sampler not in able:
+        raise UserError(f"sampler {sampler} knows no hard constraint; those that do: "
+                        f"{', '.join(able)}")
+
+
+def make_kernel(sampler: str, constraint: str) -> Kernel:
+    """Make the kernel of a row of the table."""
+    make = SAMPLERS[sampler]
+    return make(hard=True) if constraint == "hard" else make()

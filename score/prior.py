@@ -17,6 +17,12 @@ class DenoiserPrior(NamedTuple):
         """Give the score of `x: [batch, ..., features]` at the scalar sigma."""
         return (self.denoiser(x, sigma) - x) / sigma**2
 
+    def moments(self) -> tuple[jax.Array, jax.Array]:
+        """Give mean `[features]` and variance `[]` of the training set, 0 where not known."""
+        if not hasattr(self.denoiser, "sigma_data"):
+            return jnp.zeros(()), jnp.zeros(())
+        return self.denoiser.mean[...], self.denoiser.sigma_data[...] ** 2
+
     def spread(self, sigma: jax.Array) -> jax.Array:
         """Give the measured rms error of the denoiser per feature, `[features]`."""
         at = jnp.log(self.sigmas[::-1])

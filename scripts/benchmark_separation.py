@@ -23,7 +23,6 @@ from gensep.config import build, option, parse
 ROOT = Path(__file__).parent.parent
 SETS = {"duo": "lieder", "chorale": "chorales"}
 RATE = 22050
-SECONDS = 30.0
 MEL_ORACLE = "oracle, mel ratio"
 PROG = "python scripts/benchmark_separation.py"
 
@@ -36,8 +35,10 @@ class Config:
     sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
     sets: tuple[str, ...] = option(("duo_same", "duo_shift", "chorale_same", "chorale_shift"),
                                    "instruments files in configs/benchmark; NAME@A,B,.. adds dB")
-    methods: tuple[str, ...] = option(("default",), "presets, or preset:field=value,...")
+    methods: tuple[str, ...] = option(("default",), "presets, or preset:field=value,...; the field "
+                                      "priors takes the place of --priors")
     priors: str | None = option(None, "folder of run folders; shipped priors by default")
+    seconds: float = option(30.0, "of a piece")
     split: str = option("valid", "split of the scores")
     pieces: int = option(24, "pieces of a set, at most")
     seed: int = option(0, "seed of renderings and sampler")
@@ -60,7 +61,7 @@ def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         score = read_score(path)
         start = 15.0 if score.seconds > 60 else 0.0
         playing = build(Playing, {
-            "rate": RATE, "seed": c.seed, "start": start, "duration": SECONDS, "onset_sd": 0.008,
+            "rate": RATE, "seed": c.seed, "start": start, "duration": c.seconds, "onset_sd": 0.008,
             "velocity_sd": 0.1, "tempo": (0.9, 1.15), "velocity": (60.0, 100.0),
             "gains": tuple(float(g) for g in gains.split(",")) if gains else ()})
         stems = render_song(score, sources, playing)
@@ -82,7 +83,6 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
     from tqdm import tqdm
 
     from gensep.metrics import si_sdr
-    from gensep.separation import assemble
 
     rows, names = [], []
     for number, (song, stems) in enumerate(tqdm(pieces(c, name), total=c.pieces, desc=name)):
@@ -92,8 +92,9 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
         base = [si_sdr(mixture, t) for t in true]
         rows.append({"set": name, "piece": song, "method": "mixture", "si_sdr": base,
                      "gain": [0.0] * len(true), "seconds": 0.0})
-        team = assemble([f"{c.priors}/{n}" if c.priors else n for n in names])
-        for method, estimates, took in estimate_all(c, team, true, mixture):
+        teams = {m: _team(c, m, names) for m in c.methods}
+        team = teams[c.methods[0]]
+        for method, estimates, took in estimate_all(c, teams, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
             rows.append({"set": name, "piece": song, "method": method, "si_sdr": values,
@@ -150,25 +151,39 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.=@+-]+", "_", name)
 
 
+def _fields(method: str) -> tuple[str, dict[str, str]]:
+    """Take `preset:field=value,...` apart."""
+    preset, _, changes = method.partition(":")
+    return preset, dict(pair.split("=") for pair in changes.split(",") if pair)
+
+
+def _team(c: Config, method: str, names: list[str]) -> Any:
+    """Load the priors of a method."""
+    from gensep.separation import assemble
+
+    folder = _fields(method)[1].get("priors", c.priors)
+    return assemble([f"{folder}/{n}" if folder else n for n in names])
+
+
 def settings_of(c: Config, method: str, sources: int) -> Any:
     """Give the sampler's settings for `preset` or `preset:field=value,...`."""
     from gensep.separation import make_settings
 
-    preset, _, changes = method.partition(":")
-    fields = dict(pair.split("=") for pair in changes.split(",") if pair)
-    changes = {"seed": c.seed, **{k: _typed(v) for k, v in fields.items()}}
-    return make_settings(preset, changes, sources)
+    preset, fields = _fields(method)
+    changes = {k: _typed(v) for k, v in fields.items() if k != "priors"}
+    return make_settings(preset, {"seed": c.seed, **changes}, sources)
 
 
-def estimate_all(c: Config, team, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
+def estimate_all(c: Config, teams, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
     from gensep.masking import apply_masks
     from gensep.reference import oracle
     from gensep.separation import find_masks
 
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
-    yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, team)[:, 0], 0.0
-    for method in c.methods:
+    first = teams[c.methods[0]]
+    yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, first)[:, 0], 0.0
+    for method, team in teams.items():
         found = find_masks([mixture[None]], RATE, team, settings_of(c, method, len(true)))
         stems = np.concatenate(list(apply_masks([mixture[None]], RATE, found.masks,
                                                 team.representation)), -1)
@@ -244,7 +259,7 @@ def main(argv: list[str]) -> None:
         packages = ", ".join(f"{k} {v}" for k, v in versions().items())
         about = (f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
                  f"{commit() or 'unknown'}; {packages}.")
-        page = f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
+        page = f"{HEAD.format(seconds=c.seconds)}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
         write_atomically(Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in rows))
 
@@ -260,11 +275,11 @@ def hide_paths(argv: list[str]) -> list[str]:
 
 HEAD = """# Separation of rendered validation scores
 
-Pieces of 30 s at 22.05 kHz from scores that no prior was trained or chosen on, every stem at
--26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*: recorded
-notes, used nowhere in training. Gains are means over the sources of a piece over the unprocessed
-mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s" is sampling
-time (compilation apart) a second of audio, median over pieces.
+Pieces of {seconds:g} s at 22.05 kHz from scores that no prior was trained or chosen on, every
+stem at -26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*:
+recorded notes, used nowhere in training. Gains are means over the sources of a piece over the
+unprocessed mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s"
+is sampling time (compilation apart) a second of audio, median over pieces.
 """
 
 

@@ -17,7 +17,7 @@ COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config",
             "gensep.render": "Config",
             "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config",
             "gensep.evaluate": "Config", "gensep.compare": "Config", "gensep.oracle": "Config",
-            "gensep.invert": "Config", "gensep.sample": "Config"}
+            "gensep.invert": "Config", "gensep.sample": "Config", "gensep.likelihood": "Config"}
 # comparisons and pictures only; neither training nor separation waits for them to load
 SELDOM = {"librosa", "museval", "musdb", "music21", "av"}
 FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
