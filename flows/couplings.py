@@ -8,6 +8,8 @@ from flax import nnx
 
 from flows.bijection import Bijection, Condition, replace, sum_elements
 
+CHECKERBOARD, CHANNEL = 0, 1  # kinds of masks
+
 
 class HalfCoupling(Bijection):
     """The first half of the channels is mapped, given the second (Dinh et al. 2015; Glow)."""
@@ -53,23 +55,24 @@ class MaskedCoupling(Bijection):
     """Elements where the mask is 0 are mapped, given those where it is 1 (Dinh et al. 2017).
 
     y = b x + (1 - b) T(x; net(b x)). The mask b is a checkerboard over places, or is 1 on the
-    first or second half of the channels; `parity` 0 or 1 chooses which half is given.
+    first or second half of the channels; `parity` 0 or 1 chooses which half is given. Both are
+    numbers, so that couplings of either kind can be stacked.
     """
 
-    def __init__(self, kind: str, transform: Any, net: nnx.Module, parity: jax.Array | int):
-        if kind not in ("checkerboard", "channel"):
-            raise ValueError(f"expected a mask checkerboard or channel, got '{kind}'")
-        self.kind, self.transform, self.net = kind, transform, net
+    def __init__(self, kind: jax.Array | int, transform: Any, net: nnx.Module,
+                 parity: jax.Array | int):
+        self.transform, self.net = transform, net
+        self.kind = nnx.Variable(jnp.asarray(kind, jnp.float32))
         self.parity = nnx.Variable(jnp.asarray(parity, jnp.float32))
 
     def mask(self, x: jax.Array) -> jax.Array:
-        """Give the mask for x, `[H, W, 1]` or `[C]`."""
+        """Give the mask for x, `[H, W, C]`."""
         _, h, w, c = x.shape
-        if self.kind == "checkerboard":
-            place = ((jnp.arange(h)[:, None] + jnp.arange(w)) % 2)[..., None]
-        else:
-            place = jnp.arange(c) >= c // 2
-        parity = jax.lax.stop_gradient(jnp.round(self.parity[...]))
+        board = ((jnp.arange(h)[:, None] + jnp.arange(w)) % 2)[..., None]
+        # rounded, as averages of weights over many steps may be off by rounding errors
+        kind, parity = jax.lax.stop_gradient((jnp.round(self.kind[...]),
+                                              jnp.round(self.parity[...])))
+        place = jnp.where(kind == CHANNEL, jnp.arange(c) >= c // 2, board)
         return jnp.abs(place - parity)
 
     def _raw(self, x: jax.Array, mask: jax.Array, condition: Condition) -> jax.Array:

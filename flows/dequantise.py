@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flows.bijection import Bijection, Chain, Repeat, initialize, replace, sum_elements
-from flows.couplings import MaskedCoupling
+from flows.couplings import CHECKERBOARD, MaskedCoupling
 from flows.layers import ActNorm
 from flows.networks import ResNet
 from flows.transforms import Affine
@@ -39,7 +39,7 @@ class VariationalDequantiser(nnx.Module):
             net = ResNet(channels, channels * transform.parameters, width, 1, embedding=context,
                          rngs=rngs)
             return Chain(ActNorm(channels, context, rngs=rngs),
-                         MaskedCoupling("checkerboard", transform, net, parity))
+                         MaskedCoupling(CHECKERBOARD, transform, net, parity))
 
         self.flow = Repeat(step, rngs.params(), steps, jnp.arange(steps) % 2)
 

@@ -7,7 +7,7 @@ from flax import nnx
 
 from flows.attention import AttentionNet
 from flows.bijection import Bijection, Chain, Repeat
-from flows.couplings import MaskedCoupling
+from flows.couplings import CHANNEL, CHECKERBOARD, MaskedCoupling
 from flows.layers import ActNorm, InvertibleConv, Squeeze, squeezed
 from flows.multiscale import Level
 from flows.transforms import LogisticMixture
@@ -38,18 +38,19 @@ def flowpp(
     """
     transform = LogisticMixture(components)
 
-    def step(kind, channels, key, parity):
+    def step(channels, key, kind, parity):
         rngs = nnx.Rngs(key)
         net = AttentionNet(channels, channels * transform.parameters, width, blocks, heads, kernel,
                            embedding, rngs=rngs)
         return Chain(ActNorm(channels, embedding, rngs=rngs), InvertibleConv(channels, rngs=rngs),
                      MaskedCoupling(kind, transform, net, parity))
 
-    def couplings(kind: str, channels: int, count: int) -> Bijection:
-        make = partial(step, kind, channels)
-        return Repeat(make, rngs.params(), count, jnp.arange(count) % 2)
+    def couplings(channels: int, kinds: list[int], parities: list[int]) -> Bijection:
+        return Repeat(partial(step, channels), rngs.params(), len(kinds), jnp.asarray(kinds),
+                      jnp.asarray(parities))
 
     channels = squeezed(shape, squeeze)[2]
-    inner = Chain(couplings("channel", channels, 2), couplings("checkerboard", channels, 3),
+    inner = Chain(couplings(channels, [CHANNEL] * 2 + [CHECKERBOARD] * 3, [0, 1, 0, 1, 0]),
                   ActNorm(channels, embedding, rngs=rngs))
-    return Chain(couplings("checkerboard", shape[2], 4), Level(Squeeze(squeeze), inner, None, None))
+    return Chain(couplings(shape[2], [CHECKERBOARD] * 4, [0, 1, 0, 1]),
+                 Level(Squeeze(squeeze), inner, None, None))

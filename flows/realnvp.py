@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flows.bijection import Bijection, Chain, Repeat
-from flows.couplings import MaskedCoupling
+from flows.couplings import CHANNEL, CHECKERBOARD, MaskedCoupling
 from flows.layers import ActNorm, Squeeze, squeezed
 from flows.multiscale import Level, make_prior
 from flows.networks import ResNet
@@ -41,14 +41,14 @@ def realnvp(
     make = partial(masked_steps, transform=transform, blocks=blocks, width=width, kernel=kernel,
                    embedding=embedding)
     if levels == 1:
-        steps: Bijection = make("checkerboard", shape[2], 4, rngs.params())
+        steps: Bijection = make(CHECKERBOARD, shape[2], 4, rngs.params())
         if prior == "conv":
             return Chain(steps, ActNorm(shape[2], embedding, rngs=rngs))
         return Level(Squeeze((1, 1)), steps, make_prior(prior, shape, 0, kernel, 0, rngs), None)
     inner = squeezed(shape, squeeze)
     leaving = inner[2] // 2
-    outer = make("checkerboard", shape[2], 3, rngs.params())
-    steps = make("channel", inner[2], 3, rngs.params())
+    outer = make(CHECKERBOARD, shape[2], 3, rngs.params())
+    steps = make(CHANNEL, inner[2], 3, rngs.params())
     leaves = make_prior(prior, (*inner[:2], leaving), inner[2] - leaving, kernel, embedding, rngs)
     deeper = realnvp((*inner[:2], inner[2] - leaving), levels - 1, blocks, width, rngs=rngs,
                      kernel=kernel, squeeze=squeeze, prior=prior, embedding=embedding,
@@ -57,7 +57,7 @@ def realnvp(
 
 
 def masked_steps(
-    kind: str, channels: int, count: int, key: jax.Array, *, transform: Any, blocks: int,
+    kind: int, channels: int, count: int, key: jax.Array, *, transform: Any, blocks: int,
     width: int, kernel: tuple[int, int], embedding: int,
 ) -> Repeat:
     """Make `count` x (ActNorm, masked coupling), the mask changing sides."""

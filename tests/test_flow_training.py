@@ -1,5 +1,6 @@
 """Flows trained by their commands: resumed bit for bit, likelihoods, prior files, separation."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,16 +10,17 @@ import orbax.checkpoint as ocp
 import pytest
 
 from basis import Prior, check_levels
-from flows import StackedFlowPrior
+from flows import FlowPrior, StackedFlowPrior
 from gensep import separate, train_flowpp, train_glow, train_noisy_glow, train_realnvp
 from gensep.checkpoint import by_path
 from gensep.data import write_dataset
 from gensep.errors import UserError
 from gensep.examples import open_examples
+from gensep.flow_networks import make_flow
 from gensep.flow_pictures import nearest
 from gensep.flow_training import FlowTask
 from gensep.networks import make_denoiser
-from gensep.priors import LoadedPrior, load_prior
+from gensep.priors import FILE, LoadedPrior, load_prior, save_prior
 from gensep.representation import Representation
 from gensep.training import read_metrics
 from score import DenoiserPrior
@@ -29,7 +31,7 @@ SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS
 COMMON = ["--batch", "8", "--frames", str(FRAMES), "--levels", "3", "--valid_windows", "16",
           "--validate_every", "50", "--save_every", "50", "--warmup", "10", "--ema", "0.9",
           "--width", "8", "--embedding", "8"]
-IMAGES = ["--data", "digits", *COMMON, "--steps", "2", "--schedule", "none"]
+IMAGES = ["--data", "digits", *COMMON, "--steps", "4", "--schedule", "none"]
 GLOW = [*COMMON, "--scales", "1", "--depth", "2"]
 
 
@@ -163,15 +165,21 @@ def test_flowpp_is_trained(folder, monkeypatch):
     train_flowpp.main([*IMAGES, "--run", str(folder / "flowpp"), "--blocks", "1", "--components",
                        "2"])
     state = state_of(folder, "flowpp")
-    assert int(state["step"]) == 2
+    assert int(state["step"]) == 4
     assert int(state["skipped"]) == 0
     moments = [np.abs(leaf).max() for path, leaf in state.items() if ".mu." in path]
-    assert sum(m > 0 for m in moments) > 60
+    assert sum(m > 0 for m in moments) > 50  # zero at the start: last layers alone move then
 
 
 def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
-    train_glow.main(arguments(folder, "plain", *GLOW, "--schedule", "none", steps=2))
+    c = train_glow.Config(data=str(folder / "data"), run="", frames=FRAMES, schedule="none")
+    task = FlowTask(c, open_examples(c), architecture="glow", scales=1, depth=2, width=8,
+                    latents="conv", dtype="float32")
+    density = make_flow(task.settings).density
+    (folder / "plain").mkdir()
+    save_prior(folder / "plain" / FILE, "flow", FlowPrior(density, jnp.zeros(1), jnp.ones((1, 4))),
+               task.settings, SMALL, config=dataclasses.asdict(c))
     few = ["--run", str(folder / "noisy"), "--steps", "2", "--batch", "8", "--valid_windows", "8"]
     command = [str(folder / "plain"), *few, "--noise_levels", "2", "--sigma_min", "0.05"]
     train_noisy_glow.main(command)
@@ -179,7 +187,6 @@ def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
     assert isinstance(loaded.prior, StackedFlowPrior)
     np.testing.assert_allclose(loaded.prior.sigmas, [1.0, 0.05], rtol=1e-5)
     small, large = (load_prior(str(folder / "noisy" / f"level_{i:02d}")).prior for i in (0, 1))
-    plain = load_prior(str(folder / "plain")).prior.density
     for path, leaf in by_path(loaded.prior.densities).items():
         np.testing.assert_array_equal(leaf[1], by_path(small.density)[path])
         np.testing.assert_array_equal(leaf[0], by_path(large.density)[path])
@@ -188,7 +195,7 @@ def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
         pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
         return sum(float(((x - y) ** 2).sum()) for x, y in pairs)
 
-    assert 0 < apart(large.density, small.density) < apart(large.density, plain)
+    assert 0 < apart(large.density, small.density) < apart(large.density, density)
     with pytest.raises(UserError, match="is not a flow of plain data"):
         train_noisy_glow.main([str(folder / "noisy"), *few])
     with pytest.raises(UserError, match="another sigma_min"):

@@ -38,6 +38,7 @@ from flows import (
     uniform,
 )
 from flows.attention import AttentionNet
+from flows.couplings import CHANNEL, CHECKERBOARD
 from flows.networks import Conv, ConvNet, ResNet
 
 E = 3  # size of conditions
@@ -52,7 +53,7 @@ def half(transform, embedding, rngs):
 
 def masked(kind, transform, parity, embedding, rngs):
     outside = C * transform.parameters
-    net = (ResNet(C, outside, 5, 1, (3, 3), embedding, rngs=rngs) if kind == "checkerboard" else
+    net = (ResNet(C, outside, 5, 1, (3, 3), embedding, rngs=rngs) if kind == CHECKERBOARD else
            AttentionNet(C, outside, 4, 1, 2, (3, 3), embedding, rngs=rngs))
     return MaskedCoupling(kind, transform, net, parity)
 
@@ -67,8 +68,8 @@ def split(embedding, rngs):
 CONDITIONED = {
     "actnorm": lambda e, r: ActNorm(C, e, rngs=r),
     "half affine": partial(half, Affine()),
-    "channel mixture": partial(masked, "channel", LogisticMixture(3), 0),
-    "checkerboard affine": partial(masked, "checkerboard", Affine(), 1),
+    "channel mixture": partial(masked, CHANNEL, LogisticMixture(3), 0),
+    "checkerboard affine": partial(masked, CHECKERBOARD, Affine(), 1),
     "split": split,
     "glow": lambda e, r: glow((4, 4, C), 2, 2, 6, embedding=e, rngs=r),
 }
@@ -238,7 +239,7 @@ def uneven(*shape):
 
 def attentive():
     net = AttentionNet(2, 2 * Affine().parameters, 4, 1, 2, (3, 3), E, rngs=nnx.Rngs(0))
-    return Chain(ActNorm(2, E, rngs=nnx.Rngs(0)), MaskedCoupling("checkerboard", Affine(), net, 0))
+    return Chain(ActNorm(2, E, rngs=nnx.Rngs(0)), MaskedCoupling(CHECKERBOARD, Affine(), net, 0))
 
 
 @pytest.mark.parametrize(("make", "count"), [
@@ -475,8 +476,8 @@ def test_what_does_not_fit_is_refused_with_the_remedy():
             jax.eval_shape(lambda make=make: make((5, 8, 1), rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="even number of channels"):
         HalfCoupling(3, Affine(), None)
-    with pytest.raises(ValueError, match="checkerboard or channel"):
-        MaskedCoupling("chess", Affine(), None, 0)
+    with pytest.raises(ValueError, match="a prior conv or free"):
+        glow((4, 4, 1), 1, 1, 4, prior="none", rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="this flow is conditioned"):
         ActNorm(2, 3, rngs=nnx.Rngs(0)).forward(jnp.zeros((1, 1, 1, 2)))
     with pytest.raises(ValueError, match="4 heads"):
