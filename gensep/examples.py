@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 VALID_SEED = 7919  # held-out examples are the same in every run and at every step
@@ -44,5 +45,13 @@ def open_examples(c: Any) -> Examples:
 
     if c.data in SETS:
         return open_image_examples(c)
-
     return open_spectrograms(c)
+
+
+def moments(examples: Examples) -> tuple[list[float], float]:
+    """Measure the mean of every feature and the sd about it of varied training examples."""
+    raw = examples.batch(VALID_SEED, 0, 1024)
+    drawn = jax.jit(examples.inputs)(jax.random.key(0), raw)
+    mean = drawn.mean(tuple(range(drawn.ndim - 1)))
+    sd = float(jnp.sqrt(((drawn - mean) ** 2).mean()))
+    return [round(float(m), 4) for m in mean], round(sd, 4)

@@ -17,6 +17,7 @@ import numpy as np
 
 from gensep.checkpoint import by_path, from_paths
 from gensep.errors import UserError
+from gensep.flow_networks import make_flow
 from gensep.image_form import ImageForm
 from gensep.networks import features, make_denoiser
 from gensep.representation import Representation
@@ -35,14 +36,38 @@ class LoadedPrior(NamedTuple):
     header: dict[str, Any]
 
 
-def _load_denoiser(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+Settings = dict[str, Any]
+
+
+def _denoiser(settings: Settings) -> Any:
     from score import DenoiserPrior
 
-    def make():
-        table = jnp.zeros((settings["levels"], features(settings)))
-        return DenoiserPrior(make_denoiser(settings), table[:, 0], table)
+    table = jnp.zeros((settings["levels"], features(settings)))
+    return DenoiserPrior(make_denoiser(settings), table[:, 0], table)
 
-    like = jax.eval_shape(make)
+
+def _flow(settings: Settings) -> Any:
+    from flows import FlowPrior
+
+    table, model = jnp.zeros((settings["levels"], settings["features"])), make_flow(settings)
+    return FlowPrior(model.density, table[:, 0], table, model.dequantiser)
+
+
+def _stacked_flows(settings: Settings) -> Any:
+    from flows import StackedFlowPrior
+
+    table, model = jnp.zeros((settings["levels"], settings["features"])), make_flow(settings)
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(table)), model.density)
+    return StackedFlowPrior(many, table[:, 0], table)
+
+
+def _fill(make: Callable[[Settings], Any], settings: Settings, arrays: dict[str, Any]) -> Any:
+    """Put arrays by path into what `make` would build.
+
+    Raises:
+        KeyError: where one is missing or of another shape.
+    """
+    like = jax.eval_shape(lambda: make(settings))
     for path, leaf in by_path(like).items():
         if path not in arrays or arrays[path].shape != leaf.shape:
             raise KeyError(path)
@@ -53,9 +78,11 @@ def _load_denoiser(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> A
 # key of the header -> what the arrays of a prior are
 FORMS: dict[str, type] = {"representation": Representation, "images": ImageForm}
 
-# kind -> build a prior from the header's settings and the arrays by path
-KINDS: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], Any]] = {
-    "edm": _load_denoiser,  # any network of gensep.networks
+# kind -> build an untrained prior from the header's settings
+KINDS: dict[str, Callable[[Settings], Any]] = {
+    "edm": _denoiser,  # any network of gensep.networks
+    "flow": _flow,  # any architecture of gensep.flow_networks
+    "stacked_flows": _stacked_flows,  # one for every level
 }
 
 
@@ -86,8 +113,7 @@ def load_prior(name: str) -> LoadedPrior:
         header = json.loads(str(arrays.pop("header")))
         key = next(key for key in FORMS if key in header)
         form = FORMS[key](**header[key])
-        load = KINDS[header["kind"]]
-        prior = load(header["settings"], arrays)
+        prior = _fill(KINDS[header["kind"]], header["settings"], arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile,
             NotImplementedError, StopIteration) as error:
         raise UserError(f"{path} is not a prior file that this version reads ({error}); "

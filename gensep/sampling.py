@@ -97,7 +97,9 @@ class _Program:
                              devices=devices)
         self.split = NamedSharding(mesh, PartitionSpec("chain"))
         overlap = int(settings.overlap * settings.window)
-        wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
+        # a block that is one window keeps its prior, and with it the log density that mala wants
+        wide = tuple(prior if length <= settings.window else
+                     windowed(prior, settings.window, overlap) for prior in priors)
         sigmas = settings.levels()
         mixing = representation.mixing(jnp.zeros(len(priors)))
         problem = Problem(wide, mixing, jnp.zeros((1, length, mixture.shape[1])),

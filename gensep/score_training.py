@@ -12,7 +12,8 @@ import numpy as np
 from gensep import __version__
 from gensep.drawing import draw, noise_levels
 from gensep.errors import UserError
-from gensep.examples import VALID_SEED
+from gensep.examples import VALID_SEED, moments
+from gensep.image_form import ImageForm
 from gensep.networks import features, make_denoiser
 from gensep.priors import FILE, load_prior, save_prior
 from gensep.training import Log, TrainState
@@ -21,6 +22,8 @@ from score import DenoiserPrior, denoising_loss, geometric, karras, lognormal
 
 class Task:
     """A score prior to be trained with the config `c` on `examples` (gensep.examples)."""
+
+    loss_name = "weighted denoising loss"
 
     def __init__(self, c: Any, examples: Any):
         self.c, self.examples = c, examples
@@ -56,21 +59,19 @@ class Task:
         A prior that training starts from keeps its own: they belong to its weights.
         """
         c = self.c
-        raw = self.examples.batch(VALID_SEED, 0, 1024)
-        drawn = jax.jit(self.examples.inputs)(jax.random.key(0), raw)
-        mean = drawn.mean(tuple(range(drawn.ndim - 1)))
-        sd = float(jnp.sqrt(((drawn - mean) ** 2).mean()))
+        mean, sd = moments(self.examples)
         known = {"network": c.network, "features": self.examples.features, "width": c.width,
                  "blocks": c.blocks, "levels": len(self.grid),
-                 "mean": [round(float(m), 4) for m in mean], "sigma_data": round(sd, 4)}
+                 "mean": mean, "sigma_data": sd}
         if self.first:
             had = self.first.header["settings"]
             known |= {name: had[name] for name in ("mean", "sigma_data")}
         if c.schedule == "geometric":
             known["sigmas"] = [float(s) for s in self.trained_levels]
         if c.network.startswith("ncsn"):
-            pictures = drawn.ndim == 4  # images lie in 0..1, spectrograms about 0
-            known |= {"channels": drawn.shape[-1] if pictures else 1, "rescale": pictures,
+            form = self.examples.form  # images lie in 0..1, spectrograms about 0
+            pictures = isinstance(form, ImageForm)
+            known |= {"channels": form.channels if pictures else 1, "rescale": pictures,
                       "compat": c.compat}
         return known
 

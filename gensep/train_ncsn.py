@@ -1,12 +1,10 @@
 """Train a score prior (a denoiser of any noise level) of one source."""
 
-import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 from gensep import config
 from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.errors import run
 from gensep.networks import NETWORKS
 
 
@@ -74,81 +72,14 @@ class Config:
                              f"{self.gain_high}")
 
 
-# may change between the slices of one run
-SLICE_KEYS = {"run", "max_minutes", "save_every", "data_dir", "download"}
-
-
 def main(argv: list[str]) -> None:
     """Train, or go on training, to `steps`."""
     c = config.parse(Config, argv, prog="python -m gensep.train_ncsn", about=__doc__)
-    import time
-
-    import jax
-    from tqdm import tqdm
-
-    from gensep.checkpoint import Checkpoints
-    from gensep.data import prefetch
     from gensep.examples import open_examples
-    from gensep.plots import plot_training
     from gensep.score_training import Task
-    from gensep.training import Log, make_optimiser, make_state, make_update
+    from gensep.training import train
 
-    began = time.monotonic()
-    folder = Path(c.run)
-    task = Task(c, open_examples(c))
-    _claim(folder, c)
-    optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip)
-    checkpoints, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / "best")
-    state = make_state(task.make_model(), optimiser)
-    state = checkpoints.restore(state) or state
-    start = int(state.step)
-    log = Log(folder, start)
-    update = make_update(task.loss, optimiser, c.ema)
-    batches = prefetch(task.batch, start, c.steps)
-    bar = tqdm(total=c.steps, initial=start, unit="step", desc=folder.name, dynamic_ncols=True)
-    key = jax.random.key(c.seed + 1)
-    for step, batch in enumerate(batches, start=start + 1):
-        # the key of a step depends on its number only, so that a resumed run draws the same
-        state, loss = update(jax.random.fold_in(key, step - 1), state, batch)
-        bar.update()
-        if step % 100 == 0:
-            log.write(step, loss=float(loss))
-            bar.set_postfix(loss=f"{float(loss):.4f}")
-        if step % c.validate_every == 0 or step == c.steps:
-            before, state = float(state.best), task.validate(state, folder, log, step)
-            if float(state.best) < before:
-                best.save(step, state)
-        late = c.max_minutes and time.monotonic() - began > 60 * c.max_minutes
-        if step % c.save_every == 0 or step == c.steps or late:
-            checkpoints.save(step, state)
-        if late and step < c.steps:
-            bar.write(f"stopped at step {step} of {c.steps}; the same command goes on from here")
-            break
-    bar.close()
-    checkpoints.close()
-    best.close()
-    log.close()
-    plot_training(folder)
-    if int(state.step) == c.steps:
-        task.finish(folder)
-
-
-def _claim(folder: Path, c: Config) -> None:
-    """Write the run's config, or check that a resumed run has the same."""
-    from gensep.runs import describe, write_atomically
-
-    path = folder / "config.toml"
-    if path.exists():
-        old = config.parse(Config, ["--config", str(path)], prog="", about="")
-        changed = [f.name for f in dataclasses.fields(Config)
-                   if f.name not in SLICE_KEYS and getattr(old, f.name) != getattr(c, f.name)]
-        if changed:
-            raise UserError(f"{folder} was started with another {', '.join(changed)}; give the "
-                            "same values to go on, or another --run to start afresh")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "run.json", describe())
-    write_atomically(path, config.to_toml(c))
+    train(c, Task(c, open_examples(c)))
 
 
 if __name__ == "__main__":

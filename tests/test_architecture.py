@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARIES = {"basis": {"jax", "numpy"}, "score": {"jax", "flax", "numpy"},
              "flows": {"jax", "flax", "numpy"}}
-COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config", "gensep.render": "Config",
+COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config",
+            "gensep.train_glow": "Config", "gensep.train_realnvp": "Config",
+            "gensep.train_flowpp": "Config", "gensep.train_noisy_glow": "Config",
+            "gensep.render": "Config",
             "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config",
             "gensep.evaluate": "Config", "gensep.compare": "Config", "gensep.oracle": "Config",
             "gensep.invert": "Config", "gensep.sample": "Config", "gensep.likelihood": "Config",

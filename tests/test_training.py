@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from gensep import score_training, train_ncsn
 from gensep.augment import PREROLL, Spread, augment, crop
@@ -74,22 +73,6 @@ def state_of(folder, run):
     with ocp.CheckpointManager(folder / run / "checkpoints") as manager:
         saved = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
     return {path: np.asarray(leaf) for path, leaf in saved.items()}
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """Keep compiled programs on disk for this module, whose runs compile the same ones."""
-    folder = str(tmp_path_factory.mktemp("programs"))
-    names = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0,
-             "jax_persistent_cache_min_entry_size_bytes": -1}
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in names.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield {name.upper(): str(value) for name, value in names.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,78 @@
+"""Flows: the one table that knows how each is built from plain settings."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+# settings of a prior file: `architecture`, `shape` of an example [H, W, C], `layout`, `features`
+# (size of the last axis of the data), `mean` and `sd` of the training data, `embedding` of sigma
+# (0: a flow of one level) and its `floor`, `logit` (0 for none), `dequantise`, and what the
+# architecture's maker reads
+Settings = dict[str, Any]
+
+
+class FlowModel(NamedTuple):
+    """What is trained: a density and, for integers, perhaps the noise that fills their gaps."""
+
+    density: Any  # flows.Density
+    dequantiser: Any = None  # flows.VariationalDequantiser; None is uniform noise
+
+
+def _geometry(settings: Settings) -> dict[str, Any]:
+    """Give convolutions and squeezes: of places, or of time alone where bands are channels."""
+    across = settings["shape"][1] > 1
+    return {"kernel": (3, 3) if across else (3, 1), "squeeze": (2, 2) if across else (2, 1)}
+
+
+def _glow(settings: Settings, rngs: Any) -> Any:
+    from flows import glow
+
+    return glow(tuple(settings["shape"]), settings["scales"], settings["depth"], settings["width"],
+                rngs=rngs, prior=settings["latents"], embedding=settings["embedding"],
+                dtype=settings["dtype"], **_geometry(settings))
+
+
+def _realnvp(settings: Settings, rngs: Any) -> Any:
+    from flows import realnvp
+
+    return realnvp(tuple(settings["shape"]), settings["scales"], settings["blocks"],
+                   settings["width"], rngs=rngs, embedding=settings["embedding"],
+                   **_geometry(settings))
+
+
+def _flowpp(settings: Settings, rngs: Any) -> Any:
+    from flows import flowpp
+
+    return flowpp(tuple(settings["shape"]), settings["width"], settings["blocks"],
+                  settings["components"], rngs=rngs, embedding=settings["embedding"],
+                  **_geometry(settings))
+
+
+# name -> build the untrained flow from settings and nnx.Rngs
+FLOWS: dict[str, Callable[[Settings, Any], Any]] = {
+    "glow": _glow, "realnvp": _realnvp, "flowpp": _flowpp,
+}
+
+
+def make_flow(settings: Settings, seed: int = 0) -> FlowModel:
+    """Build an untrained flow.
+
+    Raises:
+        KeyError: for an architecture that is not in the table or a setting that is missing.
+        ValueError: for a shape that it cannot divide.
+    """
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from flows import Chain, Density, Logit, SigmaEmbedding, VariationalDequantiser
+
+    rngs = nnx.Rngs(seed)
+    flow = FLOWS[settings["architecture"]](settings, rngs)
+    if settings["logit"]:
+        flow = Chain(Logit(settings["logit"]), flow)
+    embed = (SigmaEmbedding(settings["embedding"], settings["floor"], rngs=rngs)
+             if settings["embedding"] else None)
+    density = Density(flow, jnp.asarray(settings["mean"]), jnp.asarray(settings["sd"]),
+                      settings["layout"], embed)
+    if settings["dequantise"] == "uniform":
+        return FlowModel(density)
+    return FlowModel(density, VariationalDequantiser(settings["features"], rngs=rngs))

@@ -1,0 +1,40 @@
+"""Train a Flow++: mixture-of-logistics couplings with attention; see gensep.train_glow."""
+
+from dataclasses import dataclass
+
+from gensep import config
+from gensep.config import option
+from gensep.errors import run
+from gensep.flow_config import FlowConfig
+
+
+@dataclass(frozen=True)
+class Config(FlowConfig):
+    """Options of `gensep.train_flowpp`."""
+
+    blocks: int = option(4, "blocks of a coupling network")
+    width: int = option(96, "channels of the coupling networks, a multiple of 4")
+    components: int = option(16, "of the mixtures")
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("blocks", "width", "components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.width % 4:
+            raise ValueError(f"width must be a multiple of 4, not {self.width}")
+
+
+def main(argv: list[str]) -> None:
+    """Train, or go on training, to `steps`."""
+    c = config.parse(Config, argv, prog="python -m gensep.train_flowpp", about=__doc__ or "")
+    from gensep.examples import open_examples
+    from gensep.flow_training import FlowTask
+    from gensep.training import train
+
+    train(c, FlowTask(c, open_examples(c), architecture="flowpp", blocks=c.blocks, width=c.width,
+                      components=c.components))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,80 @@
+"""Bits per dimension of a flow of images on a whole test set, an upper bound on the integers' own.
+
+    python scripts/flow_bits.py RUN ... --data_dir FOLDER
+
+Each image is filled with --draws draws of the noise that the flow was trained with; the mean of
+-log p(x) + log q(u | v) over them is the bound, and its standard error is over images.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flows import bits_per_dim, uniform
+from gensep import config
+from gensep.config import option
+from gensep.errors import UserError, run
+from gensep.image_form import ImageForm
+from gensep.images import load_images
+from gensep.priors import load_prior
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure."""
+
+    runs: tuple[str, ...] = option(..., "run folders or prior files", positional=True)
+    data_dir: str | None = option(None, "folder with the files of the set of images")
+    split: str = option("test", "train, valid or test")
+    draws: int = option(1, "draws of the noise between integers, an image")
+    batch: int = option(200, "images at once")
+    limit: int = option(0, "images at most; 0 takes all")
+
+
+@partial(jax.jit, static_argnums=3)
+def bound(prior, key, v, draws):
+    """Give the bound of every image of integers `v: [batch, H, W, C]`, bits a dimension."""
+    def one(key):
+        fill = uniform if prior.dequantiser is None else prior.dequantiser
+        x, log_q = fill(key, v)
+        return log_q - prior.log_prob(x, jnp.zeros(()))
+
+    nll = jax.lax.map(one, jax.random.split(key, draws)).mean(0)
+    return bits_per_dim(nll, v[0].size)
+
+
+def measure(name, c):
+    """Give the figures of one run."""
+    loaded = load_prior(name)
+    if not isinstance(loaded.representation, ImageForm) or loaded.header["kind"] != "flow":
+        raise UserError(f"{name} is not a flow of images")
+    settings = loaded.header["settings"]
+    if settings["embedding"] and not loaded.header["about"]["config"]["plain"]:
+        raise UserError(f"{name} never saw images without noise; train it with --schedule none or "
+                        "--plain 0.1")
+    images, _ = load_images(loaded.representation.name, c.split, c.data_dir)
+    images = images[: c.limit] if c.limit else images
+    whole = -(-len(images) // c.batch) * c.batch
+    padded = np.resize(images, (whole, *images.shape[1:])).astype(np.float32)
+    each = [bound(loaded.prior, jax.random.fold_in(jax.random.key(0), i), padded[i : i + c.batch],
+                  c.draws) for i in range(0, len(padded), c.batch)]
+    bits = np.concatenate(each)[: len(images)]
+    return {"run": loaded.name, "split": c.split, "images": len(images), "draws": c.draws,
+            "dequantisation": settings["dequantise"], "step": loaded.header["about"]["step"],
+            "bits_per_dim": round(float(bits.mean()), 4),
+            "standard_error": round(float(bits.std() / np.sqrt(len(bits))), 5)}
+
+
+def main(argv):
+    """Print one line of JSON a run."""
+    c = config.parse(Config, argv, prog="scripts/flow_bits.py", about=__doc__)
+    for name in c.runs:
+        print(json.dumps(measure(name, c)))
+
+
+if __name__ == "__main__":
+    run(main)
