@@ -168,7 +168,9 @@ def test_flowpp_is_trained(folder, monkeypatch):
     assert int(state["step"]) == 4
     assert int(state["skipped"]) == 0
     moments = [np.abs(leaf).max() for path, leaf in state.items() if ".mu." in path]
-    assert sum(m > 0 for m in moments) > 50  # zero at the start: last layers alone move then
+    # layers that start at zero hide what lies before them from the first gradients
+    moved = sum(m > 0 for m in moments)
+    assert moved > 0.8 * len(moments), (moved, len(moments))
 
 
 def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
