@@ -33,7 +33,7 @@ class Config:
     frames: int = option(64, "frames of a window")
     sigma: float | None = option(None, "noise of the density, model units; the prior's smallest "
                                  "by default")
-    levels: int = option(33, "noise levels of the ODE")
+    levels: int = option(33, "noise levels of the ODE; a network of fixed levels has its own")
     probes: int = option(1, "random probes of the Jacobian's trace")
     ode: bool = option(True, "solve the ODE; false leaves the bound alone")  # noqa: FBT003
     block: int = option(16, "examples at once")
@@ -87,9 +87,11 @@ def measure(loaded: Any, data: str, c: Config) -> dict[str, Any]:
     form = loaded.representation
     kind = DATA_KINDS[type(form)]
     x = kind.read(form, data, c)
-    levels = make_levels(loaded.prior, c.levels, c.sigma)
-    found = fit(loaded.prior, x, levels, noise=kind.noise, ode=c.ode, probes=c.probes,
-                seed=c.seed, block=min(c.block, len(x)))
+    own = loaded.header["settings"].get("sigmas")
+    levels = make_levels(loaded.prior, c.levels, c.sigma) if own is None else np.array(own)
+    # a network of fixed levels is asked at them alone; the bound's are drawn anywhere
+    found = fit(loaded.prior, x, levels, noise=kind.noise, ode=c.ode, bound=own is None,
+                probes=c.probes, seed=c.seed, block=min(c.block, len(x)))
     each = {"nll": kind.of(form, found.nll), "bound": kind.of(form, found.bound)}
     nll, bound = (interval(values) for values in each.values())
     least = float(kind.of(form, floor_of(found.sigma, noise=kind.noise)))
