@@ -1,7 +1,7 @@
 """Log densities by the probability-flow ODE, against densities known in closed form."""
 
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +94,7 @@ def test_a_mixture_integrates_to_one_and_has_its_own_density():
     assert terminal_of(SimpleNamespace(sigmas=prior.sigmas)).variance == 0
 
 
+@cache
 def network():
     """Give an untrained network: zeros throughout, so its denoiser is that of a Gaussian."""
     mean = np.linspace(-0.5, 0.5, 5).astype(np.float32)
