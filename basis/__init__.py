@@ -5,7 +5,7 @@ from basis.closed_form import Gaussian, gaussian_posterior, mixture_posterior
 from basis.daps import daps, daps_pc, exact_conditioning, split_gibbs
 from basis.diagnostics import coverage, sbc_ranks, sliced_wasserstein, stability
 from basis.dps import dps
-from basis.evidence import evidence_weights, implausibility
+from basis.evidence import evidence_weights, implausibility, surprise
 from basis.exact_step import exact_draw
 from basis.gmm import ElementMixture, GaussianMixture, full_gaussian, gaussian_mixture
 from basis.langevin import langevin
@@ -38,5 +38,5 @@ __all__ = [
     "langevin", "log_likelihood", "mala", "mixture_posterior", "mmps", "mmps_draws", "mmps_heun",
     "mmps_pc", "moment_matching", "msdm", "onto_mixture", "pigdm", "predictor_corrector",
     "project", "pseudo_inverse", "sample", "sbc_ranks", "sde", "sliced_wasserstein",
-    "split_gibbs", "stability", "terminal_of", "twisted_smc", "unconditioned",
+    "split_gibbs", "stability", "surprise", "terminal_of", "twisted_smc", "unconditioned",
 ]

@@ -44,8 +44,37 @@ def implausibility(
     return total / len(sigmas)
 
 
+def surprise(
+    priors: Sequence[Any], key: jax.Array, sources: jax.Array, sigmas: jax.Array
+) -> jax.Array:
+    """Give - sum log p_sigma(x + sigma n) over sources, mean over levels, nats, `[sample, batch]`.
+
+    For priors that know their density, as flows do: what `implausibility` bounds, without a bound.
+    All samples of a mixture get the same noise n, without which x may lie where no level's density
+    is at home.
+
+    Args:
+        priors: one a source, with `log_prob`.
+        key: of the noise.
+        sources: `[sample, source, batch, ...]`, model units.
+        sigmas: `[level]`, where samples are judged, one forward pass a source each.
+    """
+    def at(total, inputs):
+        key, sigma = inputs
+        for k, prior in enumerate(priors):
+            noise = sigma * jax.random.normal(jax.random.fold_in(key, k), sources.shape[2:],
+                                              sources.dtype)
+            total -= jax.lax.map(lambda x, n=noise, p=prior: p.log_prob(x + n, sigma),
+                                 sources[:, k])
+        return total, None
+
+    start = jnp.zeros((len(sources), sources.shape[2]), sources.dtype)
+    total, _ = jax.lax.scan(at, start, (jax.random.split(key, len(sigmas)), sigmas))
+    return total / len(sigmas)
+
+
 def evidence_weights(implausible: jax.Array, temperature: float) -> jax.Array:
-    """Give the weights of samples `[sample, batch]`, 1 in sum: exp(-implausibility / temperature).
+    """Give the weights of samples `[sample, batch]`, 1 in sum: exp(-implausible / temperature).
 
     A sampler that made samples in proportion to the posterior would need none; one that is stuck
     where it began is mended by them. The temperature covers that the bound is measured by few

@@ -2,7 +2,12 @@
 
 from flows.bijection import Bijection, Chain, Repeat, initialize
 from flows.couplings import HalfCoupling, MaskedCoupling
-from flows.density import Density, SigmaEmbedding, negative_log_likelihood
+from flows.density import (
+    Density,
+    SigmaEmbedding,
+    likelihood_and_denoising,
+    negative_log_likelihood,
+)
 from flows.dequantise import VariationalDequantiser, bits_per_dim, uniform
 from flows.flowpp import flowpp
 from flows.glow import glow
@@ -16,5 +21,6 @@ __all__ = [
     "ActNorm", "Affine", "Bijection", "Chain", "Density", "FlowPrior", "FreePrior", "HalfCoupling",
     "InvertibleConv", "Level", "LogisticMixture", "Logit", "MaskedCoupling", "Repeat",
     "SigmaEmbedding", "SplitPrior", "Squeeze", "StackedFlowPrior", "VariationalDequantiser",
-    "bits_per_dim", "flowpp", "glow", "initialize", "negative_log_likelihood", "realnvp", "uniform",
+    "bits_per_dim", "flowpp", "glow", "initialize", "likelihood_and_denoising",
+    "negative_log_likelihood", "realnvp", "uniform",
 ]

@@ -19,7 +19,7 @@ from gensep.errors import UserError, run
 PROG = "python -m gensep.basis"
 AUDIO_ONLY = ("mixtures", "uncertainty", "window", "overlap", "start", "duration", "ext", "subtype",
               "reference", "save_masks")
-IMAGES_ONLY = ("data_dir", "pairs", "mix", "split", "part")
+IMAGES_ONLY = ("data_dir", "pairs", "mix", "split", "part", "judge")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Config:
     split: bool = option(False, "first image from the first half of the classes, "  # noqa: FBT003
                          "second from the second")
     part: Literal["test", "valid"] = option("test", "images that are mixed")
+    judge: Literal["denoising", "likelihood"] = option(
+        "denoising", "what weighs the samples of a mixture of images; likelihood is for flows")
     list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
 
 
@@ -78,17 +80,14 @@ def main(argv: list[str]) -> None:
     if c.images:
         from gensep.image_run import run_images
 
-        return run_images(c, changed)
+        return run_images(c, {**changed, "judge": c.judge})
     if not c.mixtures:
         raise UserError("expected an audio file: python -m gensep.basis MIX.wav "
                         "[--priors piano violin]; see --help")
     from gensep import audio
     from gensep.separation import assemble, make_settings
 
-    changed = {name: getattr(c, name) for name in ("sampler", "steps", "samples", "window",
-                                                   "overlap") if getattr(c, name) is not None}
-    settings = make_settings(c.preset, {**changed, "seed": c.seed, "constraint": c.constraint},
-                             len(c.priors))
+    settings = make_settings(c.preset, changed, len(c.priors))
     jobs = [(path, output_folder(c.output, path)) for path in c.mixtures]
     folders = [folder for _, folder in jobs]
     if len(set(folders)) < len(folders):

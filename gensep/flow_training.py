@@ -10,7 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flows import FlowPrior, bits_per_dim, negative_log_likelihood
+from flows import (
+    FlowPrior,
+    bits_per_dim,
+    likelihood_and_denoising,
+    negative_log_likelihood,
+)
 from gensep import __version__
 from gensep.examples import VALID_SEED, moments
 from gensep.flow_networks import FlowModel, make_flow
@@ -107,9 +112,14 @@ class FlowTask:
     def loss(self, model: FlowModel, key: jax.Array, raw: jax.Array) -> tuple[jax.Array, dict]:
         """Give -log p_sigma(x + sigma n) in nats a dimension, every example at its own sigma."""
         x, noise, sigma, log_q = self._draw(model, key, raw)
-        nll, logdet = negative_log_likelihood(model.density, x, noise, sigma)
-        seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max()}
-        return (nll + log_q / x[0].size).mean(), seen
+        if not self.c.denoising:
+            nll, logdet = negative_log_likelihood(model.density, x, noise, sigma)
+            seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max()}
+            return (nll + log_q / x[0].size).mean(), seen
+        nll, logdet, error = likelihood_and_denoising(model.density, x, noise, sigma)
+        seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max(), "nll": nll.mean(),
+                "denoising": error.mean()}
+        return (nll + self.c.denoising * error).mean(), seen
 
     @cached_property
     def held_out(self) -> np.ndarray:

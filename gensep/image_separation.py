@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import check, evidence_weights, implausibility, onto_mixture, sample
+from basis import check, evidence_weights, implausibility, onto_mixture, sample, surprise
 from gensep.errors import UserError
 from gensep.image_mixtures import Mix
 from gensep.settings import ImageSettings
@@ -45,6 +45,9 @@ def separate_images(
     Raises:
         UserError: for what the priors or the sampler cannot work with.
     """
+    if settings.judge == "likelihood" and not all(hasattr(p, "log_prob") for p in priors):
+        raise UserError("judging samples by likelihood needs priors that know their density, as "
+                        "flows do; take --judge denoising")
     levels, kernel = settings.levels(), settings.kernel()
     try:
         check(kernel, mix.problem(priors, jnp.zeros_like(mixture[:1]), settings.tau), levels)
@@ -84,14 +87,16 @@ def weigh(
     if not settings.weighed:
         return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
     key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judges)
-    found = [_judge(priors, jax.random.fold_in(key, first), sources[:, :, first : first + size],
-                    levels) for first in range(0, sources.shape[2], size)]
+    parts = range(0, sources.shape[2], size)
+    found = [_judge(settings.judge, priors, jax.random.fold_in(key, first),
+                    sources[:, :, first : first + size], levels) for first in parts]
     return np.asarray(evidence_weights(jnp.concatenate(found, 1), settings.temperature))
 
 
-@jax.jit
-def _judge(priors, key, sources, levels):
-    return implausibility(priors, key, sources, levels)
+@partial(jax.jit, static_argnums=0)
+def _judge(how, priors, key, sources, levels):
+    judge = surprise if how == "likelihood" else implausibility
+    return judge(priors, key, sources, levels)
 
 
 def _compiled(settings: ImageSettings, mix: Mix, arguments: tuple) -> Any:

@@ -95,6 +95,7 @@ class ImageSettings:
     sigma_max: float = 2.0
     sigma_min: float = 0.05
     tau: float = 0.01  # sd of the observation, model units
+    judge: str = "denoising"  # of samples, or likelihood, for priors that know their density
     judges: tuple[float, ...] = (1.0, 0.5, 0.25)  # noise levels at which samples are weighed
     temperature: float = 3.0  # of the weights; 0 takes the likeliest sample, inf weighs all alike
     seed: int = 0
@@ -107,6 +108,8 @@ class ImageSettings:
         if not (0 < self.sigma_min <= self.sigma_max and self.tau > 0 and self.rho > 0):
             raise UserError("expected 0 < sigma_min <= sigma_max, tau > 0 and rho > 0, not "
                             f"{self.sigma_min}, {self.sigma_max}, {self.tau} and {self.rho}")
+        if self.judge not in ("denoising", "likelihood"):
+            raise UserError(f"judge must be denoising or likelihood, not '{self.judge}'")
         if self.temperature < 0 or any(sigma <= 0 for sigma in self.judges):
             raise UserError("expected a temperature of 0 or more and judges above 0, not "
                             f"{self.temperature} and {self.judges}")

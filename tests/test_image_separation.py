@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import basis
-from basis import Gaussian, evidence_weights, full_gaussian, implausibility, sample
+from basis import Gaussian, evidence_weights, full_gaussian, implausibility, sample, surprise
 from basis.rotated import Rotated, sum_and_differences
 from gensep import basis as command
 from gensep import image_run
@@ -213,6 +213,22 @@ def test_samples_are_weighed_by_how_well_the_priors_denoise_them():
     np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
     equal = ImageSettings(judges=levels, samples=2, temperature=np.inf)
     np.testing.assert_array_equal(weigh(priors, samples, equal, 2), np.full((2, 2), 0.5))
+
+
+def test_samples_are_judged_by_exact_densities_where_priors_have_them():
+    near = images(1, 2, 2, 32, 32, 1)
+    samples = np.concatenate([near, near + 0.9]).astype(np.float32)
+    priors, levels = (flat(), flat()), (0.5, 0.2)
+    found = np.asarray(surprise(priors, jax.random.key(0), jnp.asarray(samples),
+                                jnp.asarray(levels)))
+    squares = ((samples - 0.4) ** 2).sum((1, 3, 4, 5))
+    # -ln N(x + sigma n; mean, v + sigma^2): the noise moves the difference by 2 (x2 - x1) n at most
+    expected = np.mean([1 / (0.09 + s**2) for s in levels]) / 2 * (squares[1] - squares[0])
+    np.testing.assert_allclose(found[1] - found[0], expected, rtol=0.1)
+    settings = ImageSettings(judge="likelihood", judges=levels, samples=2, temperature=1.0)
+    np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
+    with pytest.raises(UserError, match="needs priors that know their density"):
+        separate_images(MIXES["average"], (object(),) * 2, samples[0, 0], settings)
 
 
 def test_weights_of_evidence_are_those_of_boltzmann():
