@@ -60,6 +60,13 @@ def make_flow(settings: Settings, seed: int = 0) -> FlowModel:
         KeyError: for an architecture that is not in the table or a setting that is missing.
         ValueError: for a shape that it cannot divide.
     """
+    import jax
+
+    # one program: one by one, the many draws of a flow would each be compiled by itself
+    return jax.jit(lambda: _build(settings, seed))()
+
+
+def _build(settings: Settings, seed: int) -> FlowModel:
     import jax.numpy as jnp
     from flax import nnx
 

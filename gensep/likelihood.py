@@ -1,8 +1,9 @@
 """Log densities of data under priors: nats per dimension of spectrograms, bits of images.
 
-OUTPUT gets likelihood.md and likelihood.json: every prior on every data set. The density is that of
-the probability-flow ODE at the prior's smallest noise level, or --sigma; the bound needs denoising
-alone and lies above it in the mean. Both are negative log densities: less is better.
+OUTPUT gets likelihood.md and likelihood.json: every prior on every data set. The density is a
+flow's own, or that of a score network's probability-flow ODE, at the prior's smallest noise level,
+or --sigma; the bound needs denoising alone and lies above it in the mean. Both are negative log
+densities: less is better.
 """
 
 import dataclasses
@@ -35,7 +36,8 @@ class Config:
                                  "by default")
     levels: int = option(33, "noise levels of the ODE; a network of fixed levels has its own")
     probes: int = option(1, "random probes of the Jacobian's trace")
-    ode: bool = option(True, "solve the ODE; false leaves the bound alone")  # noqa: FBT003
+    ode: bool = option(True, "solve the ODE, or ask flows; false leaves the "  # noqa: FBT003
+                       "bound alone")
     block: int = option(16, "examples at once")
     seed: int = option(0, "seed of examples, noise and probes")
 

@@ -1,8 +1,9 @@
 """Measure every prior on the data of every source: does each know its own source best?
 
 DATA are data sets of gensep.wav_to_spec in folders named like the priors. Writes OUTPUT.json after
-every pair and OUTPUT.md, two matrices: negative log densities by the ODE, and their bound by
-denoising alone. Pairs of OUTPUT.json that were measured with the same settings are kept.
+every pair and OUTPUT.md, two matrices: negative log densities, of flows their own, of networks by
+the ODE; and their bound by denoising alone. Pairs of OUTPUT.json that were measured with the same
+settings are kept.
 """
 
 import json
@@ -30,6 +31,8 @@ class Config:
     split: str = option("valid", "split of the data")
     examples: int = option(16, "windows of a data set")
     levels: int = option(33, "noise levels of the ODE")
+    sigma: float | None = option(None, "noise of the density, model units; each prior's smallest "
+                                 "by default")
     seed: int = option(0, "seed of windows, noise and probes")
     output: str = option("docs/results/cross_likelihood", "path without ending for .json and .md")
 
@@ -48,7 +51,8 @@ def main(argv: list[str]) -> None:
     path = Path(f"{c.output}.json")
     check_writable(path.parent)
     old = json.loads(path.read_text()) if path.exists() else {}
-    settings = {"split": c.split, "examples": c.examples, "levels": c.levels, "seed": c.seed}
+    settings = {"split": c.split, "examples": c.examples, "levels": c.levels, "seed": c.seed,
+                "sigma": c.sigma}
     rows = old.get("rows", []) if old.get("settings") == settings else []
     known = {(r["prior"], r["data"]) for r in rows}
     sources = [Path(data).name for data in c.data]
@@ -60,18 +64,23 @@ def main(argv: list[str]) -> None:
         record = {"settings": settings, "rows": rows, "commit": commit(), "versions": versions(),
                   "cores": os.cpu_count()}
         write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    names = [p.name for p in loaded]
-    shown = shlex.join([*PROG.split(), *hide_folders(argv, c.data)])
-    page = write_page(rows, names, sources, c, shown)
+    owners = {p.name: (p.header["kind"], Path(p.header["about"].get("data", p.name)).name)
+              for p in loaded}
+    shown = shlex.join([*PROG.split(), *hide_folders(argv, c)])
+    page = write_page(rows, owners, sources, c, shown)
     write_atomically(Path(f"{c.output}.md"), page)
     print(page)
 
 
 def write_page(
-    rows: list[dict[str, Any]], priors: list[str], sources: list[str], c: Config, shown: str
+    rows: list[dict[str, Any]], owners: dict[str, tuple[str, str]], sources: list[str], c: Config,
+    shown: str,
 ) -> str:
-    """Give the page: two matrices, what they are, and the command."""
-    cells = {(r["prior"], r["data"]): r for r in rows}
+    """Give the page: two matrices, what they are, and the command.
+
+    `owners` gives the kind of every prior and the source that it was trained on.
+    """
+    cells, priors = {(r["prior"], r["data"]): r for r in rows}, list(owners)
     first = cells[priors[0], sources[0]]
     steps = max(r["step_error"] for r in rows)
     lines = ["# Each prior on the data of each source", "",
@@ -79,30 +88,35 @@ def write_page(
              f"95 % interval over {c.examples} windows of the split '{c.split}' (less is better; "
              f"{first['floor']:.2f} is the least that the noise allows). Step size leaves errors "
              f"of at most {steps:.4f}.", ""]
-    for kind, title in (("nll", "By the probability-flow ODE"),
+    for kind, title in (("nll", "Densities: of flows their own, of networks by the "
+                         "probability-flow ODE"),
                         ("bound", "Bound from denoising alone")):
         lines += [f"## {title}", "", matrix(cells, priors, sources, kind), ""]
-        if margins := gaps(cells, priors, sources, kind):
-            gap, p, source = min(margins)
-            lines += ["Every prior is the best on its own source" if gap.value > 0 else
-                      "NOT every prior is the best on its own source"]
-            lines[-1] += (f"; the smallest margin, window by window, is {gap}, that of {source} "
-                          f"over the prior of {p}.")
-            lines += [""]
+        for family in dict.fromkeys(family for family, _ in owners.values()):
+            own = {name: source for name, (k, source) in owners.items() if k == family}
+            if margins := gaps(cells, own, sources, kind):
+                gap, best, other = min(margins)
+                which = "Every" if gap.value > 0 else "NOT every"
+                lines += [f"{which} prior of kind '{family}' is the best of its kind on its own "
+                          f"source; the smallest margin, window by window, is {gap}, that of "
+                          f"{best} over {other}.", ""]
     return "\n".join([*lines, "```sh", shown, "```", ""])
 
 
 def gaps(
-    cells: dict[Any, Any], priors: list[str], sources: list[str], kind: str
+    cells: dict[Any, Any], own: dict[str, str], sources: list[str], kind: str
 ) -> list[tuple[Any, str, str]]:
-    """Give how much worse other priors are than a source's own: (interval, prior, source)."""
+    """Give how much worse priors of other sources are than a source's own: (interval, own, other).
+
+    `own` gives the source of every prior of one kind.
+    """
     from gensep.statistics import interval
 
     def values(prior: str, source: str) -> Any:
         return np.array(cells[prior, source]["examples"][kind])
 
-    return [(interval(values(p, s) - values(s, s)), p, s)
-            for s in sources if s in priors for p in priors if p != s]
+    return [(interval(values(p, s) - values(mine, s)), mine, p) for mine, s in own.items()
+            if s in sources for p, other in own.items() if other != s]
 
 
 def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: str) -> str:
@@ -119,9 +133,10 @@ def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: s
     return markdown(header, [[p, *(cell(p, s) for s in sources)] for p in priors])
 
 
-def hide_folders(argv: list[str], data: tuple[str, ...]) -> list[str]:
-    """Give the arguments with the folders of the data replaced by DATA."""
-    return [f"DATA/{Path(a).name}" if a in data else a for a in argv]
+def hide_folders(argv: list[str], c: Config) -> list[str]:
+    """Give the arguments with the folders of data and priors replaced by DATA and runs."""
+    return [f"DATA/{Path(a).name}" if a in c.data else f"runs/{Path(a).name}"
+            if a in c.priors and Path(a).is_absolute() else a for a in argv]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from basis import Prior, check_levels
-from flows import FlowPrior, StackedFlowPrior
+from flows import (
+    FlowPrior,
+    StackedFlowPrior,
+    likelihood_and_denoising,
+    negative_log_likelihood,
+)
 from gensep import separate, train_flowpp, train_glow, train_noisy_glow, train_realnvp
 from gensep.checkpoint import by_path
 from gensep.data import write_dataset
@@ -23,7 +28,7 @@ from gensep.networks import make_denoiser
 from gensep.priors import FILE, LoadedPrior, load_prior, save_prior
 from gensep.representation import Representation
 from gensep.training import read_metrics
-from score import DenoiserPrior
+from score import EDM, DenoiserPrior
 
 pytestmark = pytest.mark.usefixtures("hasty", "programs")
 BANDS, FRAMES, STEPS = 4, 16, 100
@@ -113,7 +118,8 @@ def test_the_prior_file_holds_the_average_and_is_a_prior(folder, whole):
     assert (loaded.prior.errors[0] < 2.5).all()
 
 
-def test_stopped_and_resumed_ends_bit_for_bit_the_same(folder, whole):
+def test_stopped_and_resumed_ends_bit_for_bit_the_same(folder, whole, monkeypatch):
+    monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
     argv = arguments(folder, "stopped", *GLOW)
     train_glow.main([*argv, "--max_minutes", "1e-9"])
     assert int(state_of(folder, "stopped")["step"]) == 1
@@ -214,6 +220,29 @@ def test_noise_levels_are_each_examples_own(folder):
     assert noisy.min() == pytest.approx(np.log(0.02), abs=0.01)
     assert noisy.max() == pytest.approx(np.log(2.5), abs=0.01)
     assert noisy.mean() == pytest.approx(np.log(0.02 * 2.5) / 2, abs=0.1)
+
+
+def test_the_denoising_loss_is_that_of_the_score(folder, whole):
+    """It is the error of x + sigma^2 score, weighted; the likelihood beside it is the same."""
+    density = load_prior(str(folder / "whole")).prior.density
+    rng = np.random.default_rng(2)
+    x, noise = rng.normal(size=(2, 3, FRAMES, BANDS)).astype(np.float32)
+    sigma = jnp.array([0.05, 0.5, 2.0])
+
+    @jax.jit
+    def run(density):
+        nll, logdet, error = likelihood_and_denoising(density, x, noise, sigma)
+        s = sigma[:, None, None]
+        noisy = x + s * noise
+        score = jax.grad(lambda y: density.log_prob(y, sigma).sum())(noisy)
+        right = ((noisy + s**2 * score - x) ** 2).mean((1, 2))
+        alone = negative_log_likelihood(density, x, noise, sigma)
+        return nll, logdet, error, right, alone
+
+    nll, logdet, error, right, alone = run(density)
+    np.testing.assert_allclose(error, EDM(None, 0.0, density.sd[...]).weight(sigma) * right,
+                               rtol=1e-3)
+    np.testing.assert_allclose((nll, logdet), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_bad_options_are_refused_in_one_line(folder):
