@@ -25,8 +25,9 @@ class FlowConfig:
     sigma_max: float = option(2.5, "largest noise level, model units")
     log_sigma_mean: float = option(-1.2, "mean of ln sigma, of the lognormal schedule")
     log_sigma_sd: float = option(1.2, "sd of ln sigma, of the lognormal schedule")
-    denoising: float = option(0.0, "weight of the denoising loss beside the likelihood; updates "
-                              "cost three times as much, scores at much noise become far better")
+    denoising: float = option(1.0, "weight of the denoising loss beside the likelihood: updates "
+                              "cost three times as much, scores become far better; plain data has "
+                              "none")
     embedding: int = option(64, "numbers that tell the flow its noise level")
     logit: float = option(0.0, "margin of the logit map of images; 0 for none")
     dequantise: str = option("uniform", "noise between integers: uniform or variational")
@@ -66,9 +67,8 @@ class FlowConfig:
         if not 0 <= self.plain <= 1 or not 0 <= self.logit < 0.5:
             raise ValueError("expected 0 <= plain <= 1 and 0 <= logit < 0.5, not "
                              f"{self.plain} and {self.logit}")
-        if self.denoising < 0 or (self.denoising and self.schedule == "none"):
-            raise ValueError("denoising must be 0 or more, and 0 where the schedule is none, not "
-                             f"{self.denoising}")
+        if self.denoising < 0:
+            raise ValueError(f"denoising must be 0 or more, not {self.denoising}")
         if self.schedule != "none" and (self.logit or self.dequantise != "uniform"):
             raise ValueError("logit and variational dequantisation are for plain data: give "
                              "--schedule none, or leave them out")

@@ -112,7 +112,7 @@ class FlowTask:
     def loss(self, model: FlowModel, key: jax.Array, raw: jax.Array) -> tuple[jax.Array, dict]:
         """Give -log p_sigma(x + sigma n) in nats a dimension, every example at its own sigma."""
         x, noise, sigma, log_q = self._draw(model, key, raw)
-        if not self.c.denoising:
+        if not self.c.denoising or not self.grid.any():
             nll, logdet = negative_log_likelihood(model.density, x, noise, sigma)
             seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max()}
             return (nll + log_q / x[0].size).mean(), seen

@@ -74,7 +74,7 @@ def config_of(loaded: LoadedPrior, c: Any) -> FlowConfig:
     stored = {k: v for k, v in loaded.header["about"]["config"].items() if k in known}
     changes = {name: getattr(c, name) for name in (
         "steps", "batch", "rate", "warmup", "clip", "ema", "seed", "validate_every",
-        "valid_windows", "save_every", "max_minutes", "sigma_min", "sigma_max")}
+        "valid_windows", "save_every", "max_minutes", "sigma_min", "sigma_max", "denoising")}
     moved = {"data_dir": c.data_dir} if c.data_dir else {}
     return config.build(FlowConfig, stored | changes | moved | {"levels": c.noise_levels})
 

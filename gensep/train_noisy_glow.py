@@ -25,6 +25,7 @@ class Config:
     sigma_max: float = option(1.0, "largest noise level, model units")
     steps: int = option(2000, "updates a level")
     batch: int = option(32, "examples an update")
+    denoising: float = option(1.0, "weight of the denoising loss beside the likelihood")
     rate: float = option(3e-4, "peak learning rate of Adam")
     warmup: int = option(100, "updates of linear warm-up, at every level")
     clip: float = option(1.0, "largest gradient norm")

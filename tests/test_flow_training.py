@@ -35,7 +35,7 @@ BANDS, FRAMES, STEPS = 4, 16, 100
 SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS, fmax=4000.0)
 COMMON = ["--batch", "8", "--frames", str(FRAMES), "--levels", "3", "--valid_windows", "16",
           "--validate_every", "50", "--save_every", "50", "--warmup", "10", "--ema", "0.9",
-          "--width", "8", "--embedding", "8"]
+          "--width", "8", "--embedding", "8", "--denoising", "0"]
 IMAGES = ["--data", "digits", *COMMON, "--steps", "4", "--schedule", "none"]
 GLOW = [*COMMON, "--scales", "1", "--depth", "2"]
 
@@ -248,6 +248,7 @@ def test_the_denoising_loss_is_that_of_the_score(folder, whole):
 def test_bad_options_are_refused_in_one_line(folder):
     for words, more in (("plain data: give --schedule none", ["--logit", "0.1"]),
                         ("schedule must be one of uniform, lognormal, none", ["--schedule", "x"]),
+                        ("denoising must be 0 or more", ["--denoising", "-1"]),
                         ("latents must be conv or free", ["--latents", "x"]),
                         ("depth must be at least 1", ["--depth", "0"])):
         with pytest.raises(UserError, match=words) as caught:
