@@ -117,7 +117,8 @@ class FlowTask:
             seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max()}
             return (nll + log_q / x[0].size).mean(), seen
         nll, logdet, error = likelihood_and_denoising(model.density, x, noise, sigma)
-        seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max(), "nll": nll.mean(),
+        # logs compare the likelihood with that of the validation
+        seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max(), "loss": nll.mean(),
                 "denoising": error.mean()}
         return (nll + self.c.denoising * error).mean(), seen
 

@@ -29,7 +29,7 @@ def plot_windows(path: Path, rows: dict[str, np.ndarray]) -> None:
             axis.set_axis_off()
         for axis, window in zip(line, windows, strict=False):
             axis.imshow(window.T, origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=1.2)
-        line[0].set_title(title, loc="left", fontsize=10)
+        _head(line[0], title)
     save(figure, path)
 
 
@@ -43,8 +43,14 @@ def plot_images(path: Path, rows: dict[str, np.ndarray]) -> None:
             axis.set_axis_off()
         for axis, picture in zip(line, images, strict=False):
             axis.imshow(np.clip(picture, 0, 1), cmap="gray", vmin=0, vmax=1)
-        line[0].set_title(title, loc="left", fontsize=10)
+        _head(line[0], title)
     save(figure, path)
+
+
+def _head(axis, title: str) -> None:
+    """Write the title of a row over its first panel, which it must not widen."""
+    axis.set_title(" ", fontsize=10)  # keeps the height free
+    axis.text(0, 1.03, title, transform=axis.transAxes, fontsize=10).set_in_layout(False)
 
 
 def plot_training(folder: Path, loss_name: str) -> None:
