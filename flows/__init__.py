@@ -14,6 +14,7 @@ from flows.glow import glow
 from flows.layers import ActNorm, InvertibleConv, Logit, Squeeze
 from flows.multiscale import FreePrior, Level, SplitPrior
 from flows.prior import FlowPrior, StackedFlowPrior
+from flows.rates import learning_rates
 from flows.realnvp import realnvp
 from flows.transforms import Affine, LogisticMixture
 
@@ -21,6 +22,6 @@ __all__ = [
     "ActNorm", "Affine", "Bijection", "Chain", "Density", "FlowPrior", "FreePrior", "HalfCoupling",
     "InvertibleConv", "Level", "LogisticMixture", "Logit", "MaskedCoupling", "Repeat",
     "SigmaEmbedding", "SplitPrior", "Squeeze", "StackedFlowPrior", "VariationalDequantiser",
-    "bits_per_dim", "flowpp", "glow", "initialize", "likelihood_and_denoising",
+    "bits_per_dim", "flowpp", "glow", "initialize", "learning_rates", "likelihood_and_denoising",
     "negative_log_likelihood", "realnvp", "uniform",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from flows import (
     FlowPrior,
     bits_per_dim,
+    learning_rates,
     likelihood_and_denoising,
     negative_log_likelihood,
 )
@@ -108,6 +109,10 @@ class FlowTask:
         if not c.plain:
             return sigma
         return jnp.where(jax.random.uniform(plain_key, (n,)) < c.plain, 0.0, sigma)
+
+    def rates(self, model: FlowModel) -> Any:
+        """Give the factors that keep wide and deep flows from diverging."""
+        return learning_rates(model)
 
     def loss(self, model: FlowModel, key: jax.Array, raw: jax.Array) -> tuple[jax.Array, dict]:
         """Give -log p_sigma(x + sigma n) in nats a dimension, every example at its own sigma."""

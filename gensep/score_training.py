@@ -95,6 +95,9 @@ class Task:
             return self.first.prior.denoiser
         return make_denoiser(self.settings, self.c.seed)
 
+    def rates(self, model: Any) -> None:
+        """Let every parameter learn at the full rate."""
+
     def loss(self, model: Any, key: jax.Array, raw: jax.Array) -> jax.Array:
         """Give the denoising loss of a batch, every example at a random noise level of its own."""
         augment_key, sigma_key, noise_key = jax.random.split(key, 3)

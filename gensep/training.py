@@ -34,12 +34,19 @@ class TrainState(NamedTuple):
 
 
 def make_optimiser(
-    rate: float, steps: int, warmup: int, clip: float
+    rate: float, steps: int, warmup: int, clip: float, factors: Any = None
 ) -> optax.GradientTransformation:
-    """Adam with warm-up, cosine decay to a hundredth and clipped gradient norm."""
+    """Adam with warm-up, cosine decay to a hundredth and clipped gradient norm.
+
+    `factors` of the rate, a tree like the model's, are those of its parameters; None is all 1.
+    """
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(warmup, steps // 2), steps,
                                                   rate / 100)
-    return optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule, b2=0.99))
+    adam = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule, b2=0.99))
+    if factors is None:
+        return adam
+    own = optax.stateless(lambda change, _: jax.tree.map(jnp.multiply, change, factors))
+    return optax.chain(adam, own)
 
 
 def make_state(model: Any, optimiser: optax.GradientTransformation) -> TrainState:
@@ -94,6 +101,10 @@ class Task(Protocol):
         """Give the untrained model."""
         ...
 
+    def rates(self, model: Any) -> Any:
+        """Give factors of the learning rate, a tree like the model's, or None."""
+        ...
+
     def loss(self, model: Any, key: jax.Array, batch: Any) -> Any:
         """Give what is made small (see `Loss`); traced."""
         ...
@@ -117,9 +128,10 @@ def train(c: Any, task: Task) -> TrainState:
     began = time.monotonic()
     folder = Path(c.run)
     _claim(folder, c)
-    optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip)
+    model = task.make_model()
+    optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip, task.rates(model))
     checkpoints, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / "best")
-    state = make_state(task.make_model(), optimiser)
+    state = make_state(model, optimiser)
     state = checkpoints.restore(state) or state
     start = int(state.step)
     log = Log(folder, start)
