@@ -33,6 +33,7 @@ from flows import (
     flowpp,
     glow,
     initialize,
+    learning_rates,
     negative_log_likelihood,
     realnvp,
     uniform,
@@ -301,6 +302,41 @@ def test_a_wrong_start_diverges_and_ours_does_not():
     theirs = float(nll(jax.jit(lambda: start_as_the_ancestor(make(), x))()))
     assert abs(ours) < 10
     assert not theirs < 1e12
+
+
+def test_rates_that_fit_keep_wide_and_deep_flows_from_diverging():
+    """Forty 1x1 convolutions of 64 channels under Adam, on data that they fit from the start."""
+    def make():
+        return Repeat(lambda key: InvertibleConv(64, rngs=nnx.Rngs(key)), jax.random.key(0), 40)
+
+    @jax.jit
+    def worst(factors):
+        optimiser = optax.adam(1e-3)
+
+        def update(carry, i):
+            flow, state = carry
+            x = jax.random.normal(jax.random.key(i), (16, 1, 1, 64))
+
+            def loss(flow):
+                z, logdet = flow.forward(x)
+                return ((z**2).sum() / 2 - logdet.sum()) / x.size
+
+            value, gradient = jax.value_and_grad(loss)(flow)
+            change, state = optimiser.update(gradient, state)
+            change = jax.tree.map(jnp.multiply, change, factors)
+            return (optax.apply_updates(flow, change), state), value
+
+        flow = make()
+        return jax.lax.scan(update, (flow, optimiser.init(flow)), jnp.arange(60))[1].max()
+
+    factors = learning_rates(jax.eval_shape(make))
+    assert float(factors.steps.packed[...]) == pytest.approx(1 / 8)
+    calm, wild = float(worst(factors)), float(worst(jax.tree.map(jnp.ones_like, factors)))
+    assert calm < 0.8  # that of the data is 0.5
+    assert not wild < 1.5
+    net = learning_rates(ConvNet(24, 4, 128, (3, 1), rngs=nnx.Rngs(0)))
+    assert [float(c.kernel[...]) for c in (net.enter, net.middle, net.leave)] == pytest.approx(
+        [64 / 72, 64 / 128, 64 / 384])
 
 
 # ---- published sizes
