@@ -1,5 +1,7 @@
 """The density of data with Gaussian noise of any level, by one flow."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -32,16 +34,19 @@ class Density(nnx.Module):
     With an `embed`ding the flow knows the noise level, and one set of weights serves all of them;
     without, the flow is that of one level. `layout` tells how examples become `[H, W, C]`: image
     takes pictures as they are and gives windows `[frames, bands]` one channel; bands makes the
-    last axis the channels, `[frames, 1, bands]`.
+    last axis the channels, `[frames, 1, bands]`. Data without noise lie between `low` and `high`,
+    numbers or `[features]`; `denoise` does, too.
     """
 
     def __init__(self, flow: Bijection, mean: jax.Array, sd: jax.Array, layout: str = "image",
-                 embed: SigmaEmbedding | None = None):
+                 embed: SigmaEmbedding | None = None, low: Any = -1e30, high: Any = 1e30):
         if layout not in LAYOUTS:
             raise ValueError(f"expected a layout {' or '.join(LAYOUTS)}, got '{layout}'")
         self.flow, self.layout, self.embed = flow, layout, embed
         self.mean = nnx.Variable(jnp.asarray(mean, jnp.float32))
         self.sd = nnx.Variable(jnp.asarray(sd, jnp.float32))
+        self.low = nnx.Variable(jnp.asarray(low, jnp.float32))
+        self.high = nnx.Variable(jnp.asarray(high, jnp.float32))
 
     def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Give `[batch, H, W, C]` for the shape of x."""
@@ -78,6 +83,17 @@ class Density(nnx.Module):
         """Give log p_sigma(x) in nats, `[batch]`, sigma a scalar or `[batch]`."""
         z, logdet = self.to_latent(x, sigma)
         return logdet - sum_elements(z**2 + jnp.log(2 * jnp.pi)) / 2
+
+    def denoise(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Give x + sigma^2 grad log p_sigma(x), within the range of the data; shaped like x.
+
+        A mean of data lies in their range. Far from all data a flow does not know that: there its
+        gradient may grow without bound, and a sampler would follow it to infinity.
+        """
+        slope = jax.grad(lambda x: self.log_prob(x, sigma).sum())(x)
+        square = jnp.square(sigma).reshape(-1, *[1] * (x.ndim - 1)) if jnp.ndim(sigma) else sigma**2
+        clean = jnp.clip(x + square * slope, self.low[...], self.high[...])
+        return jnp.where(jnp.isfinite(slope), clean, self.mean[...])
 
     def sample(self, key: jax.Array, shape: tuple[int, ...], sigma: jax.Array,
                temperature: float | jax.Array = 1.0) -> jax.Array:

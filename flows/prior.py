@@ -19,8 +19,11 @@ class FlowPrior(NamedTuple):
         return self.density.log_prob(x, sigma)
 
     def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give grad log p_sigma(x), shaped like x, at the scalar sigma."""
-        return jax.grad(lambda x: self.log_prob(x, sigma).sum())(x)
+        """Give grad log p_sigma(x), shaped like x, at the scalar sigma.
+
+        Far from all data it is bounded, as `Density.denoise` says.
+        """
+        return (self.density.denoise(x, sigma) - x) / sigma**2
 
     def spread(self, sigma: jax.Array) -> jax.Array:
         """Give the measured rms error of the denoiser per feature, `[features]`."""

@@ -48,10 +48,21 @@ def open_examples(c: Any) -> Examples:
     return open_spectrograms(c)
 
 
+def draw(examples: Examples) -> jax.Array:
+    """Draw varied training examples to be measured, the same ones every time."""
+    return jax.jit(examples.inputs)(jax.random.key(0), examples.batch(VALID_SEED, 0, 1024))
+
+
+def extent(examples: Examples) -> tuple[list[float], list[float]]:
+    """Measure the least and the largest value of every feature in varied training examples."""
+    drawn = draw(examples)
+    axes = tuple(range(drawn.ndim - 1))
+    return drawn.min(axes).tolist(), drawn.max(axes).tolist()
+
+
 def moments(examples: Examples) -> tuple[list[float], float]:
     """Measure the mean of every feature and the sd about it of varied training examples."""
-    raw = examples.batch(VALID_SEED, 0, 1024)
-    drawn = jax.jit(examples.inputs)(jax.random.key(0), raw)
+    drawn = draw(examples)
     mean = drawn.mean(tuple(range(drawn.ndim - 1)))
     sd = float(jnp.sqrt(((drawn - mean) ** 2).mean()))
     return [round(float(m), 4) for m in mean], round(sd, 4)

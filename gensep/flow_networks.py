@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 # settings of a prior file: `architecture`, `shape` of an example [H, W, C], `layout`, `features`
 # (size of the last axis of the data), `mean` and `sd` of the training data, `embedding` of sigma
-# (0: a flow of one level) and its `floor`, `logit` (0 for none), `dequantise`, and what the
+# (0: a flow of one level) and its `floor`, `low` and `high` of the training data, `logit` (0 for none), `dequantise`, and what the
 # architecture's maker reads
 Settings = dict[str, Any]
 
@@ -79,7 +79,8 @@ def _build(settings: Settings, seed: int) -> FlowModel:
     embed = (SigmaEmbedding(settings["embedding"], settings["floor"], rngs=rngs)
              if settings["embedding"] else None)
     density = Density(flow, jnp.asarray(settings["mean"]), jnp.asarray(settings["sd"]),
-                      settings["layout"], embed)
+                      settings["layout"], embed, jnp.asarray(settings["low"]),
+                      jnp.asarray(settings["high"]))
     if settings["dequantise"] == "uniform":
         return FlowModel(density)
     return FlowModel(density, VariationalDequantiser(settings["features"], rngs=rngs))

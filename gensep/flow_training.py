@@ -18,7 +18,7 @@ from flows import (
     negative_log_likelihood,
 )
 from gensep import __version__
-from gensep.examples import VALID_SEED, moments
+from gensep.examples import VALID_SEED, extent, moments
 from gensep.flow_networks import FlowModel, make_flow
 from gensep.flow_pictures import draw_pictures
 from gensep.image_form import LEVELS, ImageForm
@@ -59,8 +59,10 @@ class FlowTask:
                      (c.frames, form.n_mels, 1))
         # after a logit the first ActNorm finds mean and scale itself
         mean, sd = ([0.0] * self.examples.features, 1.0) if c.logit else moments(self.examples)
+        low, high = extent(self.examples)
         return {**self.architecture, "shape": list(shape), "layout": c.layout,
                 "features": self.examples.features, "mean": mean, "sd": sd,
+                "low": low, "high": high,
                 "embedding": 0 if c.schedule == "none" else c.embedding,
                 "floor": c.sigma_min / 4, "logit": c.logit, "dequantise": c.dequantise,
                 "levels": len(self.grid)}
