@@ -85,14 +85,17 @@ class Density(nnx.Module):
         return logdet - sum_elements(z**2 + jnp.log(2 * jnp.pi)) / 2
 
     def denoise(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give x + sigma^2 grad log p_sigma(x), within the range of the data; shaped like x.
+        """Give x + sigma^2 grad log p_sigma(x), near the range of the data; shaped like x.
 
         A mean of data lies in their range. Far from all data a flow does not know that: there its
-        gradient may grow without bound, and a sampler would follow it to infinity.
+        gradient may grow without bound, and a sampler would follow it to infinity. Half the range
+        is left on either side, as data at its edge, like silence, need a Jacobian, too.
         """
         slope = jax.grad(lambda x: self.log_prob(x, sigma).sum())(x)
         square = jnp.square(sigma).reshape(-1, *[1] * (x.ndim - 1)) if jnp.ndim(sigma) else sigma**2
-        clean = jnp.clip(x + square * slope, self.low[...], self.high[...])
+        low, high = self.low[...], self.high[...]
+        room = (high - low) / 2
+        clean = jnp.clip(x + square * slope, low - room, high + room)
         return jnp.where(jnp.isfinite(slope), clean, self.mean[...])
 
     def sample(self, key: jax.Array, shape: tuple[int, ...], sigma: jax.Array,

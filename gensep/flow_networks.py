@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 # settings of a prior file: `architecture`, `shape` of an example [H, W, C], `layout`, `features`
-# (size of the last axis of the data), `mean` and `sd` of the training data, `embedding` of sigma
-# (0: a flow of one level) and its `floor`, `low` and `high` of the training data, `logit` (0 for none), `dequantise`, and what the
-# architecture's maker reads
+# (size of the last axis of the data), `mean`, `sd`, `low` and `high` of the training data,
+# `embedding` of sigma (0: a flow of one level) and its `floor`, `logit` (0 for none), `dequantise`,
+# and what the architecture's maker reads
 Settings = dict[str, Any]
 
 
