@@ -18,6 +18,7 @@ class FlowConfig:
     batch: int = option(32, "examples an update")
     frames: int = option(64, "frames a window")
     layout: str = option("bands", "of windows: bands (as channels) or image")
+    squeeze: int = option(2, "places, down and across, that every level makes one of")
     schedule: str = option("uniform", "noise levels in training: uniform in ln sigma, lognormal, "
                            "or none (plain data, a flow that knows no noise)")
     plain: float = option(0.0, "share of examples without noise, where there are levels")
@@ -51,7 +52,7 @@ class FlowConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch", "frames", "validate_every", "valid_windows", "levels",
-                     "save_every", "embedding"):
+                     "save_every", "embedding", "squeeze"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name, known in (("layout", ("bands", "image")),

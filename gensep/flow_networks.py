@@ -19,8 +19,9 @@ class FlowModel(NamedTuple):
 
 def _geometry(settings: Settings) -> dict[str, Any]:
     """Give convolutions and squeezes: of places, or of time alone where bands are channels."""
-    across = settings["shape"][1] > 1
-    return {"kernel": (3, 3) if across else (3, 1), "squeeze": (2, 2) if across else (2, 1)}
+    across, factor = settings["shape"][1] > 1, settings.get("squeeze", 2)
+    return {"kernel": (3, 3) if across else (3, 1),
+            "squeeze": (factor, factor if across else 1)}
 
 
 def _glow(settings: Settings, rngs: Any) -> Any:
