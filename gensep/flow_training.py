@@ -64,8 +64,8 @@ class FlowTask:
                 "features": self.examples.features, "mean": mean, "sd": sd,
                 "low": low, "high": high,
                 "embedding": 0 if c.schedule == "none" else c.embedding,
-                "floor": c.sigma_min / 4, "squeeze": c.squeeze, "logit": c.logit, "dequantise": c.dequantise,
-                "levels": len(self.grid)}
+                "floor": c.sigma_min / 4, "squeeze": c.squeeze, "logit": c.logit,
+                "dequantise": c.dequantise, "levels": len(self.grid)}
 
     @cached_property
     def grid(self) -> np.ndarray:

@@ -446,6 +446,25 @@ def test_flow_scores_are_gradients_and_flows_are_priors():
     np.testing.assert_allclose(prior.spread(jnp.sqrt(2.0 * 0.1)), [0.3, 0.3], rtol=1e-4)
 
 
+def test_far_from_all_data_flows_stay_near_their_range():
+    """A sampler that is led astray comes back: the denoiser is bounded, and so is what follows."""
+    model = trained()[0]
+    run = jax.jit(lambda m, x, s: m.denoise(x, s))
+    x = 30 * normal(64, 2)
+    free = run(model, x, 0.1)
+    assert np.abs(free).max() > 10  # where nothing holds it
+    held = Density(model.flow, model.mean[...], model.sd[...], "bands", model.embed, [-2, -1],
+                   [2, 3])
+    clean = np.asarray(run(held, x, 0.1))
+    assert (clean >= [-4, -3]).all()
+    assert (clean <= [4, 5]).all()
+    np.testing.assert_array_equal(clean, np.clip(free, [-4, -3], [4, 5]))
+    prior = FlowPrior(held, jnp.asarray(SIGMAS), jnp.ones((2, 2)))
+    np.testing.assert_allclose(x + 0.01 * prior.score(x, 0.1), clean, atol=1e-4)
+    near = 0.5 * normal(64, 2)
+    np.testing.assert_allclose(run(held, near, 0.5), run(model, near, 0.5), atol=1e-5)
+
+
 def test_samples_of_a_flow_and_temperature():
     model = trained()[0]
     draws = jax.jit(lambda m, t: m.sample(jax.random.key(0), (4000, 2), jnp.asarray(0.1), t))
