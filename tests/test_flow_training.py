@@ -169,7 +169,7 @@ def test_flowpp_is_trained(folder, monkeypatch):
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
     monkeypatch.setattr(FlowTask, "validate", lambda self, state, *where: state)
     train_flowpp.main([*IMAGES, "--run", str(folder / "flowpp"), "--blocks", "1", "--components",
-                       "2"])
+                       "2", "--squeeze", "4"])
     state = state_of(folder, "flowpp")
     assert int(state["step"]) == 4
     assert int(state["skipped"]) == 0
@@ -177,6 +177,9 @@ def test_flowpp_is_trained(folder, monkeypatch):
     # layers that start at zero hide what lies before them from the first gradients
     moved = sum(m > 0 for m in moments)
     assert moved > 0.8 * len(moments), (moved, len(moments))
+    # four places a side become one: 16 channels, which the 1x1 convolutions mix
+    assert {leaf.shape[-1] for path, leaf in state.items()
+            if path.startswith("model.") and path.endswith(".packed")} == {1, 16}
 
 
 def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
