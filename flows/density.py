@@ -85,18 +85,21 @@ class Density(nnx.Module):
         return logdet - sum_elements(z**2 + jnp.log(2 * jnp.pi)) / 2
 
     def denoise(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give x + sigma^2 grad log p_sigma(x), near the range of the data; shaped like x.
+        """Give x + sigma^2 grad log p_sigma(x) where it is near the range of the data, like x.
 
         A mean of data lies in their range. Far from all data a flow does not know that: there its
-        gradient may grow without bound, and a sampler would follow it to infinity. Half the range
-        is left on either side, as data at its edge, like silence, need a Jacobian, too.
+        gradient may grow without bound, and a sampler would follow it to infinity. Elements that
+        would leave the range by more than half of it get the best linear denoiser of white data
+        instead, which leads back; half, as data at the edge, like silence, need a Jacobian, too.
         """
-        slope = jax.grad(lambda x: self.log_prob(x, sigma).sum())(x)
+        slope = jax.grad(lambda x: self.log_prob(x, sigma).sum())(calm(x))
         square = jnp.square(sigma).reshape(-1, *[1] * (x.ndim - 1)) if jnp.ndim(sigma) else sigma**2
-        low, high = self.low[...], self.high[...]
+        clean = x + square * slope
+        low, high, mean, sd = (jax.lax.stop_gradient(v[...]) for v in (self.low, self.high,
+                                                                       self.mean, self.sd))
         room = (high - low) / 2
-        clean = jnp.clip(x + square * slope, low - room, high + room)
-        return jnp.where(jnp.isfinite(slope), clean, self.mean[...])
+        near = (clean >= low - room) & (clean <= high + room)  # false where it is not a number
+        return jnp.where(near, clean, mean + sd**2 / (sd**2 + square) * (x - mean))
 
     def sample(self, key: jax.Array, shape: tuple[int, ...], sigma: jax.Array,
                temperature: float | jax.Array = 1.0) -> jax.Array:
@@ -110,6 +113,19 @@ class Density(nnx.Module):
         scale = self._scale(sigma).reshape(-1, *[1] * (x.ndim - 1))
         whitened = ((x - self.mean[...]) / scale).reshape(self._shape(x.shape))
         return replace(self, flow=initialize(self.flow, whitened, condition))
+
+
+@jax.custom_vjp
+def calm(x: jax.Array) -> jax.Array:
+    """Give x; a cotangent that comes back to it loses what is not finite."""
+    return x
+
+
+def _calm_backward(_: None, cotangent: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(jnp.isfinite(cotangent), cotangent, 0),)
+
+
+calm.defvjp(lambda x: (x, None), _calm_backward)
 
 
 def negative_log_likelihood(
