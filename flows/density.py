@@ -35,7 +35,7 @@ class Density(nnx.Module):
     without, the flow is that of one level. `layout` tells how examples become `[H, W, C]`: image
     takes pictures as they are and gives windows `[frames, bands]` one channel; bands makes the
     last axis the channels, `[frames, 1, bands]`. Data without noise lie between `low` and `high`,
-    numbers or `[features]`; `denoise` does, too.
+    numbers or `[features]`; what `denoise` gives stays near it.
     """
 
     def __init__(self, flow: Bijection, mean: jax.Array, sd: jax.Array, layout: str = "image",
