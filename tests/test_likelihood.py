@@ -4,6 +4,7 @@ import json
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -127,12 +128,25 @@ def test_the_bound_is_tight_for_true_scores_and_below_for_others():
         assert worse < 3 * error
 
 
+class Silent(NamedTuple):
+    """A prior that keeps its density to itself, as networks do."""
+
+    prior: Any
+
+    @property
+    def sigmas(self):
+        return self.prior.sigmas
+
+    def score(self, x, sigma):
+        return self.prior.score(x, sigma)
+
+
 def test_fits_are_told_per_dimension_and_stay_above_the_floor():
     prior = gaussian()
     x = np.asarray(prior.sample(jax.random.key(1), 16))
     measure = partial(density.fit, levels=density.make_levels(prior, 17), probes=60)
     for noise in (True, False):
-        found = measure(prior, x, noise=noise, bound=False)
+        found = measure(Silent(prior), x, noise=noise, bound=False)
         true = -prior.log_prob(jnp.asarray(x), LOW).mean() / 8
         assert abs(found.nll.mean() - true) < (0.25 if noise else 0.05)
         assert found.nll.mean() > density.floor_of(LOW, noise=noise)
@@ -141,9 +155,13 @@ def test_fits_are_told_per_dimension_and_stay_above_the_floor():
         assert np.isnan(found.bound).all()
     # a point mass, seen with the noise of the density, is at the floor itself
     point = full_gaussian(jnp.zeros(8), jnp.zeros((8, 8)), prior.sigmas)
-    found = measure(point, 0 * x, noise=True, bound=False)
+    found = measure(Silent(point), 0 * x, noise=True, bound=False)
     assert abs(found.nll.mean() - density.floor_of(LOW, noise=True)) < 0.2
     assert np.isnan(measure(prior, x, noise=True, ode=False).nll).all()
+    # priors that know their density are asked for it
+    own = measure(prior, x, noise=False, bound=False, block=5)
+    np.testing.assert_allclose(own.nll, -prior.log_prob(jnp.asarray(x), LOW) / 8, rtol=1e-5)
+    assert own.probe_error == own.step_error == 0
 
 
 @pytest.mark.parametrize(("count", "sigma"), [(2, None), (9, 0.01), (9, 6.0)])
