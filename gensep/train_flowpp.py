@@ -18,9 +18,7 @@ class Config(FlowConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("blocks", "width", "components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self.positive("blocks", "width", "components")
         if self.width % 4:
             raise ValueError(f"width must be a multiple of 4, not {self.width}")
 

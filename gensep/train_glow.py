@@ -27,9 +27,7 @@ class Config(FlowConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("scales", "depth", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self.positive("scales", "depth", "width")
         for name, known in (("latents", ("conv", "free")), ("dtype", ("float32", "bfloat16"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, not "

@@ -18,9 +18,7 @@ class Config(FlowConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("scales", "blocks", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self.positive("scales", "blocks", "width")
 
 
 def main(argv: list[str]) -> None:
