@@ -104,21 +104,28 @@ def condition(
 
 
 def solve(covariance, w, variance, scale, wanted, iterations: int, max_step: float) -> jax.Array:
-    """Give C W V^-1 wanted, the move of every source, by `iterations` conjugate gradients."""
+    """Give C W V^-1 wanted, the move of every source, by `iterations` conjugate gradients.
+
+    A learned prior's Jacobian is no covariance everywhere: it need not be positive, nor, in
+    networks, symmetric. A curvature of the wrong sign moves nothing, and a step that would double
+    what is left of the mixture's error is not taken; the search starts anew there. Without the
+    latter, flows run out of their data.
+    """
     moved = jnp.zeros_like(w)
     direction, previous = jnp.zeros_like(wanted), jnp.asarray(jnp.inf)
     for _ in range(iterations):
         size = _dot(wanted, wanted / scale)
         direction = wanted / scale + size / jnp.maximum(previous, 1e-20) * direction
-        previous = size
         move = covariance(w * direction)
         image = variance * direction + (w * move).sum(0)
         curvature = _dot(direction, image)
-        # a network's Jacobian is not quite positive: a wrong-signed curvature ends the search
-        step = jnp.where(curvature > 0, previous / jnp.where(curvature > 0, curvature, 1), 0)
+        step = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1), 0)
         step = jnp.clip(step, 0, max_step)
-        moved = moved + step * move
-        wanted = wanted - step * image
+        left = wanted - step * image
+        good = _dot(left, left / scale) <= 4 * size
+        moved = moved + jnp.where(good, step, 0) * move
+        wanted = jnp.where(good, left, wanted)
+        previous = jnp.where(good, size, jnp.inf)
     return moved
 
 

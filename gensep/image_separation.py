@@ -73,7 +73,7 @@ def separate_images(
     sources = np.concatenate(found, 1)
     sources = sources.reshape(len(sources), *split, *sources.shape[2:]).swapaxes(0, 1)
     weights = weigh(priors, sources, settings, size)
-    forwards = (int(forwards) + settings.weighed * len(settings.judges)) * settings.samples
+    forwards = (int(forwards) + settings.weighed * len(settings.judged_at)) * settings.samples
     images = np.stack([mix.images(one) for one in sources])
     return Separated(images, weights, np.concatenate(rest).reshape(split), forwards,
                      int(vjps) * settings.samples, compile_seconds,
@@ -86,7 +86,7 @@ def weigh(
     """Give the weights `[sample, n]` of samples `[sample, source, n, ...]`, 1 in sum."""
     if not settings.weighed:
         return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
-    key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judges)
+    key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judged_at)
     parts = range(0, sources.shape[2], size)
     found = [_judge(settings.judge, priors, jax.random.fold_in(key, first),
                     sources[:, :, first : first + size], levels) for first in parts]

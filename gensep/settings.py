@@ -82,6 +82,14 @@ class Settings:
         return make_kernel(self.sampler, self.constraint)
 
 
+# who judges samples -> noise levels at which it tells best which one is right: denoisers where
+# shapes are decided, exact densities where details show
+JUDGES: dict[str, tuple[float, ...]] = {
+    "denoising": (1.0, 0.5, 0.25),
+    "likelihood": (0.1, 0.07, 0.05),
+}
+
+
 @dataclass(frozen=True)
 class ImageSettings:
     """How images are sampled; every field decides the result."""
@@ -96,7 +104,7 @@ class ImageSettings:
     sigma_min: float = 0.05
     tau: float = 0.01  # sd of the observation, model units
     judge: str = "denoising"  # of samples, or likelihood, for priors that know their density
-    judges: tuple[float, ...] = (1.0, 0.5, 0.25)  # noise levels at which samples are weighed
+    judges: tuple[float, ...] | None = None  # noise levels where samples are weighed; None: JUDGES
     temperature: float = 3.0  # of the weights; 0 takes the likeliest sample, inf weighs all alike
     seed: int = 0
 
@@ -108,16 +116,21 @@ class ImageSettings:
         if not (0 < self.sigma_min <= self.sigma_max and self.tau > 0 and self.rho > 0):
             raise UserError("expected 0 < sigma_min <= sigma_max, tau > 0 and rho > 0, not "
                             f"{self.sigma_min}, {self.sigma_max}, {self.tau} and {self.rho}")
-        if self.judge not in ("denoising", "likelihood"):
-            raise UserError(f"judge must be denoising or likelihood, not '{self.judge}'")
-        if self.temperature < 0 or any(sigma <= 0 for sigma in self.judges):
+        if self.judge not in JUDGES:
+            raise UserError(f"judge must be {' or '.join(JUDGES)}, not '{self.judge}'")
+        if self.temperature < 0 or any(sigma <= 0 for sigma in self.judged_at):
             raise UserError("expected a temperature of 0 or more and judges above 0, not "
-                            f"{self.temperature} and {self.judges}")
+                            f"{self.temperature} and {self.judged_at}")
 
     @property
     def weighed(self) -> bool:
         """Whether samples are judged before they are averaged."""
-        return self.samples > 1 and bool(self.judges) and math.isfinite(self.temperature)
+        return self.samples > 1 and bool(self.judged_at) and math.isfinite(self.temperature)
+
+    @property
+    def judged_at(self) -> tuple[float, ...]:
+        """Noise levels at which samples are weighed."""
+        return JUDGES[self.judge] if self.judges is None else self.judges
 
     def kernel(self) -> Kernel:
         """Make the kernel."""

@@ -24,8 +24,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "one chain": {"samples": 1, "steps": 75},
     "fresh noise, no Jacobian": {"sampler": "pigdm-free", "samples": 1, "steps": 150},
     "six chains": {"samples": 6, "steps": 40},
-    "six chains by likelihood": {"samples": 6, "steps": 40, "judge": "likelihood",
-                                 "temperature": 1.0},  # flows alone
+    # for flows: their scores are rough, so that they need more levels, and their densities judge
+    "six long chains by likelihood": {"samples": 6, "steps": 100, "sigma_max": 1.0, "rho": 1.0,
+                                      "judge": "likelihood"},
     "BASIS 10 x 100": CLASSICAL,
     "BASIS 10 x 100 above 0.05": {**CLASSICAL, "sigma_min": 0.05},
     "MALA 20 x 20": {**CLASSICAL, "sampler": "mala", "steps": 20, "sigma_min": 0.05},

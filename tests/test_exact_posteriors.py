@@ -24,6 +24,7 @@ from basis.diagnostics import (
     stability,
 )
 from basis.gmm import ElementMixture, full_gaussian, gaussian_mixture
+from basis.mmps import solve
 from basis.quadrature import bin_posterior, split
 from basis.toys import CASES, random_mixture
 from score import karras
@@ -405,6 +406,21 @@ def test_one_mmps_step_conditions_a_full_gaussian_exactly():
     exact = conditioned(means, covariances, np.asarray(gains), np.asarray(mixture[0]), 0.2)[0]
     np.testing.assert_allclose(end(4).reshape(-1), exact, atol=1e-8)
     assert np.abs(end(1).reshape(-1) - exact).max() > 1e-3
+
+
+def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance():
+    """Symmetric but indefinite, as that of a flow far from data: no step doubles the error."""
+    rng, n, d, iterations = np.random.default_rng(0), 300, 6, 3
+    basis = np.linalg.qr(rng.normal(size=(n, d, d)))[0]
+    matrix = np.einsum("nij,nj,nkj->nik", basis, rng.uniform(-0.5, 1, (n, d)), basis)
+    wanted, variance = rng.normal(size=(n, d)), 0.01
+    moved = np.asarray(solve(lambda u: jnp.einsum("nij,snj->sni", matrix, u), jnp.ones((1, n, d)),
+                             variance, jnp.ones((n, d)), jnp.asarray(wanted), iterations, 1e6))[0]
+    found = np.linalg.solve(matrix, moved[..., None])[..., 0]
+    left = wanted - moved - variance * found
+    ratio = np.linalg.norm(left, axis=-1) / np.linalg.norm(wanted, axis=-1)
+    assert ratio.max() < 2**iterations
+    assert (np.abs(moved).max(-1) > 0).mean() > 0.5  # and most searches find something
 
 
 def moments(kernel, problem, sigmas):

@@ -22,7 +22,7 @@ from gensep.image_separation import Separated, align, separate_images, weigh
 from gensep.images import load_images
 from gensep.networks import make_denoiser
 from gensep.priors import save_prior
-from gensep.settings import ImageSettings
+from gensep.settings import JUDGES, ImageSettings
 from score import DenoiserPrior, karras
 
 RNG = np.random.default_rng
@@ -227,6 +227,9 @@ def test_samples_are_judged_by_exact_densities_where_priors_have_them():
     np.testing.assert_allclose(found[1] - found[0], expected, rtol=0.1)
     settings = ImageSettings(judge="likelihood", judges=levels, samples=2, temperature=1.0)
     np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
+    own = ImageSettings(judge="likelihood", samples=2)  # without levels it takes those of the judge
+    assert own.judged_at == JUDGES["likelihood"] != ImageSettings().judged_at
+    assert not ImageSettings(judge="likelihood", judges=(), samples=2).weighed
     with pytest.raises(UserError, match="needs priors that know their density"):
         separate_images(MIXES["average"], (object(),) * 2, samples[0, 0], settings)
 
