@@ -1,33 +1,38 @@
-"""How tests compile: quickly, and nothing twice.
+"""How tests compile.
 
 Tests compile much and run little. Their programs, and those of the commands that they start, are
-compiled with few optimisations (JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs the tests with all), and
-lie in a folder that tests, processes and commands share until the session ends.
+compiled with few optimisations; JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs the tests with all.
 """
 
-import atexit
 import os
-import shutil
-import tempfile
 
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before jax is imported and reads it
+
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-# before jax is imported, which reads them then; processes of pytest-xdist inherit them
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    folder = tempfile.mkdtemp(prefix="programs-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder,
-                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                   "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Keep compiled programs on disk for a module, whose runs compile the same ones."""
+    folder = str(tmp_path_factory.mktemp("programs"))
+    names = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0,
+             "jax_persistent_cache_min_entry_size_bytes": -1}
+    before = {name: getattr(jax.config, name) for name in names}
+    for name, value in names.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield {name.upper(): str(value) for name, value in names.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
 def optimised():
     """Compile with all optimisations: for programs that run for long."""
-    import jax
-
-    before = jax.config.jax_disable_most_optimizations
-    jax.config.update("jax_disable_most_optimizations", False)  # noqa: FBT003
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", val=False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", val=before)

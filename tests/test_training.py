@@ -76,7 +76,7 @@ def state_of(folder, run):
 
 
 @pytest.fixture(scope="module")
-def whole(folder):
+def whole(folder, programs):
     """Train once without interruption."""
     train_ncsn.main(arguments(folder, "whole"))
     return state_of(folder, "whole")
@@ -107,7 +107,7 @@ def test_a_run_leaves_all_it_should(folder, whole):
     assert np.isfinite(jax.jit(lambda p, x: p.score(x, 0.3))(loaded.prior, x)).all()
 
 
-def test_training_starts_where_another_prior_ended(folder, whole):
+def test_training_starts_where_another_prior_ended(folder, whole, programs):
     old = str(folder / "whole")
     train_ncsn.main(arguments(folder, "tuned", "--init", old, "--steps", "1", "--rate", "1e-9"))
     first, second = load_prior(old).header, load_prior(str(folder / "tuned")).header
@@ -118,12 +118,12 @@ def test_training_starts_where_another_prior_ended(folder, whole):
     assert not (folder / "wide").exists()
 
 
-def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole):
+def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, programs):
     """SIGKILL at a random step, then a slice of a single step, then the rest."""
     moment = random.randint(8, STEPS - 6)
     argv = arguments(folder, "killed")
     done = subprocess.run([sys.executable, "-c", KILLED, str(moment), *argv], cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          env={**os.environ, **programs, "PYTHONPATH": str(ROOT)},
                           capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
     before = [int(p.name) for p in (folder / "killed" / "checkpoints").iterdir()
@@ -223,7 +223,7 @@ def test_the_rate_warms_up_and_decays_and_gradients_are_clipped():
     assert float(clip) == 0
 
 
-def test_the_best_loss_is_carried_from_validation_to_validation(folder, monkeypatch):
+def test_the_best_loss_is_carried_from_validation_to_validation(folder, programs, monkeypatch):
     seen = []
 
     def validate(self, state, run, log, step):
