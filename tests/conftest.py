@@ -1,12 +1,4 @@
-"""How tests compile.
-
-Tests compile much and run little. Their programs, and those of the commands that they start, are
-compiled with few optimisations; JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs the tests with all.
-"""
-
-import os
-
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # before jax is imported and reads it
+"""Fixtures that several files share."""
 
 import jax
 import pytest
@@ -30,9 +22,8 @@ def programs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def optimised():
-    """Compile with all optimisations: for programs that run for long."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", val=False)
+def hasty():
+    """Compile with few optimisations: for programs that run for moments only."""
+    jax.config.update("jax_disable_most_optimizations", val=True)
     yield
-    jax.config.update("jax_disable_most_optimizations", val=before)
+    jax.config.update("jax_disable_most_optimizations", val=False)

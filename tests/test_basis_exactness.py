@@ -23,7 +23,6 @@ from basis.mixing import weights
 from basis.mmps import moment_matching
 from score import karras
 
-pytestmark = pytest.mark.usefixtures("optimised")
 GAINS = {1: [1.3], 2: [1.0, -0.6], 3: [1.0, 0.5, -1.5]}
 LEVELS = jnp.asarray([1e3, 1e-3])
 

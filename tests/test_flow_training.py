@@ -30,7 +30,7 @@ from gensep.representation import Representation
 from gensep.training import read_metrics
 from score import EDM, DenoiserPrior
 
-pytestmark = pytest.mark.usefixtures("programs")
+pytestmark = pytest.mark.usefixtures("hasty", "programs")
 BANDS, FRAMES, STEPS = 4, 16, 100
 SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS, fmax=4000.0)
 COMMON = ["--batch", "8", "--frames", str(FRAMES), "--levels", "3", "--valid_windows", "16",

@@ -45,6 +45,7 @@ from flows.networks import Conv, ConvNet, ResNet
 
 E = 3  # size of conditions
 C = 4
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def half(transform, embedding, rngs):

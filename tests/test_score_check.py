@@ -8,14 +8,12 @@ strength that is tested.
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
 from basis import gaussian_mixture
 from gensep.training import make_optimiser, make_state, make_update
 from score import EDM, MLP, DenoiserPrior, denoising_loss, geometric, lognormal
 
-pytestmark = pytest.mark.usefixtures("optimised")
 MOST = 0.1  # of the score's rms
 
 
