@@ -123,7 +123,7 @@ def solve(covariance, w, variance, scale, wanted, iterations: int, max_step: flo
         step = jnp.clip(step, 0, max_step)
         left = wanted - step * image
         good = _dot(left, left / scale) <= 4 * size
-        moved = moved + jnp.where(good, step, 0) * move
+        moved = jnp.where(good, moved + step * move, moved)
         wanted = jnp.where(good, left, wanted)
         previous = jnp.where(good, size, jnp.inf)
     return moved

@@ -421,6 +421,9 @@ def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance()
     ratio = np.linalg.norm(left, axis=-1) / np.linalg.norm(wanted, axis=-1)
     assert ratio.max() < 2**iterations
     assert (np.abs(moved).max(-1) > 0).mean() > 0.5  # and most searches find something
+    lost = solve(lambda u: u * jnp.nan, jnp.ones((1, n, d)), variance, jnp.ones((n, d)),
+                 jnp.asarray(wanted), iterations, 1e6)
+    np.testing.assert_array_equal(lost, 0)  # nor where there is no Jacobian at all
 
 
 def moments(kernel, problem, sigmas):
