@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 State = TypeVar("State")
@@ -54,7 +56,9 @@ class Checkpoints:
             return None
         shapes = jax.eval_shape(lambda: like)
         leaves = self._manager.restore(step, args=ocp.args.StandardRestore(by_path(shapes)))
-        return from_paths(like, leaves)
+        # orbax ties arrays to a device, for which everything would be compiled anew, and once more
+        # when a leaf is replaced
+        return from_paths(like, {path: jnp.array(np.asarray(x)) for path, x in leaves.items()})
 
     def close(self) -> None:
         """Wait for what is being written."""

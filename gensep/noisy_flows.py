@@ -47,8 +47,13 @@ class LevelTask(FlowTask):
         # a copy: training gives its arrays away
         return FlowModel(jax.tree.map(jnp.array, self.loaded.prior.density))
 
-    def _levels(self, key: jax.Array, n: int) -> jax.Array:
-        return jnp.full(n, self.sigma)
+    def batch(self, step: int) -> Any:
+        """Give the raw batch and the noise level, an input: all levels train by one program."""
+        return super().batch(step), np.float32(self.sigma)
+
+    def _draw(self, model: FlowModel, key: jax.Array, batch: Any) -> tuple[jax.Array, ...]:
+        x, noise, none, log_q = super()._draw(model, key, batch[0])
+        return x, noise, jnp.full_like(none, batch[1]), log_q
 
     def finish(self, folder: Path) -> None:
         """Leave pictures to the whole."""

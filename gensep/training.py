@@ -52,8 +52,9 @@ def make_optimiser(
 def make_state(model: Any, optimiser: optax.GradientTransformation) -> TrainState:
     """Start training `model`."""
     average = jax.tree.map(jnp.array, model)
-    return TrainState(jnp.asarray(0), model, average, optimiser.init(model), jnp.asarray(jnp.inf),
-                      jnp.asarray(0))
+    # a dtype of their own: numbers without one become another program once they are replaced
+    return TrainState(jnp.zeros((), int), model, average, optimiser.init(model),
+                      jnp.full((), jnp.inf, float), jnp.zeros((), int))
 
 
 def make_update(loss: Loss, optimiser: optax.GradientTransformation, decay: float) -> Callable:

@@ -25,5 +25,5 @@ def programs(tmp_path_factory):
 def hasty():
     """Compile with few optimisations: for programs that run for moments only."""
     jax.config.update("jax_disable_most_optimizations", val=True)
-    yield
+    yield {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     jax.config.update("jax_disable_most_optimizations", val=False)

@@ -31,15 +31,14 @@ from score import karras
 
 ROOT = Path(__file__).parent.parent
 SIGMAS = jnp.asarray([1e4, 1e-4])
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.fixture(autouse=True)
 def double():
-    """Comparisons need more digits than float32 has; compiling takes longer than running."""
-    jax.config.update("jax_disable_most_optimizations", True)  # noqa: FBT003
+    """Comparisons need more digits than float32 has."""
     with jax.enable_x64():
         yield
-    jax.config.update("jax_disable_most_optimizations", False)  # noqa: FBT003
 
 
 def mixture_of(seed, components, size):

@@ -23,6 +23,8 @@ from gensep.resynthesis import Options, invert_masks, invert_power
 from gensep.stft import istft, stft
 from gensep.wiener import EM_LOAD, em_wiener, inverse
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 REP = Representation(n_fft=512, hop_length=128, n_mels=24)
 RATE = 16000
 

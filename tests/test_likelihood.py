@@ -29,6 +29,8 @@ from gensep.priors import LoadedPrior, load_prior, save_prior, shipped_names
 from gensep.representation import Representation
 from score import DenoiserPrior, karras
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 LOW, HIGH = 0.05, 5.0
 
 

@@ -18,6 +18,8 @@ from basis.quadrature import bin_posterior
 from basis.toys import LinearCase
 from score import karras
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 LEVELS = jnp.asarray([1e3, 1e-4])
 GAINS = jnp.asarray([1.0, -0.6])
 TAU = 0.2

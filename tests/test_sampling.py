@@ -21,6 +21,8 @@ from gensep.sampling import plan, sample_masks
 from gensep.separation import assemble, make_settings, separate
 from gensep.settings import SAMPLERS, Settings
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 REP = Representation(n_fft=256, hop_length=128, n_mels=6, span_db=20)
 LEVELS = jnp.array([2.0, 0.02])
 QUICK = Settings(steps=6, samples=2, window=32, block=64)

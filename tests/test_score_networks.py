@@ -25,6 +25,8 @@ from score.refinenet import (
     mean_pool,
 )
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 RNG = np.random.default_rng(0)
 
 

@@ -14,7 +14,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from gensep import score_training, train_ncsn
+from gensep import score_training, train_ncsn, training
 from gensep.augment import PREROLL, Spread, augment, crop
 from gensep.checkpoint import Checkpoints, by_path
 from gensep.data import write_dataset
@@ -76,7 +76,7 @@ def state_of(folder, run):
 
 
 @pytest.fixture(scope="module")
-def whole(folder, programs):
+def whole(folder, hasty, programs):
     """Train once without interruption."""
     train_ncsn.main(arguments(folder, "whole"))
     return state_of(folder, "whole")
@@ -118,12 +118,21 @@ def test_training_starts_where_another_prior_ended(folder, whole, programs):
     assert not (folder / "wide").exists()
 
 
-def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, programs):
+@pytest.fixture
+def updates(monkeypatch):
+    """Collect the updates that trainings compile."""
+    made = []
+    monkeypatch.setattr(training, "make_update",
+                        lambda *given: made.append(make_update(*given)) or made[-1])
+    return made
+
+
+def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, hasty, programs, updates):
     """SIGKILL at a random step, then a slice of a single step, then the rest."""
     moment = random.randint(8, STEPS - 6)
     argv = arguments(folder, "killed")
     done = subprocess.run([sys.executable, "-c", KILLED, str(moment), *argv], cwd=ROOT,
-                          env={**os.environ, **programs, "PYTHONPATH": str(ROOT)},
+                          env={**os.environ, **hasty, **programs, "PYTHONPATH": str(ROOT)},
                           capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
     before = [int(p.name) for p in (folder / "killed" / "checkpoints").iterdir()
@@ -135,6 +144,7 @@ def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, programs):
     assert (folder / "killed" / "config.toml").read_text() == kept
     assert int(state_of(folder, "killed")["step"]) == max(before) + 1
     train_ncsn.main(argv)
+    assert [update._cache_size() for update in updates] == [1, 1]  # as it would be unstopped
     state = state_of(folder, "killed")
     assert state.keys() == whole.keys()
     for path, leaf in whole.items():
@@ -223,7 +233,7 @@ def test_the_rate_warms_up_and_decays_and_gradients_are_clipped():
     assert float(clip) == 0
 
 
-def test_the_best_loss_is_carried_from_validation_to_validation(folder, programs, monkeypatch):
+def test_the_best_loss_is_carried_between_validations(folder, programs, updates, monkeypatch):
     seen = []
 
     def validate(self, state, run, log, step):
@@ -235,6 +245,7 @@ def test_the_best_loss_is_carried_from_validation_to_validation(folder, programs
     train_ncsn.main(arguments(folder, "carried"))
     assert seen[0] == np.inf
     assert set(seen[1:]) == {0.5}
+    assert updates[0]._cache_size() == 1  # nothing is compiled anew for it
 
 
 def test_a_resumed_log_forgets_what_came_after(tmp_path):

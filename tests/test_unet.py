@@ -10,6 +10,8 @@ from gensep.networks import make_denoiser
 from score import UNet
 from score.unet import squeeze, unsqueeze
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 
 def filled(make, scale):
     """Build a network with noise for weights: quick, and no path is closed as it is at first."""
