@@ -1,5 +1,7 @@
 """Audio files in and out, in blocks: probing, reading, resampling, writing several stems."""
 
+import contextlib
+import io
 import os
 import re
 import tempfile
@@ -124,6 +126,8 @@ class StemWriter:
         if len(set(self.paths)) < len(self.paths):
             raise UserError(f"two stems have one name: {', '.join(map(str, self.paths))}")
         self._kinds = [_format(path, subtype, channels, samples) for path in self.paths]
+        for path, kind in zip(self.paths, self._kinds, strict=True):
+            self._open(path, io.BytesIO(), kind).close()
         self._temporary: list[Path] = []
         self._files: list[soundfile.SoundFile] = []
         self._written = [0] * len(self.paths)
@@ -131,19 +135,24 @@ class StemWriter:
     def __enter__(self) -> "StemWriter":
         """Open a temporary file beside each output."""
         try:
-            for path, (kind, subtype) in zip(self.paths, self._kinds, strict=True):
+            for path, kind in zip(self.paths, self._kinds, strict=True):
                 check_writable(path.parent)
                 self._temporary.append(path.with_name(f".{path.name}.{os.getpid()}.part"))
-                self._files.append(soundfile.SoundFile(
-                    self._temporary[-1], "w", self.rate, self.channels, subtype, format=kind))
-        except soundfile.SoundFileError as error:
-            self._discard()
-            raise UserError(f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
-                            f"({_reason(error)}); wav takes any") from None
+                self._files.append(self._open(path, self._temporary[-1], kind))
         except BaseException:
             self._discard()
             raise
         return self
+
+    def _open(self, path: Path, target: Path | io.BytesIO, kind: tuple[str, str]
+              ) -> soundfile.SoundFile:
+        """Open what will be `path`."""
+        try:
+            return soundfile.SoundFile(target, "w", self.rate, self.channels, kind[1],
+                                       format=kind[0])
+        except soundfile.SoundFileError as error:
+            raise UserError(f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
+                            f"({_reason(error)}); wav takes any") from None
 
     def write(self, stem: int, block: np.ndarray) -> None:
         """Append float `[channels, n]` to a stem; full scale is 1."""
@@ -185,6 +194,20 @@ def check_writable(folder: str | os.PathLike) -> None:
             pass
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror}; choose another") from None
+
+
+@contextlib.contextmanager
+def output_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Make a folder for what the body writes; where it fails, no new and empty folder stays."""
+    new = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
+    try:
+        check_writable(folder)
+        yield Path(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty
+            for place in new:
+                place.rmdir()
+        raise
 
 
 def _open(path: Path) -> soundfile.SoundFile:

@@ -97,8 +97,8 @@ def main(argv: list[str]) -> None:
         audio.probe(path)
     team = assemble(c.priors)
     for path, folder in jobs:
-        audio.check_writable(folder)
-        separate_file(path, folder, c, team, settings)
+        with audio.output_folder(folder):
+            separate_file(path, folder, c, team, settings)
     return None
 
 
