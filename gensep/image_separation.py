@@ -1,4 +1,4 @@
-"""Posterior samples of mixed images: batches of mixtures, aligned samples."""
+"""Posterior samples of mixed images: batches of mixtures over all devices, aligned samples."""
 
 import itertools
 import time
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from basis import check, evidence_weights, implausibility, onto_mixture, sample, surprise
+from gensep.devices import local_devices
 from gensep.errors import UserError
 from gensep.image_mixtures import Mix
 from gensep.settings import ImageSettings
@@ -40,7 +41,7 @@ def separate_images(
         mixture: as `mix.observe` gives it.
         settings: of the sampler.
         progress: called with the chains that were done.
-        batch: chains at once; few on a CPU, whose cache is small.
+        batch: chains at once on a device; few on a CPU, whose cache is small.
 
     Raises:
         UserError: for what the priors or the sampler cannot work with.
@@ -54,14 +55,16 @@ def separate_images(
     except ValueError as error:
         raise UserError(str(error)) from None
     chains = [(i, draw) for draw in range(settings.samples) for i in range(len(mixture))]
-    size = min(batch or (32 if jax.default_backend() == "cpu" else 1024), len(chains))
-    fixed = (jax.random.key(settings.seed), priors, jnp.asarray(levels), settings.tau)
+    devices, each = local_devices(), batch or (32 if jax.default_backend() == "cpu" else 1024)
+    size = min(each * devices.count, devices.multiple(len(chains)))
+    fixed = devices.share((jax.random.key(settings.seed), priors, jnp.asarray(levels),
+                           settings.tau))
     found, rest, compiled, compile_seconds = [], [], None, 0.0
     began = time.perf_counter()
     for first in range(0, len(chains), size):
         group = chains[first : first + size]
         padded = np.array(group + [group[-1]] * (size - len(group)), np.uint32).T
-        arguments = (*fixed, mixture[padded[0]], *padded)
+        arguments = (*fixed, *devices.deal((mixture[padded[0]], *padded)))
         if compiled is None:
             compiled = _compiled(settings, mix, arguments)
             compile_seconds = time.perf_counter() - began

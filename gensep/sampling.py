@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from basis import Problem, check, check_levels, sample
 from basis.windowed import windowed
+from gensep.devices import local_devices
 from gensep.errors import UserError
 from gensep.representation import Representation
 from gensep.settings import Settings
@@ -91,11 +91,8 @@ class _Program:
         self.mixture, self.length, self.settings = mixture, length, settings
         self.tau = settings.tau_db / representation.span_db
         self.representation = representation
-        devices = jax.local_devices()
-        self.size = min(_chains_at_once(), -(-n_chains // len(devices)) * len(devices))
-        mesh = jax.make_mesh((len(devices),), ("chain",), axis_types=(AxisType.Auto,),
-                             devices=devices)
-        self.split = NamedSharding(mesh, PartitionSpec("chain"))
+        self.devices = local_devices()
+        self.size = min(_chains_at_once(), self.devices.multiple(n_chains))
         overlap = int(settings.overlap * settings.window)
         # a block that is one window keeps its prior, and with it the log density that mala wants
         wide = tuple(prior if length <= settings.window else
@@ -109,9 +106,8 @@ class _Program:
             check(settings.kernel(), problem, sigmas)
         except ValueError as error:
             raise UserError(str(error)) from None
-        self.arguments = jax.device_put(
-            (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas)),
-            NamedSharding(mesh, PartitionSpec()))
+        self.arguments = self.devices.share(
+            (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas)))
         self.compiled: Any = None
         self.compile_seconds = self.run_seconds = 0.0
 
@@ -119,7 +115,7 @@ class _Program:
         """Give masks, sources `[source, chain, frame, mel]` (on device), residuals."""
         began = time.perf_counter()
         padded = group + [group[-1]] * (self.size - len(group))
-        batch = jax.device_put(_batch(self.mixture, padded, self.length, self.tau), self.split)
+        batch = self.devices.deal(_batch(self.mixture, padded, self.length, self.tau))
         if self.compiled is None:
             arguments = (*self.arguments, *batch)
             self.compiled = _compiled(self.settings, self.representation, arguments)
