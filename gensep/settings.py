@@ -82,11 +82,12 @@ class Settings:
         return make_kernel(self.sampler, self.constraint)
 
 
-# who judges samples -> noise levels at which it tells best which one is right: denoisers where
-# shapes are decided, exact densities where details show
+# who judges samples -> noise levels at which it tells best which one is right, one draw of noise
+# each: denoisers where shapes are decided, exact densities where details show. There a draw moves
+# the difference of two samples by half of what the samples of a mixture differ
 JUDGES: dict[str, tuple[float, ...]] = {
     "denoising": (1.0, 0.5, 0.25),
-    "likelihood": (0.1, 0.07, 0.05),
+    "likelihood": (0.05,) * 16,
 }
 
 

@@ -225,6 +225,12 @@ def test_samples_are_judged_by_exact_densities_where_priors_have_them():
     # -ln N(x + sigma n; mean, v + sigma^2): the noise moves the difference by 2 (x2 - x1) n at most
     expected = np.mean([1 / (0.09 + s**2) for s in levels]) / 2 * (squares[1] - squares[0])
     np.testing.assert_allclose(found[1] - found[0], expected, rtol=0.1)
+
+    def error(*levels):
+        found = surprise(priors, jax.random.key(0), jnp.asarray(samples), jnp.asarray(levels))
+        return np.abs(found[1] - found[0] - (squares[1] - squares[0]) / (2 * (0.09 + 0.04))).max()
+
+    assert error(*[0.2] * 64) < error(0.2) / 3  # a level named often has as many draws
     settings = ImageSettings(judge="likelihood", judges=levels, samples=2, temperature=1.0)
     np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
     own = ImageSettings(judge="likelihood", samples=2)  # without levels it takes those of the judge
