@@ -197,7 +197,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def output_folder(folder: str | os.PathLike) -> Iterator[Path]:
+def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Make a folder for what the body writes; where it fails, no new and empty folder stays."""
     new = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
     try:

@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
         audio.probe(path)
     team = assemble(c.priors)
     for path, folder in jobs:
-        with audio.output_folder(folder):
+        with audio.new_folder(folder):
             separate_file(path, folder, c, team, settings)
     return None
 

@@ -150,16 +150,16 @@ def run_images(c: Any, changes: dict[str, Any]) -> None:
     """Separate mixtures of images as the config of gensep.basis says; write what came out."""
     from tqdm import tqdm
 
-    from gensep.audio import check_writable
+    from gensep.audio import new_folder
     from gensep.runs import save_arrays
 
     settings = make_image_settings(c.preset, changes)
     task = make_task(c.images, c.priors, part=c.part, data_dir=c.data_dir, mix=c.mix,
                      split=c.split, pairs=c.pairs, seed=c.seed)
     folder = Path(c.output.replace("{name}", c.images).replace("{folder}", "."))
-    check_writable(folder)
-    with tqdm(total=c.pairs * settings.samples, desc=f"{c.images}: sampling", unit="sample",
-              leave=False, dynamic_ncols=True, disable=None) as bar:
+    with new_folder(folder), tqdm(
+            total=c.pairs * settings.samples, desc=f"{c.images}: sampling", unit="sample",
+            leave=False, dynamic_ncols=True, disable=None) as bar:
         found = separate_images(task.mix, task.priors, task.mixture, settings, bar.update)
     estimates = estimate(task, found)
     scores = score_all(task, estimates)

@@ -64,7 +64,7 @@ class Config:
 def main(argv: list[str]) -> None:
     """Draw, write, and say where."""
     c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
-    from gensep.audio import check_writable
+    from gensep.audio import new_folder
     from gensep.drawing import CORRECTIONS
     from gensep.image_form import ImageForm
     from gensep.priors import load_prior
@@ -78,9 +78,9 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{loaded.name} is a prior of {'images' if images else 'spectrograms'}; "
                         "--frames is for spectrograms, --quality for images")
     folder = Path(c.output.replace("{name}", loaded.name))
-    check_writable(folder)
     began = time.perf_counter()
-    samples, about = draw_all(c, loaded)
+    with new_folder(folder):
+        samples, about = draw_all(c, loaded)
     about["seconds"] = round(time.perf_counter() - began, 2)
     save_arrays(folder / "samples.npz", {"samples": samples})
     picture(folder / "samples.png", samples, images=images)
