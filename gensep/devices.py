@@ -9,13 +9,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 class Devices(NamedTuple):
     """All devices of this process, and how arrays lie on them."""
 
-    count: int
-    split: NamedSharding  # along the leading axis, whose length `count` divides
+    number: int
+    split: NamedSharding  # along the leading axis, whose length `number` divides
     whole: NamedSharding  # everything on each
 
     def multiple(self, n: int) -> int:
         """Give the least multiple of the number of devices that is n or more."""
-        return -(-n // self.count) * self.count
+        return -(-n // self.number) * self.number
 
     def share(self, tree: Any) -> Any:
         """Put a copy on every device."""

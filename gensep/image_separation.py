@@ -56,7 +56,7 @@ def separate_images(
         raise UserError(str(error)) from None
     chains = [(i, draw) for draw in range(settings.samples) for i in range(len(mixture))]
     devices, each = local_devices(), batch or (32 if jax.default_backend() == "cpu" else 1024)
-    size = min(each * devices.count, devices.multiple(len(chains)))
+    size = min(each * devices.number, devices.multiple(len(chains)))
     fixed = devices.share((jax.random.key(settings.seed), priors, jnp.asarray(levels),
                            settings.tau))
     found, rest, compiled, compile_seconds = [], [], None, 0.0

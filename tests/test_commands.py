@@ -18,6 +18,8 @@ from gensep import basis, errors, invert, networks, priors, report
 from gensep.representation import Representation
 from score import DenoiserPrior
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 ROOT = Path(__file__).parent.parent
 REP = Representation(n_fft=512, hop_length=256, n_mels=8)
 SETTINGS = {"n_mels": 8, "width": 8, "blocks": 1, "levels": 2, "sigma_data": 0.5, "mean": [0.0] * 8}

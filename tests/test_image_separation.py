@@ -25,6 +25,8 @@ from gensep.priors import save_prior
 from gensep.settings import JUDGES, ImageSettings
 from score import DenoiserPrior, karras
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 RNG = np.random.default_rng
 
 

@@ -13,6 +13,8 @@ from gensep.metrics import si_sdr
 from gensep.oracles import ORACLES, oracle_stems
 from gensep.oracles import ibm as ibm_mask
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 RATE = 16000
 RATIOS = [name for name in ORACLES if not name.startswith(("ibm", "mel_ibm", "psm"))]
 

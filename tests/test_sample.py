@@ -18,6 +18,8 @@ from gensep.image_form import ImageForm
 from gensep.representation import Representation
 from score import DenoiserPrior, karras
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 REP = Representation(n_fft=512, hop_length=256, n_mels=8)
 
 
