@@ -1,5 +1,11 @@
 """Fixtures that several files share."""
 
+import os
+
+# tests run in as many processes as there are cores, and some compare numbers bit for bit, which
+# threads add up in the order in which they end
+os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}"
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -25,5 +31,5 @@ def programs(tmp_path_factory):
 def hasty():
     """Compile with few optimisations: for programs that run for moments only."""
     jax.config.update("jax_disable_most_optimizations", val=True)
-    yield {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    yield
     jax.config.update("jax_disable_most_optimizations", val=False)

@@ -76,7 +76,7 @@ def state_of(folder, run):
 
 
 @pytest.fixture(scope="module")
-def whole(folder, hasty, programs):
+def whole(folder, programs):
     """Train once without interruption."""
     train_ncsn.main(arguments(folder, "whole"))
     return state_of(folder, "whole")
@@ -127,12 +127,12 @@ def updates(monkeypatch):
     return made
 
 
-def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, hasty, programs, updates):
+def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, programs, updates):
     """SIGKILL at a random step, then a slice of a single step, then the rest."""
     moment = random.randint(8, STEPS - 6)
     argv = arguments(folder, "killed")
     done = subprocess.run([sys.executable, "-c", KILLED, str(moment), *argv], cwd=ROOT,
-                          env={**os.environ, **hasty, **programs, "PYTHONPATH": str(ROOT)},
+                          env={**os.environ, **programs, "PYTHONPATH": str(ROOT)},
                           capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
     before = [int(p.name) for p in (folder / "killed" / "checkpoints").iterdir()
