@@ -33,3 +33,4 @@ def hasty():
     jax.config.update("jax_disable_most_optimizations", val=True)
     yield
     jax.config.update("jax_disable_most_optimizations", val=False)
+    jax.clear_caches()  # other tests compare with processes that compile as users' do
