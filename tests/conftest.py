@@ -2,8 +2,7 @@
 
 import os
 
-# tests run in as many processes as there are cores, and some compare numbers bit for bit, which
-# threads add up in the order in which they end
+# tests run in as many processes as there are cores: more threads only stand in each other's way
 os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}"
 
 import jax

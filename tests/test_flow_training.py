@@ -25,6 +25,7 @@ from gensep.flow_networks import make_flow
 from gensep.flow_pictures import nearest
 from gensep.flow_training import FlowTask
 from gensep.networks import make_denoiser
+from gensep.noisy_flows import LevelTask
 from gensep.priors import FILE, LoadedPrior, load_prior, save_prior
 from gensep.representation import Representation
 from gensep.training import read_metrics
@@ -195,6 +196,9 @@ def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
     (folder / "plain").mkdir()
     save_prior(folder / "plain" / FILE, "flow", FlowPrior(density, jnp.zeros(1), jnp.ones((1, 4))),
                task.settings, SMALL, config=dataclasses.asdict(c))
+    level = LevelTask(c, open_examples(c), load_prior(str(folder / "plain")), 0.3)
+    noise_levels = level._draw(level.make_model(), jax.random.key(0), level.batch(0))[2]
+    np.testing.assert_allclose(noise_levels, np.full(len(noise_levels), 0.3), rtol=1e-6)
     few = ["--run", str(folder / "noisy"), "--steps", "2", "--batch", "8", "--valid_windows", "8"]
     command = [str(folder / "plain"), *few, "--noise_levels", "2", "--sigma_min", "0.05"]
     train_noisy_glow.main(command)
