@@ -39,15 +39,19 @@ def check_levels(priors: Sequence[Prior], sigmas) -> None:
         if bad:
             raise ValueError(
                 f"{name} has no level near sigma={bad[0]:.4g}; its "
-                f"levels run from {high:.4g} to {low:.4g}: anneal within them or train it there")
+                f"levels run from {high:.4g} to {low:.4g}: anneal within them or train it there"
+            )
         for leaf in jax.tree.leaves(prior):
             values = np.asarray(leaf)
             if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-                raise ValueError(f"{name} holds weights that are not finite; train it anew or take "
-                                 "an earlier checkpoint")
+                raise ValueError(
+                    f"{name} holds weights that are not finite; train it anew or take "
+                    "an earlier checkpoint"
+                )
     if sigmas.ndim != 1 or not len(sigmas) or not (np.diff(sigmas) < 0).all() or sigmas[-1] <= 0:
-        raise ValueError("expected falling noise levels > 0, e.g. those of score.karras, "
-                         f"not {sigmas}")
+        raise ValueError(
+            f"expected falling noise levels > 0, e.g. those of score.karras, not {sigmas}"
+        )
 
 
 def _check_shapes(problem: Problem) -> None:
@@ -59,16 +63,21 @@ def _check_shapes(problem: Problem) -> None:
         try:
             got = jax.eval_shape(lambda p, x, s: p.score(x, s), prior, mixture, sigma).shape
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} does not take elements of shape {mixture.shape[1:]}: "
-                             f"{str(error).splitlines()[0]}") from None
+            raise ValueError(
+                f"{name} does not take elements of shape {mixture.shape[1:]}: "
+                f"{str(error).splitlines()[0]}"
+            ) from None
         if got != mixture.shape:
-            raise ValueError(f"{name} gives scores of shape {got} for a mixture of "
-                             f"{mixture.shape}; take priors of one representation")
+            raise ValueError(
+                f"{name} gives scores of shape {got} for a mixture of "
+                f"{mixture.shape}; take priors of one representation"
+            )
     sources = jax.ShapeDtypeStruct((len(problem.priors), *mixture.shape), mixture.dtype)
     try:
         mixed = jax.eval_shape(lambda f, x: f(x), problem.mixing, sources).shape
     except (TypeError, ValueError):
         mixed = None
     if mixed != mixture.shape:
-        raise ValueError(f"the mixing map does not take {len(problem.priors)} sources; give it one "
-                         "gain for each")
+        raise ValueError(
+            f"the mixing map does not take {len(problem.priors)} sources; give it one gain for each"
+        )

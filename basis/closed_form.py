@@ -116,14 +116,19 @@ def mixture_posterior(
     total = jnp.diag(noise) + jnp.einsum("k,tkde->tde", gains, scaled)
     error = mixture[:, None] - jnp.einsum("k,tkd->td", gains, means)  # [batch, tuple, D]
     solved = jnp.linalg.solve(total, jnp.moveaxis(error, 0, -1))  # [tuple, D, batch]
-    evidence = -0.5 * (jnp.einsum("ntd,tdn->nt", error, solved)
-                       + jnp.linalg.slogdet(2 * jnp.pi * total)[1])
+    evidence = -0.5 * (
+        jnp.einsum("ntd,tdn->nt", error, solved) + jnp.linalg.slogdet(2 * jnp.pi * total)[1]
+    )
     joint = evidence + sum(jnp.log(p.weights[c]) for p, c in each)
     log_evidence = jax.nn.logsumexp(joint, axis=1)
     across = jnp.linalg.solve(total[:, None], scaled)  # V^-1 gains_k S_k, [tuple, source, D, D]
     eye = jnp.eye(len(priors), dtype=mixture.dtype)
-    covariances = (jnp.einsum("kl,tkde->tkdle", eye, own)
-                   - jnp.einsum("tkdf,tlfe->tkdle", scaled, across))
-    return MixturePosterior(joint - log_evidence[:, None],
-                            means + jnp.einsum("tkde,ten->ntkd", scaled, solved), covariances,
-                            log_evidence)
+    covariances = jnp.einsum("kl,tkde->tkdle", eye, own) - jnp.einsum(
+        "tkdf,tlfe->tkdle", scaled, across
+    )
+    return MixturePosterior(
+        joint - log_evidence[:, None],
+        means + jnp.einsum("tkde,ten->ntkd", scaled, solved),
+        covariances,
+        log_evidence,
+    )

@@ -89,7 +89,9 @@ def averaging_law(best: float, counts: tuple[int, ...] = (1, 2, 4, 8, 16)) -> ja
 
 
 def stability(
-    step_size: float, gamma_scale: float, gains,
+    step_size: float,
+    gamma_scale: float,
+    gains,
     at: Literal["noisy", "denoised"] = "noisy",
 ) -> tuple[float, str]:
     """Give the stiffness of BASIS, to be below 2, and what to change if it is not, else "".
@@ -113,7 +115,9 @@ def stability(
 
 
 def check_langevin(
-    step_size: float, gamma_scale: float, mixing: Mixing,
+    step_size: float,
+    gamma_scale: float,
+    mixing: Mixing,
     at: Literal["noisy", "denoised"] = "denoised",
 ) -> None:
     """Refuse settings of `langevin` that would diverge, before anything is compiled.
@@ -126,9 +130,13 @@ def check_langevin(
     elif isinstance(mixing, Decibel | AncestorDecibel):
         gains = np.ones(1)  # the slopes are a softmax: their squares sum to 1 at most
     else:
-        raise ValueError(f"expected a Linear or Decibel map, not {type(mixing).__name__}: bound "
-                         "the sum of its squared slopes and call stability")
+        raise ValueError(
+            f"expected a Linear or Decibel map, not {type(mixing).__name__}: bound "
+            "the sum of its squared slopes and call stability"
+        )
     value, remedy = stability(step_size, gamma_scale, gains, at)
     if remedy:
-        raise ValueError(f"langevin would diverge: step_size {step_size:g} and gamma_scale "
-                         f"{gamma_scale:g} make steps of {value:.3g}, expected below 2; {remedy}")
+        raise ValueError(
+            f"langevin would diverge: step_size {step_size:g} and gamma_scale "
+            f"{gamma_scale:g} make steps of {value:.3g}, expected below 2; {remedy}"
+        )

@@ -59,13 +59,16 @@ def surprise(
         sources: `[sample, source, batch, ...]`, model units.
         sigmas: `[level]`, where samples are judged, one forward pass a source each.
     """
+
     def at(total, inputs):
         key, sigma = inputs
         for k, prior in enumerate(priors):
-            noise = sigma * jax.random.normal(jax.random.fold_in(key, k), sources.shape[2:],
-                                              sources.dtype)
-            total -= jax.lax.map(lambda x, n=noise, p=prior: p.log_prob(x + n, sigma),
-                                 sources[:, k])
+            noise = sigma * jax.random.normal(
+                jax.random.fold_in(key, k), sources.shape[2:], sources.dtype
+            )
+            total -= jax.lax.map(
+                lambda x, n=noise, p=prior: p.log_prob(x + n, sigma), sources[:, k]
+            )
         return total, None
 
     start = jnp.zeros((len(sources), sources.shape[2]), sources.dtype)

@@ -17,7 +17,11 @@ DEEP = 20.0  # log density below the maximum that a second grid leaves out
 
 
 def exact_draw(
-    key: jax.Array, centre: jax.Array, sd: jax.Array, problem: Problem, w: jax.Array,
+    key: jax.Array,
+    centre: jax.Array,
+    sd: jax.Array,
+    problem: Problem,
+    w: jax.Array,
     sweeps: int = 3,
 ) -> jax.Array:
     """Draw z, `[source, batch, ...]`.
@@ -43,15 +47,18 @@ def exact_draw(
         return _linear(key, centre, sd, problem.mixing, problem.mixture, variance)
     if isinstance(problem.mixing, Decibel):
         return _decibel(key, centre, sd, problem.mixing, problem.mixture, variance, sweeps)
-    raise ValueError("exact draws need linear or decibel mixing, not "
-                     f"{type(problem.mixing).__name__}; take mmps")
+    raise ValueError(
+        f"exact draws need linear or decibel mixing, not {type(problem.mixing).__name__}; take mmps"
+    )
 
 
 def check_mixing(problem: Problem, sigmas=None) -> None:
     """Refuse maps that exact draws do not know, before anything is compiled."""
     if not isinstance(problem.mixing, Linear | Decibel):
-        raise ValueError("exact draws need linear or decibel mixing, not "
-                         f"{type(problem.mixing).__name__}; take mmps")
+        raise ValueError(
+            "exact draws need linear or decibel mixing, not "
+            f"{type(problem.mixing).__name__}; take mmps"
+        )
 
 
 def _linear(key, centre, sd, mixing, mixture, variance) -> jax.Array:

@@ -90,14 +90,17 @@ def gaussian_mixture(
     weights, means, covariances = (jnp.asarray(a) for a in (weights, means, covariances))
     (j, d), shape = means.shape, covariances.shape
     if weights.shape != (j,) or shape not in ((j, d), (j, d, d)):
-        raise ValueError(f"means {means.shape} need weights ({j},), not {weights.shape}, and "
-                         f"covariances ({j}, {d}) or ({j}, {d}, {d}), not {shape}")
+        raise ValueError(
+            f"means {means.shape} need weights ({j},), not {weights.shape}, and "
+            f"covariances ({j}, {d}) or ({j}, {d}, {d}), not {shape}"
+        )
     if covariances.ndim == 2:
         variances, axes = covariances, jnp.tile(jnp.eye(d, dtype=means.dtype), (j, 1, 1))
     else:
         variances, axes = jnp.linalg.eigh(covariances)
-    return GaussianMixture(weights / weights.sum(), means, jnp.maximum(variances, 0), axes,
-                           jnp.asarray(sigmas))
+    return GaussianMixture(
+        weights / weights.sum(), means, jnp.maximum(variances, 0), axes, jnp.asarray(sigmas)
+    )
 
 
 def full_gaussian(mean: jax.Array, covariance: jax.Array, sigmas: jax.Array) -> GaussianMixture:
@@ -148,8 +151,10 @@ class ElementMixture(NamedTuple):
         # the Gumbel trick: the largest of log weight + Gumbel noise is a draw of the component
         which = (weights + jax.random.gumbel(which_key, (len(weights), *shape))).argmax(0)[None]
         noise = jax.random.normal(noise_key, shape, self.means.dtype)
-        chosen = [jnp.take_along_axis(jnp.broadcast_to(_behind(a, ndim), (len(a), *shape)), which,
-                                      0)[0] for a in (self.means, self.variances)]
+        chosen = [
+            jnp.take_along_axis(jnp.broadcast_to(_behind(a, ndim), (len(a), *shape)), which, 0)[0]
+            for a in (self.means, self.variances)
+        ]
         return chosen[0] + jnp.sqrt(chosen[1]) * noise
 
     def _shift(self, x: jax.Array) -> jax.Array:

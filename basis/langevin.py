@@ -47,8 +47,10 @@ def langevin(
         hard: no likelihood; every step is projected onto f(x) = mixture + its share of noise.
     """
     if at not in ("noisy", "denoised") or order not in ("jacobi", "gauss-seidel"):
-        raise ValueError(f"at must be 'noisy' or 'denoised', not {at!r}, and order 'jacobi' or "
-                         f"'gauss-seidel', not {order!r}")
+        raise ValueError(
+            f"at must be 'noisy' or 'denoised', not {at!r}, and order 'jacobi' or "
+            f"'gauss-seidel', not {order!r}"
+        )
 
     def step(key, sources, problem, sigma, sigma_next, normal):
         eta = step_size * sigma**2

@@ -63,8 +63,11 @@ def log_likelihood(
 
     def one(inputs):
         i, x = inputs
-        directions = _identity(x) if exact else jax.random.rademacher(
-            jax.random.fold_in(key, i), (probes, *x.shape), x.dtype)
+        directions = (
+            _identity(x)
+            if exact
+            else jax.random.rademacher(jax.random.fold_in(key, i), (probes, *x.shape), x.dtype)
+        )
 
         def density(levels):  # [probe, batch]
             end, growth = _grow(prior, directions, x, levels, exact=exact)
@@ -72,8 +75,11 @@ def log_likelihood(
 
         fine = density(sigmas)
         spread = fine.std(0, ddof=1) / jnp.sqrt(len(fine)) if len(fine) > 1 else fine[0] * jnp.nan
-        return Likelihood(fine.mean(0), jnp.zeros_like(spread) if exact else spread,
-                          jnp.abs(fine.mean(0) - density(coarse).mean(0)) / 3)
+        return Likelihood(
+            fine.mean(0),
+            jnp.zeros_like(spread) if exact else spread,
+            jnp.abs(fine.mean(0) - density(coarse).mean(0)) / 3,
+        )
 
     count, padded = _blocks(x, block)
     found = jax.lax.map(one, (jnp.arange(count), padded))
@@ -82,8 +88,15 @@ def log_likelihood(
 
 @partial(jax.jit, static_argnames=("levels", "block"))
 def denoising_bound(
-    prior: Prior, key: jax.Array, x: jax.Array, low: jax.Array, high: jax.Array, levels: int = 32,
-    *, terminal: Any = None, block: int = 16,
+    prior: Prior,
+    key: jax.Array,
+    x: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+    levels: int = 32,
+    *,
+    terminal: Any = None,
+    block: int = 16,
 ) -> jax.Array:
     """Give estimates whose mean over data is at most that of log p_low(x + low n), `[batch]`.
 

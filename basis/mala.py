@@ -43,8 +43,7 @@ def mala(steps: int = 20, step_size: float = 0.2, gamma_scale: float = 1.0) -> K
             u = jax.random.uniform(jax.random.fold_in(own, 1), change.shape, x.dtype)
             keep = jnp.log(u) < change
             wide = keep.reshape(-1, *[1] * len(axes))
-            slope, clean = (jnp.where(wide, a, b) for a, b in
-                            ((new[1], slope), (new[2], clean)))
+            slope, clean = (jnp.where(wide, a, b) for a, b in ((new[1], slope), (new[2], clean)))
             density = jnp.where(keep, new[0], density)
             return (jnp.where(wide, proposal, x), (density, slope, clean)), keep.mean()
 
@@ -57,7 +56,9 @@ def mala(steps: int = 20, step_size: float = 0.2, gamma_scale: float = 1.0) -> K
     def check(problem, sigmas):
         lacking = [type(p).__name__ for p in problem.priors if not hasattr(p, "log_prob")]
         if lacking:
-            raise ValueError(f"mala needs priors with a log density; {lacking[0]} has none: take "
-                             "a flow or a closed form, or another sampler")
+            raise ValueError(
+                f"mala needs priors with a log density; {lacking[0]} has none: take "
+                "a flow or a closed form, or another sampler"
+            )
 
     return Kernel(step, check=check)

@@ -103,8 +103,10 @@ def project(mixing: Mixing, sources: jax.Array, target: jax.Array) -> jax.Array:
         return sources + gains * difference / (mixing.gains**2).sum()
     if isinstance(mixing, Decibel):
         return sources + difference
-    raise ValueError(f"a hard constraint needs linear or decibel mixing, not "
-                     f"{type(mixing).__name__}; use a soft one")
+    raise ValueError(
+        f"a hard constraint needs linear or decibel mixing, not "
+        f"{type(mixing).__name__}; use a soft one"
+    )
 
 
 def weights(mixing: Mixing, sources: jax.Array) -> jax.Array:

@@ -38,8 +38,9 @@ def moment_matching(
     """
 
     def guidance(key, sources, problem, sigma, normal):
-        return condition(key, sources, problem, sigma, normal, cg_iterations, max_step,
-                         lanczos_iterations)
+        return condition(
+            key, sources, problem, sigma, normal, cg_iterations, max_step, lanczos_iterations
+        )
 
     return guidance
 
@@ -52,7 +53,10 @@ def mmps(
 
 
 def mmps_draws(
-    cg_iterations: int = 4, lanczos_iterations: int = 4, memory: float = 1.0, *,
+    cg_iterations: int = 4,
+    lanczos_iterations: int = 4,
+    memory: float = 1.0,
+    *,
     hard: bool = False,
 ) -> Kernel:
     """Make the kernel whose steps carry the posterior's covariance, so that few are enough."""
@@ -66,8 +70,12 @@ def mmps_heun(cg_iterations: int = 2, *, hard: bool = False) -> Kernel:
 
 
 def mmps_pc(
-    cg_iterations: int = 2, corrections: int = 2, kappa: float = 0.2, lanczos_iterations: int = 0,
-    *, hard: bool = False,
+    cg_iterations: int = 2,
+    corrections: int = 2,
+    kappa: float = 0.2,
+    lanczos_iterations: int = 0,
+    *,
+    hard: bool = False,
 ) -> Kernel:
     """Make the predictor-corrector kernel: nearly exact, for three times the cost of `mmps`."""
     guidance = moment_matching(cg_iterations, lanczos_iterations=lanczos_iterations)
@@ -77,8 +85,14 @@ def mmps_pc(
 
 
 def condition(
-    key, sources: jax.Array, problem: Problem, sigma: jax.Array, normal, cg_iterations: int,
-    max_step: float, lanczos_iterations: int = 0,
+    key,
+    sources: jax.Array,
+    problem: Problem,
+    sigma: jax.Array,
+    normal,
+    cg_iterations: int,
+    max_step: float,
+    lanczos_iterations: int = 0,
 ) -> Guided:
     """Give E[x0 | x], and the mean of (or a draw from) x0 | x, mixture: `[source, batch, ...]`."""
     denoised, pull = jax.vjp(lambda x: denoise_all(problem.priors, x, sigma), sources)

@@ -17,8 +17,11 @@ from basis.sampler import Kernel, report, residual
 
 
 def msdm(
-    likelihood: Literal["dirac", "gaussian"] = "dirac", repeats: int = 2, churn: float = 20 / 150,
-    gamma: float = 0.75, tied: int = 0,
+    likelihood: Literal["dirac", "gaussian"] = "dirac",
+    repeats: int = 2,
+    churn: float = 20 / 150,
+    gamma: float = 0.75,
+    tied: int = 0,
 ) -> Kernel:
     """Make the kernel.
 
@@ -64,7 +67,9 @@ def msdm(
 
     def check(problem, sigmas):
         if likelihood == "dirac" and not isinstance(problem.mixing, Linear):
-            raise ValueError("msdm's dirac likelihood ties a source by subtraction and needs "
-                             f"linear mixing, not {type(problem.mixing).__name__}; take 'gaussian'")
+            raise ValueError(
+                "msdm's dirac likelihood ties a source by subtraction and needs "
+                f"linear mixing, not {type(problem.mixing).__name__}; take 'gaussian'"
+            )
 
     return Kernel(step, check=check)

@@ -80,8 +80,10 @@ def bin_posterior(
         ValueError: unless there are two sources.
     """
     if len(log_densities) != 2 or mixing.gains.shape != (2,):
-        raise ValueError(f"expected two sources, not {len(log_densities)} densities and gains of "
-                         f"shape {mixing.gains.shape}: quadrature knows no more")
+        raise ValueError(
+            f"expected two sources, not {len(log_densities)} densities and gains of "
+            f"shape {mixing.gains.shape}: quadrature knows no more"
+        )
     step = 2 * REACH / levels
     offsets = (jnp.arange(levels, dtype=mixture.dtype) + 0.5) * step - REACH
     level_values = mixture[:, None] + tau * offsets
@@ -90,8 +92,13 @@ def bin_posterior(
     joint = log_prior - 0.5 * offsets**2  # times 1 / (tau sqrt(2 pi)) and the cell, below
     total = jax.nn.logsumexp(joint, axis=(1, 2))
     cell = step * (differences[1] - differences[0]) / jnp.sqrt(2 * jnp.pi)
-    return BinPosterior(mixing, level_values, differences,
-                        jnp.exp(joint - total[:, None, None]), total + jnp.log(cell))
+    return BinPosterior(
+        mixing,
+        level_values,
+        differences,
+        jnp.exp(joint - total[:, None, None]),
+        total + jnp.log(cell),
+    )
 
 
 def split(mixing: Decibel, level: jax.Array, difference: jax.Array) -> jax.Array:

@@ -77,6 +77,7 @@ def sample(
     """
     shape = (len(problem.priors), *problem.mixture.shape)
     if normal is None:
+
         def normal(key):
             return jax.random.normal(key, shape, problem.mixture.dtype)
 
@@ -112,8 +113,12 @@ def report(
 ) -> Info:
     """Make the report of a level from its last denoised sources."""
     dtype = problem.mixture.dtype
-    return Info(residual_rms(problem, denoised), jnp.asarray(forwards, dtype),
-                jnp.asarray(vjps, dtype), jnp.asarray(accepted, dtype))
+    return Info(
+        residual_rms(problem, denoised),
+        jnp.asarray(forwards, dtype),
+        jnp.asarray(vjps, dtype),
+        jnp.asarray(accepted, dtype),
+    )
 
 
 def residual_rms(problem: Problem, denoised: jax.Array) -> jax.Array:

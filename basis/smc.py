@@ -60,9 +60,11 @@ def twisted_smc(particles: int = 4) -> Kernel:
         batch, *shape = problem.mixture.shape
         size = int(jnp.prod(jnp.asarray(shape)))
         if batch % particles or size > MOST_DIMENSIONS:
-            raise ValueError(f"twisted_smc needs a batch divisible by {particles} and at most "
-                             f"{MOST_DIMENSIONS} dimensions, not {batch} of {size}; for larger "
-                             "ones take mmps")
+            raise ValueError(
+                f"twisted_smc needs a batch divisible by {particles} and at most "
+                f"{MOST_DIMENSIONS} dimensions, not {batch} of {size}; for larger "
+                "ones take mmps"
+            )
 
     return Kernel(step, start, lambda state: state.sources, check)
 

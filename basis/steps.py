@@ -90,8 +90,9 @@ def heun(guidance: Guidance) -> Kernel:
 
         following = jax.lax.cond(sigma_next > 0, corrected, lambda x: x, following)
         twice = 1 + (sigma_next > 0)
-        return following, report(problem, first.denoised, first.forwards * twice,
-                                 first.vjps * twice)
+        return following, report(
+            problem, first.denoised, first.forwards * twice, first.vjps * twice
+        )
 
     return Kernel(step)
 
@@ -129,7 +130,8 @@ def predictor_corrector(
             fresh = spread * normal(noise_key)
         following = found.conditioned + kept * (sources - found.conditioned) + fresh
         times = corrections + 1
-        return following, report(problem, found.denoised, found.forwards * times,
-                                 found.vjps * times)
+        return following, report(
+            problem, found.denoised, found.forwards * times, found.vjps * times
+        )
 
     return Kernel(step)

@@ -60,8 +60,9 @@ class LinearCase:
     def draw(self, key: jax.Array, mixtures: int, n: int) -> Drawn:
         """Draw priors, `mixtures` sums and, twice, `n` samples of their posterior."""
         keys = jax.random.split(key, 4)
-        priors = tuple(random_mixture(k, self.size)
-                       for k in jax.random.split(keys[0], self.sources))
+        priors = tuple(
+            random_mixture(k, self.size) for k in jax.random.split(keys[0], self.sources)
+        )
         draws = zip(priors, jax.random.split(keys[1], self.sources), strict=True)
         truth = jnp.stack([prior.sample(k, mixtures) for prior, k in draws])
         mixing = Linear(jnp.ones(self.sources))
@@ -104,6 +105,7 @@ def compare(key: jax.Array, x: jax.Array, drawn: Drawn, unit: float = 1.0) -> di
     against the exact mean; mse1: one sample against the truth; coverage: of the truth, at 80 %;
     residual: rms of mixture - f(sample).
     """
+
     def joint(samples):  # [mixtures, n, source D]
         return jnp.moveaxis(samples, 2, 0).reshape(samples.shape[2], len(samples), -1)
 
@@ -111,10 +113,15 @@ def compare(key: jax.Array, x: jax.Array, drawn: Drawn, unit: float = 1.0) -> di
     distance = jax.vmap(sliced_wasserstein)(keys, joint(x), joint(drawn.samples))
     off = x.mean(0) - drawn.mean
     residual = drawn.problem.mixture - jax.vmap(drawn.problem.mixing)(x)
-    return {"sw": unit * distance.mean(), "gap_mse": unit**2 * (off**2).mean(),
-            "gap_rms": unit * jnp.sqrt((off**2).mean()), "bias": unit * off.mean(),
-            "mse1": unit**2 * ((x - drawn.truth) ** 2).mean(),
-            "coverage": coverage(x, drawn.truth), "residual": unit * jnp.sqrt((residual**2).mean())}
+    return {
+        "sw": unit * distance.mean(),
+        "gap_mse": unit**2 * (off**2).mean(),
+        "gap_rms": unit * jnp.sqrt((off**2).mean()),
+        "bias": unit * off.mean(),
+        "mse1": unit**2 * ((x - drawn.truth) ** 2).mean(),
+        "coverage": coverage(x, drawn.truth),
+        "residual": unit * jnp.sqrt((residual**2).mean()),
+    }
 
 
 def _observe(key, priors, mixing, truth, tau) -> Problem:
@@ -133,7 +140,8 @@ CASES = {
     "K2 D4": LinearCase(2, 4),
     "K4 D4": LinearCase(4, 4),
     "K2 D24": LinearCase(2, 24),
-    "dB bimodal": DecibelCase((((0.6, 0.55, 0.08), (0.4, 0.20, 0.06)),
-                               ((0.5, 0.45, 0.10), (0.5, 0.15, 0.05)))),
+    "dB bimodal": DecibelCase(
+        (((0.6, 0.55, 0.08), (0.4, 0.20, 0.06)), ((0.5, 0.45, 0.10), (0.5, 0.15, 0.05)))
+    ),
     "dB easy": DecibelCase((((1.0, 0.5, 0.1),), ((1.0, 0.4, 0.12),))),
 }

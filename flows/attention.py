@@ -14,8 +14,9 @@ WAVES = 8  # sines and cosines of the place, down and across
 class _Block(nnx.Module):
     """x + glu(conv(...)), then x + glu(attention(...)), both nothing at the start."""
 
-    def __init__(self, width: int, heads: int, kernel: tuple[int, int], embedding: int, *,
-                 rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, heads: int, kernel: tuple[int, int], embedding: int, *, rngs: nnx.Rngs
+    ):
         self.heads = heads
         self.norm1 = ActNorm(width, embedding, rngs=rngs)
         self.conv = Conv(width, width, kernel, rngs=rngs)
@@ -41,14 +42,25 @@ class _Block(nnx.Module):
 class AttentionNet(nnx.Module):
     """Gated residual convolutions with self-attention (Ho et al. 2019, section 3.3)."""
 
-    def __init__(self, inside: int, outside: int, width: int, blocks: int, heads: int = 4,
-                 kernel: tuple[int, int] = (3, 3), embedding: int = 0, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        width: int,
+        blocks: int,
+        heads: int = 4,
+        kernel: tuple[int, int] = (3, 3),
+        embedding: int = 0,
+        *,
+        rngs: nnx.Rngs,
+    ):
         if width % heads:
             raise ValueError(f"expected a width divisible by {heads} heads, got {width}")
         self.enter = Conv(inside, width, kernel, rngs=rngs)
         self.place = Conv(4 * WAVES, width, rngs=rngs)
-        self.blocks = nnx.List([_Block(width, heads, kernel, embedding, rngs=rngs)
-                                for _ in range(blocks)])
+        self.blocks = nnx.List(
+            [_Block(width, heads, kernel, embedding, rngs=rngs) for _ in range(blocks)]
+        )
         self.norm = ActNorm(width, embedding, rngs=rngs)
         self.leave = Conv(width, outside, kernel, rngs=rngs, zero=True)
 

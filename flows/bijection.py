@@ -86,13 +86,15 @@ class Repeat(Bijection):
     inside are computed again in the backward pass, so that memory holds K inputs and one inside.
     """
 
-    def __init__(self, make: Callable[..., Bijection], key: jax.Array, count: int,
-                 *varied: jax.Array):
+    def __init__(
+        self, make: Callable[..., Bijection], key: jax.Array, count: int, *varied: jax.Array
+    ):
         """Stack `make(key, *rows)` of `count` keys and of the rows of arrays `[count, ...]`."""
         self.steps = jax.vmap(make)(jax.random.split(key, count), *varied)
 
     def forward(self, x: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
         """Apply the steps from first to last."""
+
         @jax.checkpoint
         def body(carry, step):
             y, logdet = step.forward(carry[0], condition)
@@ -102,6 +104,7 @@ class Repeat(Bijection):
 
     def inverse(self, z: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
         """Undo the steps from last to first."""
+
         @jax.checkpoint
         def body(carry, step):
             y, logdet = step.inverse(carry[0], condition)
@@ -111,6 +114,7 @@ class Repeat(Bijection):
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> tuple["Repeat", jax.Array]:
         """Set the steps from first to last."""
+
         def body(x, step):
             step, y = step.initialize(x, condition)
             return y, step

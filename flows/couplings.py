@@ -23,8 +23,9 @@ class HalfCoupling(Bijection):
             net: (`[..., channels / 2]`, condition) -> `[..., channels / 2 * parameters]`.
         """
         if channels % 2:
-            raise ValueError(f"expected an even number of channels to couple, got {channels}; "
-                             "squeeze more")
+            raise ValueError(
+                f"expected an even number of channels to couple, got {channels}; squeeze more"
+            )
         self.transform, self.net = transform, net
 
     def _raw(self, given: jax.Array, condition: Condition) -> jax.Array:
@@ -59,8 +60,9 @@ class MaskedCoupling(Bijection):
     numbers, so that couplings of either kind can be stacked.
     """
 
-    def __init__(self, kind: jax.Array | int, transform: Any, net: nnx.Module,
-                 parity: jax.Array | int):
+    def __init__(
+        self, kind: jax.Array | int, transform: Any, net: nnx.Module, parity: jax.Array | int
+    ):
         self.transform, self.net = transform, net
         self.kind = nnx.Variable(jnp.asarray(kind, jnp.float32))
         self.parity = nnx.Variable(jnp.asarray(parity, jnp.float32))
@@ -70,8 +72,9 @@ class MaskedCoupling(Bijection):
         _, h, w, c = x.shape
         board = ((jnp.arange(h)[:, None] + jnp.arange(w)) % 2)[..., None]
         # rounded, as averages of weights over many steps may be off by rounding errors
-        kind, parity = jax.lax.stop_gradient((jnp.round(self.kind[...]),
-                                              jnp.round(self.parity[...])))
+        kind, parity = jax.lax.stop_gradient(
+            (jnp.round(self.kind[...]), jnp.round(self.parity[...]))
+        )
         place = jnp.where(kind == CHANNEL, jnp.arange(c) >= c // 2, board)
         return jnp.abs(place - parity)
 

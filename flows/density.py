@@ -38,8 +38,16 @@ class Density(nnx.Module):
     numbers or `[features]`; what `denoise` gives stays near it.
     """
 
-    def __init__(self, flow: Bijection, mean: jax.Array, sd: jax.Array, layout: str = "image",
-                 embed: SigmaEmbedding | None = None, low: Any = -1e30, high: Any = 1e30):
+    def __init__(
+        self,
+        flow: Bijection,
+        mean: jax.Array,
+        sd: jax.Array,
+        layout: str = "image",
+        embed: SigmaEmbedding | None = None,
+        low: Any = -1e30,
+        high: Any = 1e30,
+    ):
         if layout not in LAYOUTS:
             raise ValueError(f"expected a layout {' or '.join(LAYOUTS)}, got '{layout}'")
         self.flow, self.layout, self.embed = flow, layout, embed
@@ -95,14 +103,20 @@ class Density(nnx.Module):
         slope = jax.grad(lambda x: self.log_prob(x, sigma).sum())(calm(x))
         square = jnp.square(sigma).reshape(-1, *[1] * (x.ndim - 1)) if jnp.ndim(sigma) else sigma**2
         clean = x + square * slope
-        low, high, mean, sd = (jax.lax.stop_gradient(v[...]) for v in (self.low, self.high,
-                                                                       self.mean, self.sd))
+        low, high, mean, sd = (
+            jax.lax.stop_gradient(v[...]) for v in (self.low, self.high, self.mean, self.sd)
+        )
         room = (high - low) / 2
         near = (clean >= low - room) & (clean <= high + room)  # false where it is not a number
         return jnp.where(near, clean, mean + sd**2 / (sd**2 + square) * (x - mean))
 
-    def sample(self, key: jax.Array, shape: tuple[int, ...], sigma: jax.Array,
-               temperature: float | jax.Array = 1.0) -> jax.Array:
+    def sample(
+        self,
+        key: jax.Array,
+        shape: tuple[int, ...],
+        sigma: jax.Array,
+        temperature: float | jax.Array = 1.0,
+    ) -> jax.Array:
         """Draw `[batch, ...]` of p_sigma; latents have the sd `temperature`."""
         z = temperature * jax.random.normal(key, self._shape(shape))
         return self.from_latent(z, sigma, shape[1:])

@@ -29,17 +29,28 @@ def uniform(key: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
 class VariationalDequantiser(nnx.Module):
     """u ~ q(u | v), a flow from noise to (0, 1) given the picture (Ho et al. 2019, section 3.1)."""
 
-    def __init__(self, channels: int, width: int = 32, steps: int = 4, blocks: int = 2,
-                 context: int = 16, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        channels: int,
+        width: int = 32,
+        steps: int = 4,
+        blocks: int = 2,
+        context: int = 16,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.context = ResNet(channels, context, width, blocks, rngs=rngs)
         transform = Affine()
 
         def step(key: jax.Array, parity: jax.Array) -> Bijection:
             rngs = nnx.Rngs(key)
-            net = ResNet(channels, channels * transform.parameters, width, 1, embedding=context,
-                         rngs=rngs)
-            return Chain(ActNorm(channels, context, rngs=rngs),
-                         MaskedCoupling(CHECKERBOARD, transform, net, parity))
+            net = ResNet(
+                channels, channels * transform.parameters, width, 1, embedding=context, rngs=rngs
+            )
+            return Chain(
+                ActNorm(channels, context, rngs=rngs),
+                MaskedCoupling(CHECKERBOARD, transform, net, parity),
+            )
 
         self.flow = Repeat(step, rngs.params(), steps, jnp.arange(steps) % 2)
 

@@ -14,9 +14,16 @@ from flows.transforms import LogisticMixture
 
 
 def flowpp(
-    shape: tuple[int, int, int], width: int = 96, blocks: int = 4, components: int = 16, *,
-    rngs: nnx.Rngs, kernel: tuple[int, int] = (3, 3), squeeze: tuple[int, int] = (2, 2),
-    embedding: int = 0, heads: int = 4,
+    shape: tuple[int, int, int],
+    width: int = 96,
+    blocks: int = 4,
+    components: int = 16,
+    *,
+    rngs: nnx.Rngs,
+    kernel: tuple[int, int] = (3, 3),
+    squeeze: tuple[int, int] = (2, 2),
+    embedding: int = 0,
+    heads: int = 4,
 ) -> Bijection:
     """Make 4 checkerboard couplings, squeeze, 2 channel and 3 checkerboard couplings.
 
@@ -40,17 +47,37 @@ def flowpp(
 
     def step(channels, key, kind, parity):
         rngs = nnx.Rngs(key)
-        net = AttentionNet(channels, channels * transform.parameters, width, blocks, heads, kernel,
-                           embedding, rngs=rngs)
-        return Chain(ActNorm(channels, embedding, rngs=rngs), InvertibleConv(channels, rngs=rngs),
-                     MaskedCoupling(kind, transform, net, parity))
+        net = AttentionNet(
+            channels,
+            channels * transform.parameters,
+            width,
+            blocks,
+            heads,
+            kernel,
+            embedding,
+            rngs=rngs,
+        )
+        return Chain(
+            ActNorm(channels, embedding, rngs=rngs),
+            InvertibleConv(channels, rngs=rngs),
+            MaskedCoupling(kind, transform, net, parity),
+        )
 
     def couplings(channels: int, kinds: list[int], parities: list[int]) -> Bijection:
-        return Repeat(partial(step, channels), rngs.params(), len(kinds), jnp.asarray(kinds),
-                      jnp.asarray(parities))
+        return Repeat(
+            partial(step, channels),
+            rngs.params(),
+            len(kinds),
+            jnp.asarray(kinds),
+            jnp.asarray(parities),
+        )
 
     channels = squeezed(shape, squeeze)[2]
-    inner = Chain(couplings(channels, [CHANNEL] * 2 + [CHECKERBOARD] * 3, [0, 1, 0, 1, 0]),
-                  ActNorm(channels, embedding, rngs=rngs))
-    return Chain(couplings(shape[2], [CHECKERBOARD] * 4, [0, 1, 0, 1]),
-                 Level(Squeeze(squeeze), inner, None, None))
+    inner = Chain(
+        couplings(channels, [CHANNEL] * 2 + [CHECKERBOARD] * 3, [0, 1, 0, 1, 0]),
+        ActNorm(channels, embedding, rngs=rngs),
+    )
+    return Chain(
+        couplings(shape[2], [CHECKERBOARD] * 4, [0, 1, 0, 1]),
+        Level(Squeeze(squeeze), inner, None, None),
+    )

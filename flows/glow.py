@@ -15,9 +15,18 @@ from flows.transforms import Affine
 
 
 def glow(
-    shape: tuple[int, int, int], levels: int = 3, steps: int = 32, width: int = 512, *,
-    rngs: nnx.Rngs, kernel: tuple[int, int] = (3, 3), squeeze: tuple[int, int] = (2, 2),
-    prior: str = "conv", embedding: int = 0, transform: Any = None, dtype: str = "float32",
+    shape: tuple[int, int, int],
+    levels: int = 3,
+    steps: int = 32,
+    width: int = 512,
+    *,
+    rngs: nnx.Rngs,
+    kernel: tuple[int, int] = (3, 3),
+    squeeze: tuple[int, int] = (2, 2),
+    prior: str = "conv",
+    embedding: int = 0,
+    transform: Any = None,
+    dtype: str = "float32",
 ) -> Bijection:
     """Make `levels` x (squeeze, `steps` x (ActNorm, 1x1 convolution, coupling), split).
 
@@ -41,10 +50,20 @@ def glow(
 
     def step(channels: int, key: jax.Array) -> Bijection:
         rngs = nnx.Rngs(key)
-        net = ConvNet(channels // 2, channels // 2 * transform.parameters, width, kernel,
-                      embedding, rngs=rngs, dtype=dtype)
-        return Chain(ActNorm(channels, embedding, rngs=rngs), InvertibleConv(channels, rngs=rngs),
-                     HalfCoupling(channels, transform, net))
+        net = ConvNet(
+            channels // 2,
+            channels // 2 * transform.parameters,
+            width,
+            kernel,
+            embedding,
+            rngs=rngs,
+            dtype=dtype,
+        )
+        return Chain(
+            ActNorm(channels, embedding, rngs=rngs),
+            InvertibleConv(channels, rngs=rngs),
+            HalfCoupling(channels, transform, net),
+        )
 
     def level(shape: tuple[int, int, int], left: int) -> Bijection:
         height, across, channels = squeezed(shape, squeeze)
@@ -52,8 +71,9 @@ def glow(
         made: Bijection = Repeat(partial(step, channels), rngs.params(), steps)
         if left == 1 and prior == "conv":
             made = Chain(made, ActNorm(channels, embedding, rngs=rngs))
-        leaves = make_prior(prior, (height, across, leaving), channels - leaving, kernel,
-                            embedding, rngs)
+        leaves = make_prior(
+            prior, (height, across, leaving), channels - leaving, kernel, embedding, rngs
+        )
         deeper = level((height, across, channels - leaving), left - 1) if left > 1 else None
         return Level(Squeeze(squeeze), made, leaves, deeper)
 

@@ -37,8 +37,10 @@ def squeezed(shape: tuple[int, int, int], factor: tuple[int, int]) -> tuple[int,
     """
     (height, across, channels), (p, q) = shape, factor
     if height % p or across % q:
-        raise ValueError(f"expected height and width divisible by {p} and {q} at every level, got "
-                         f"{height} and {across}; pad or cut the data, or take fewer levels")
+        raise ValueError(
+            f"expected height and width divisible by {p} and {q} at every level, got "
+            f"{height} and {across}; pad or cut the data, or take fewer levels"
+        )
     return height // p, across // q, channels * p * q
 
 
@@ -52,8 +54,17 @@ class ActNorm(Bijection):
     def __init__(self, channels: int, embedding: int = 0, *, rngs: nnx.Rngs):
         self.bias = nnx.Param(jnp.zeros(channels))
         self.log_scale = nnx.Param(jnp.zeros(channels))
-        self.film = nnx.Linear(embedding, 2 * channels, use_bias=False, rngs=rngs,
-                               kernel_init=nnx.initializers.zeros) if embedding else None
+        self.film = (
+            nnx.Linear(
+                embedding,
+                2 * channels,
+                use_bias=False,
+                rngs=rngs,
+                kernel_init=nnx.initializers.zeros,
+            )
+            if embedding
+            else None
+        )
 
     def parameters(self, x: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
         """Give l and b, broadcastable to x."""
@@ -101,8 +112,9 @@ class InvertibleConv(Bijection):
         rotation, _ = jnp.linalg.qr(jax.random.normal(rngs.params(), (channels, channels)))
         permutation, lower, upper = jax.scipy.linalg.lu(rotation)
         diagonal = jnp.diag(upper)
-        self.packed = nnx.Param(jnp.tril(lower, -1) + jnp.triu(upper, 1)
-                                + jnp.diag(jnp.log(jnp.abs(diagonal))))
+        self.packed = nnx.Param(
+            jnp.tril(lower, -1) + jnp.triu(upper, 1) + jnp.diag(jnp.log(jnp.abs(diagonal)))
+        )
         self.permutation = nnx.Variable(permutation)
         self.signs = nnx.Variable(jnp.sign(diagonal))
 

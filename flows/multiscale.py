@@ -19,11 +19,27 @@ class SplitPrior(nnx.Module):
     a flow of several levels is one bijection onto one standard normal.
     """
 
-    def __init__(self, leaving: int, staying: int, kernel: tuple[int, int] = (3, 3),
-                 embedding: int = 0, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        leaving: int,
+        staying: int,
+        kernel: tuple[int, int] = (3, 3),
+        embedding: int = 0,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.conv = Conv(staying, 2 * leaving, kernel, rngs=rngs, zero=True)
-        self.film = nnx.Linear(embedding, 2 * leaving, use_bias=False, rngs=rngs,
-                               kernel_init=nnx.initializers.zeros) if embedding else None
+        self.film = (
+            nnx.Linear(
+                embedding,
+                2 * leaving,
+                use_bias=False,
+                rngs=rngs,
+                kernel_init=nnx.initializers.zeros,
+            )
+            if embedding
+            else None
+        )
 
     def __call__(self, given: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
         """Give mean and log sd, each `[batch, H, W, leaving]`."""
@@ -54,8 +70,9 @@ class Level(Bijection):
     all channels leave: the last level.
     """
 
-    def __init__(self, squeeze: Squeeze, steps: Bijection, prior: nnx.Module | None,
-                 deeper: Bijection | None):
+    def __init__(
+        self, squeeze: Squeeze, steps: Bijection, prior: nnx.Module | None, deeper: Bijection | None
+    ):
         self.squeeze, self.steps, self.prior, self.deeper = squeeze, steps, prior, deeper
 
     def _split(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -97,8 +114,14 @@ class Level(Bijection):
         return made, made.forward(x, condition)[0]
 
 
-def make_prior(kind: str, shape: tuple[int, int, int], staying: int, kernel: tuple[int, int],
-               embedding: int, rngs: nnx.Rngs) -> nnx.Module | None:
+def make_prior(
+    kind: str,
+    shape: tuple[int, int, int],
+    staying: int,
+    kernel: tuple[int, int],
+    embedding: int,
+    rngs: nnx.Rngs,
+) -> nnx.Module | None:
     """Make the prior of latents of `shape` that leave while `staying` channels go on.
 
     Args:

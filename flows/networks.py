@@ -19,8 +19,15 @@ class Conv(nnx.Module):
     soon as they stand in a loop, as the steps of a flow do. Kernel shape `[kh, kw, in, out]`.
     """
 
-    def __init__(self, inside: int, outside: int, kernel: tuple[int, int] = (1, 1), *,
-                 rngs: nnx.Rngs, zero: bool = False):
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        kernel: tuple[int, int] = (1, 1),
+        *,
+        rngs: nnx.Rngs,
+        zero: bool = False,
+    ):
         shape = (*kernel, inside, outside)
         scale = 0.0 if zero else (kernel[0] * kernel[1] * inside) ** -0.5
         self.kernel = nnx.Param(scale * jax.random.normal(rngs.params(), shape))
@@ -54,8 +61,17 @@ def _around(x: jax.Array, kh: int, kw: int) -> jax.Array:
 class ConvNet(nnx.Module):
     """Glow's: 3x3 - 1x1 - 3x3 convolutions, hidden ones normalised by ActNorm."""
 
-    def __init__(self, inside: int, outside: int, width: int, kernel: tuple[int, int] = (3, 3),
-                 embedding: int = 0, *, rngs: nnx.Rngs, dtype: str = "float32"):
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        width: int,
+        kernel: tuple[int, int] = (3, 3),
+        embedding: int = 0,
+        *,
+        rngs: nnx.Rngs,
+        dtype: str = "float32",
+    ):
         self.dtype = dtype
         self.enter = Conv(inside, width, kernel, rngs=rngs)
         self.norm1 = ActNorm(width, embedding, rngs=rngs)
@@ -100,11 +116,21 @@ class _Residual(nnx.Module):
 class ResNet(nnx.Module):
     """RealNVP's residual network; ActNorm stands for weight normalisation's gains and biases."""
 
-    def __init__(self, inside: int, outside: int, width: int, blocks: int,
-                 kernel: tuple[int, int] = (3, 3), embedding: int = 0, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        width: int,
+        blocks: int,
+        kernel: tuple[int, int] = (3, 3),
+        embedding: int = 0,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.enter = Conv(inside, width, kernel, rngs=rngs)
-        self.blocks = nnx.List([_Residual(width, kernel, embedding, rngs=rngs)
-                                for _ in range(blocks)])
+        self.blocks = nnx.List(
+            [_Residual(width, kernel, embedding, rngs=rngs) for _ in range(blocks)]
+        )
         self.norm = ActNorm(width, embedding, rngs=rngs)
         self.leave = Conv(width, outside, rngs=rngs, zero=True)
 

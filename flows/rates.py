@@ -16,6 +16,7 @@ def learning_rates(model: Any) -> Any:
     channels and 96 steps, the full rate of 1e-3 diverges within 500 updates. So convolutions get
     BASE / fan-in (Yang et al. 2021, "Tensor Programs V"), matrices of 1x1 convolutions C^-1/2.
     """
+
     def factor(path, leaf):
         name = jax.tree_util.keystr(path)
         if "packed" in name:

@@ -16,9 +16,17 @@ from flows.transforms import Affine
 
 
 def realnvp(
-    shape: tuple[int, int, int], levels: int = 2, blocks: int = 4, width: int = 32, *,
-    rngs: nnx.Rngs, kernel: tuple[int, int] = (3, 3), squeeze: tuple[int, int] = (2, 2),
-    prior: str = "conv", embedding: int = 0, transform: Any = None,
+    shape: tuple[int, int, int],
+    levels: int = 2,
+    blocks: int = 4,
+    width: int = 32,
+    *,
+    rngs: nnx.Rngs,
+    kernel: tuple[int, int] = (3, 3),
+    squeeze: tuple[int, int] = (2, 2),
+    prior: str = "conv",
+    embedding: int = 0,
+    transform: Any = None,
 ) -> Bijection:
     """Make (3 checkerboard couplings, squeeze, 3 channel couplings, split) and, at last, 4.
 
@@ -38,8 +46,14 @@ def realnvp(
         ValueError: where the shape does not divide.
     """
     transform = transform or Affine()
-    make = partial(masked_steps, transform=transform, blocks=blocks, width=width, kernel=kernel,
-                   embedding=embedding)
+    make = partial(
+        masked_steps,
+        transform=transform,
+        blocks=blocks,
+        width=width,
+        kernel=kernel,
+        embedding=embedding,
+    )
     if levels == 1:
         steps: Bijection = make(CHECKERBOARD, shape[2], 4, rngs.params())
         if prior == "conv":
@@ -50,22 +64,42 @@ def realnvp(
     outer = make(CHECKERBOARD, shape[2], 3, rngs.params())
     steps = make(CHANNEL, inner[2], 3, rngs.params())
     leaves = make_prior(prior, (*inner[:2], leaving), inner[2] - leaving, kernel, embedding, rngs)
-    deeper = realnvp((*inner[:2], inner[2] - leaving), levels - 1, blocks, width, rngs=rngs,
-                     kernel=kernel, squeeze=squeeze, prior=prior, embedding=embedding,
-                     transform=transform)
+    deeper = realnvp(
+        (*inner[:2], inner[2] - leaving),
+        levels - 1,
+        blocks,
+        width,
+        rngs=rngs,
+        kernel=kernel,
+        squeeze=squeeze,
+        prior=prior,
+        embedding=embedding,
+        transform=transform,
+    )
     return Chain(outer, Level(Squeeze(squeeze), steps, leaves, deeper))
 
 
 def masked_steps(
-    kind: int, channels: int, count: int, key: jax.Array, *, transform: Any, blocks: int,
-    width: int, kernel: tuple[int, int], embedding: int,
+    kind: int,
+    channels: int,
+    count: int,
+    key: jax.Array,
+    *,
+    transform: Any,
+    blocks: int,
+    width: int,
+    kernel: tuple[int, int],
+    embedding: int,
 ) -> Repeat:
     """Make `count` x (ActNorm, masked coupling), the mask changing sides."""
+
     def step(key: jax.Array, parity: jax.Array) -> Bijection:
         rngs = nnx.Rngs(key)
-        net = ResNet(channels, channels * transform.parameters, width, blocks, kernel, embedding,
-                     rngs=rngs)
-        return Chain(ActNorm(channels, embedding, rngs=rngs),
-                     MaskedCoupling(kind, transform, net, parity))
+        net = ResNet(
+            channels, channels * transform.parameters, width, blocks, kernel, embedding, rngs=rngs
+        )
+        return Chain(
+            ActNorm(channels, embedding, rngs=rngs), MaskedCoupling(kind, transform, net, parity)
+        )
 
     return Repeat(step, key, count, jnp.arange(count) % 2)

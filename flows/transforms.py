@@ -69,8 +69,13 @@ class LogisticMixture(NamedTuple):
         k = self.components
         log_weights = jax.nn.log_softmax(raw[..., 2 : 2 + k], -1)
         means, log_scales = raw[..., 2 + k : 2 + 2 * k], raw[..., 2 + 2 * k :]
-        return (bounded(raw[..., 0], self.bound), raw[..., 1], log_weights, means,
-                bounded(log_scales, self.spread))
+        return (
+            bounded(raw[..., 0], self.bound),
+            raw[..., 1],
+            log_weights,
+            means,
+            bounded(log_scales, self.spread),
+        )
 
     @staticmethod
     def _logit(x, log_weights, means, log_scales) -> tuple[jax.Array, jax.Array]:

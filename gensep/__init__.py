@@ -16,8 +16,10 @@ for _name in ("basis", "flows", "score"):
     _wanted = Path(__file__).resolve().parents[1] / _name / "__init__.py"
     if _spec is None or not _spec.origin or Path(_spec.origin).resolve() != _wanted:
         _found = _spec.origin if _spec else "nothing"
-        raise ImportError(f"'import {_name}' finds {_found}, gensep needs {_wanted}: rename or "
-                          "leave that file, or install gensep in an environment of its own")
+        raise ImportError(
+            f"'import {_name}' finds {_found}, gensep needs {_wanted}: rename or "
+            "leave that file, or install gensep in an environment of its own"
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -38,22 +38,25 @@ def probe(path: str | os.PathLike) -> AudioInfo:
     path = Path(path)
     with _open(path) as file:
         info = AudioInfo(
-            path, file.samplerate, file.channels, file.frames, file.format, file.subtype)
+            path, file.samplerate, file.channels, file.frames, file.format, file.subtype
+        )
         if info.samples == 0:
             raise UserError(f"{path} is empty: it holds 0 samples; give a file with sound")
         for stated, there in _CUT.findall(file.extra_info):
             # 2 GB and more is what programs state that write to a pipe
             if int(there) + 1 < int(stated) < 0x7FFF0000:
-                raise UserError(f"{path} is cut short: {there} of {stated} bytes are there; "
-                                "copy it again")
+                raise UserError(
+                    f"{path} is cut short: {there} of {stated} bytes are there; copy it again"
+                )
         try:
             file.seek(info.samples - 1)
             whole = len(file.read(1)) == 1
         except soundfile.SoundFileError:
             whole = False
     if not whole:
-        raise UserError(f"{path} is cut short or damaged: its last sample cannot be read; "
-                        "copy it again")
+        raise UserError(
+            f"{path} is cut short or damaged: its last sample cannot be read; copy it again"
+        )
     return info
 
 
@@ -70,8 +73,9 @@ def read_blocks(
     info = probe(path)
     start = round(start_s * info.rate)
     if not 0 <= start < info.samples:
-        raise UserError(f"{path} lasts {info.samples / info.rate:.3f} s; it cannot be read from "
-                        f"{start_s} s on")
+        raise UserError(
+            f"{path} lasts {info.samples / info.rate:.3f} s; it cannot be read from {start_s} s on"
+        )
     left = info.samples - start
     if duration_s is not None:
         left = min(left, round(duration_s * info.rate))
@@ -144,15 +148,19 @@ class StemWriter:
             raise
         return self
 
-    def _open(self, path: Path, target: Path | io.BytesIO, kind: tuple[str, str]
-              ) -> soundfile.SoundFile:
+    def _open(
+        self, path: Path, target: Path | io.BytesIO, kind: tuple[str, str]
+    ) -> soundfile.SoundFile:
         """Open what will be `path`."""
         try:
-            return soundfile.SoundFile(target, "w", self.rate, self.channels, kind[1],
-                                       format=kind[0])
+            return soundfile.SoundFile(
+                target, "w", self.rate, self.channels, kind[1], format=kind[0]
+            )
         except soundfile.SoundFileError as error:
-            raise UserError(f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
-                            f"({_reason(error)}); wav takes any") from None
+            raise UserError(
+                f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
+                f"({_reason(error)}); wav takes any"
+            ) from None
 
     def write(self, stem: int, block: np.ndarray) -> None:
         """Append float `[channels, n]` to a stem; full scale is 1."""
@@ -161,8 +169,10 @@ class StemWriter:
         try:
             self._files[stem].write(np.ascontiguousarray(block.T))
         except (soundfile.SoundFileError, AssertionError):  # an assertion when the disk is full
-            raise UserError(f"cannot write {self.paths[stem]}: the disk may be full; free some "
-                            "space or choose another folder") from None
+            raise UserError(
+                f"cannot write {self.paths[stem]}: the disk may be full; free some "
+                "space or choose another folder"
+            ) from None
         self._written[stem] += block.shape[1]
 
     def __exit__(self, kind, error, trace) -> None:
@@ -222,8 +232,9 @@ def _open(path: Path) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
-        raise UserError(f"{path} is no audio that can be read ({_reason(error)}); convert it to "
-                        "wav or flac") from None
+        raise UserError(
+            f"{path} is no audio that can be read ({_reason(error)}); convert it to wav or flac"
+        ) from None
 
 
 def _blocks(info: AudioInfo, start: int, left: int, block: int) -> Iterator[np.ndarray]:
@@ -233,15 +244,21 @@ def _blocks(info: AudioInfo, start: int, left: int, block: int) -> Iterator[np.n
             try:
                 part = file.read(min(block, left), dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise UserError(f"{info.path} is damaged at {start / info.rate:.3f} s "
-                                f"({_reason(error)}); copy it again") from None
+                raise UserError(
+                    f"{info.path} is damaged at {start / info.rate:.3f} s "
+                    f"({_reason(error)}); copy it again"
+                ) from None
             if not len(part):
-                raise UserError(f"{info.path} ends at {start / info.rate:.3f} s though its header "
-                                "tells of more; copy it again")
+                raise UserError(
+                    f"{info.path} ends at {start / info.rate:.3f} s though its header "
+                    "tells of more; copy it again"
+                )
             bad = ~np.isfinite(part).all(axis=1)
             if bad.any():
-                raise UserError(f"{info.path} holds NaN or Inf at "
-                                f"{(start + bad.argmax()) / info.rate:.3f} s; write it again")
+                raise UserError(
+                    f"{info.path} holds NaN or Inf at "
+                    f"{(start + bad.argmax()) / info.rate:.3f} s; write it again"
+                )
             start, left = start + len(part), left - len(part)
             yield np.ascontiguousarray(part.T)
 
@@ -250,13 +267,16 @@ def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tup
     """Give format and subtype for an output path; refuse what libsndfile cannot write."""
     kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(name := path.suffix[1:].upper(), name)
     if kind not in soundfile.available_formats() or kind == "RAW":
-        raise UserError(f"{path}: '{path.suffix}' is no audio format that can be written; use "
-                        ".wav, .flac or .ogg")
+        raise UserError(
+            f"{path}: '{path.suffix}' is no audio format that can be written; use "
+            ".wav, .flac or .ogg"
+        )
     default = DEFAULT_SUBTYPE.get(kind) or soundfile.default_subtype(kind)
     chosen = subtype.upper() if subtype else "OPUS" if name == "OPUS" else default
     if not soundfile.check_format(kind, chosen):
-        valid = ", ".join(s for s in soundfile.available_subtypes(kind)
-                          if soundfile.check_format(kind, s))
+        valid = ", ".join(
+            s for s in soundfile.available_subtypes(kind) if soundfile.check_format(kind, s)
+        )
         raise UserError(f"{path.suffix} files cannot have the subtype {subtype}; use {valid}")
     size = samples * channels * _SAMPLE_BYTES.get(chosen, 4)
     if kind == "WAV" and size > 0xFFFF0000:  # 4 GB, less room for the header

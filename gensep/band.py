@@ -52,17 +52,27 @@ def _source(name, table, path, folders) -> Source:
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
         raise UserError(f"{where}: sounds is missing: a list of {{font, program}} or {{notes}}")
-    sounds, valid_sounds = (tuple(_sound(s, where, folders) for s in table.get(key, ()))
-                            for key in ("sounds", "valid_sounds"))
-    return Source(name, tuple(t.lower() for t in tracks), sounds, valid_sounds, low=numbers[0],
-                  high=numbers[1], sustained=bool(table.get("sustained", False)))
+    sounds, valid_sounds = (
+        tuple(_sound(s, where, folders) for s in table.get(key, ()))
+        for key in ("sounds", "valid_sounds")
+    )
+    return Source(
+        name,
+        tuple(t.lower() for t in tracks),
+        sounds,
+        valid_sounds,
+        low=numbers[0],
+        high=numbers[1],
+        sustained=bool(table.get("sustained", False)),
+    )
 
 
 def _sound(entry, where: str, folders) -> tuple[Sound, float]:
     """Make a sound and its weight of one entry of a `sounds` list."""
     if not isinstance(entry, dict) or ("font" in entry) == ("notes" in entry):
-        raise UserError(f"{where}: a sound is {{font = FILE, program = N}} or {{notes = FOLDER}}, "
-                        f"not {entry!r}")
+        raise UserError(
+            f"{where}: a sound is {{font = FILE, program = N}} or {{notes = FOLDER}}, not {entry!r}"
+        )
     _known(entry, FONT_KEYS if "font" in entry else NOTES_KEYS, where)
     weight = entry.get("weight", 1.0)
     if not isinstance(weight, int | float) or weight <= 0:
@@ -73,8 +83,9 @@ def _sound(entry, where: str, folders) -> tuple[Sound, float]:
         return NoteFolder(paths, bool(entry.get("tuned", True))), float(weight)
     bank, program = entry.get("bank", 0), entry.get("program", 0)
     if not all(isinstance(n, int) and 0 <= n <= 128 for n in (bank, program)) or program > 127:
-        raise UserError(f"{where}: program must be in 0..127 and bank in 0..128, not "
-                        f"{program!r} and {bank!r}")
+        raise UserError(
+            f"{where}: program must be in 0..127 and bank in 0..128, not {program!r} and {bank!r}"
+        )
     return SoundFont(_find(entry["font"], where, folders), bank, program), float(weight)
 
 

@@ -17,8 +17,18 @@ from gensep.config import option
 from gensep.errors import UserError, run
 
 PROG = "python -m gensep.basis"
-AUDIO_ONLY = ("mixtures", "uncertainty", "window", "overlap", "start", "duration", "ext", "subtype",
-              "reference", "save_masks")
+AUDIO_ONLY = (
+    "mixtures",
+    "uncertainty",
+    "window",
+    "overlap",
+    "start",
+    "duration",
+    "ext",
+    "subtype",
+    "reference",
+    "save_masks",
+)
 IMAGES_ONLY = ("data_dir", "pairs", "mix", "split", "part", "judge")
 
 
@@ -27,44 +37,67 @@ class Config:
     """Options of `gensep.basis`."""
 
     mixtures: tuple[str, ...] = option((), "audio files to separate", positional=True)
-    priors: tuple[str, ...] = option(("piano", "violin"), "a prior for each source, 1 to 8: "
-                                     "shipped names, run folders or files; they may repeat")
-    output: str = option("separated/{name}", "folder of the stems; {name} is the input's name, "
-                         "{folder} its folder")
+    priors: tuple[str, ...] = option(
+        ("piano", "violin"),
+        "a prior for each source, 1 to 8: shipped names, run folders or files; they may repeat",
+    )
+    output: str = option(
+        "separated/{name}", "folder of the stems; {name} is the input's name, {folder} its folder"
+    )
     preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
     sampler: str | None = option(None, "sampler, in place of the preset's")
-    steps: int | None = option(None, "noise levels, in place of the preset's (more the more "
-                               "sources)")
+    steps: int | None = option(
+        None, "noise levels, in place of the preset's (more the more sources)"
+    )
     samples: int | None = option(None, "posterior samples to average, in place of the preset's")
-    constraint: Literal["soft", "hard"] = option("soft", "hard moves the sources onto the mixing "
-                                                 "law at every noise level")
-    uncertainty: bool = option(False, "write how far the posterior samples "  # noqa: FBT003
-                               "lie apart: uncertainty.npz, .png, energy intervals; calibrated "
-                               "only as far as the sampler is, see docs/samplers.md")
+    constraint: Literal["soft", "hard"] = option(
+        "soft", "hard moves the sources onto the mixing law at every noise level"
+    )
+    uncertainty: bool = option(
+        False,
+        "write how far the posterior samples "  # noqa: FBT003
+        "lie apart: uncertainty.npz, .png, energy intervals; calibrated "
+        "only as far as the sampler is, see docs/samplers.md",
+    )
     seed: int = option(0, "seed of the sampler")
     window: int | None = option(None, "frames that a prior sees at once (32 ms each)")
     overlap: float | None = option(None, "share of a window that overlaps the next")
     start: float = option(0.0, "seconds to skip")
     duration: float | None = option(None, "seconds to separate; all by default")
     ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
-    subtype: str | None = option(None, "sample format, e.g. PCM_16; by default float in wav, "
-                                 "24 bits in flac")
-    reference: str | None = option(None, "folder of true stems named like the priors: prints "
-                                   "SI-SDR, its gain over the mixture, and the mel-mask oracle's")
+    subtype: str | None = option(
+        None, "sample format, e.g. PCM_16; by default float in wav, 24 bits in flac"
+    )
+    reference: str | None = option(
+        None,
+        "folder of true stems named like the priors: prints "
+        "SI-SDR, its gain over the mixture, and the mel-mask oracle's",
+    )
     picture: bool = option(True, "draw spectrograms of mixture and stems")  # noqa: FBT003
-    save_masks: bool = option(False, "write masks.npz beside the stems, for "  # noqa: FBT003
-                              "gensep.invert")
-    images: str | None = option(None, "mix and separate images of a set: mnist, fashion_mnist, "
-                                "cifar10, digits; one prior for all sources, or one each")
+    save_masks: bool = option(
+        False,
+        "write masks.npz beside the stems, for "  # noqa: FBT003
+        "gensep.invert",
+    )
+    images: str | None = option(
+        None,
+        "mix and separate images of a set: mnist, fashion_mnist, "
+        "cifar10, digits; one prior for all sources, or one each",
+    )
     data_dir: str | None = option(None, "folder with the files of the set of images")
     pairs: int = option(1000, "mixtures of images")
     mix: Literal["average", "sum", "grey"] = option(
-        "average", "of two images, or the mean of one image's channels, to be coloured")
-    split: bool = option(False, "first image from the first half of the classes, "  # noqa: FBT003
-                         "second from the second")
+        "average", "of two images, or the mean of one image's channels, to be coloured"
+    )
+    split: bool = option(
+        False,
+        "first image from the first half of the classes, "  # noqa: FBT003
+        "second from the second",
+    )
     part: Literal["test", "valid"] = option("test", "images that are mixed")
     judge: Literal["denoising", "likelihood"] = option(
-        "denoising", "what weighs the samples of a mixture of images; likelihood is for flows")
+        "denoising", "what weighs the samples of a mixture of images; likelihood is for flows"
+    )
     list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
 
 
@@ -74,16 +107,21 @@ def main(argv: list[str]) -> None:
     if c.list_priors:
         return print(list_priors())
     check_kind(c)
-    changed = {name: getattr(c, name) for name in ("sampler", "steps", "samples", "window",
-                                                   "overlap") if getattr(c, name) is not None}
+    changed = {
+        name: getattr(c, name)
+        for name in ("sampler", "steps", "samples", "window", "overlap")
+        if getattr(c, name) is not None
+    }
     changed |= {"seed": c.seed, "constraint": c.constraint}
     if c.images:
         from gensep.image_run import run_images
 
         return run_images(c, {**changed, "judge": c.judge})
     if not c.mixtures:
-        raise UserError("expected an audio file: python -m gensep.basis MIX.wav "
-                        "[--priors piano violin]; see --help")
+        raise UserError(
+            "expected an audio file: python -m gensep.basis MIX.wav "
+            "[--priors piano violin]; see --help"
+        )
     from gensep import audio
     from gensep.separation import assemble, make_settings
 
@@ -91,8 +129,10 @@ def main(argv: list[str]) -> None:
     jobs = [(path, output_folder(c.output, path)) for path in c.mixtures]
     folders = [folder for _, folder in jobs]
     if len(set(folders)) < len(folders):
-        raise UserError(f"several inputs would be written to {max(folders, key=folders.count)}; "
-                        "put {name} or {folder} into --output")
+        raise UserError(
+            f"several inputs would be written to {max(folders, key=folders.count)}; "
+            "put {name} or {folder} into --output"
+        )
     for path, _ in jobs:
         audio.probe(path)
     team = assemble(c.priors)
@@ -111,8 +151,10 @@ def check_kind(c: Config) -> None:
     for name in wrong:
         if getattr(c, name) != getattr(defaults, name):
             shown = name.upper() if name == "mixtures" else f"--{name}"
-            raise UserError(f"{shown} is for {kind}; " + (
-                "leave it out beside --images" if c.images else "name a set after --images"))
+            raise UserError(
+                f"{shown} is for {kind}; "
+                + ("leave it out beside --images" if c.images else "name a set after --images")
+            )
 
 
 def list_priors() -> str:
@@ -122,8 +164,10 @@ def list_priors() -> str:
     lines = []
     for name in shipped_names():
         about = load_prior(name).header["about"]
-        lines.append(f"{name:<12} validation loss {about.get('valid_loss', '?')} at step "
-                     f"{about.get('step', '?')}")
+        lines.append(
+            f"{name:<12} validation loss {about.get('valid_loss', '?')} at step "
+            f"{about.get('step', '?')}"
+        )
     return "\n".join(lines) or "no priors ship with this installation"
 
 
@@ -132,8 +176,9 @@ def output_folder(template: str, path: str) -> Path:
     try:
         return Path(template.format(name=Path(path).stem, folder=Path(path).parent))
     except (KeyError, IndexError, ValueError):
-        raise UserError(f"--output knows {{name}} and {{folder}}, not what is in '{template}'"
-                        ) from None
+        raise UserError(
+            f"--output knows {{name}} and {{folder}}, not what is in '{template}'"
+        ) from None
 
 
 def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) -> None:
@@ -147,8 +192,9 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     from gensep.separation import masks_of
 
     info = audio.probe(path)
-    samples = min(info.samples - round(c.start * info.rate),
-                  round((c.duration or 1e12) * info.rate))
+    samples = min(
+        info.samples - round(c.start * info.rate), round((c.duration or 1e12) * info.rate)
+    )
     targets = [folder / f"{name}.{c.ext.lstrip('.')}" for name in team.names]
     # what cannot be written or compared is refused before the work
     stem_writer = audio.StemWriter(targets, info.rate, info.channels, samples, c.subtype)
@@ -157,15 +203,21 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
 
         check(path, targets, c.reference, c.start, c.duration)
     began = time.perf_counter()
-    with tqdm(desc=f"{Path(path).name}: sampling", unit="chain", leave=False,
-              dynamic_ncols=True, disable=None) as bar:
+    with tqdm(
+        desc=f"{Path(path).name}: sampling",
+        unit="chain",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None,
+    ) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        mid = audio.mid_stream(audio.read_blocks(path, c.start, c.duration), info.rate,
-                               team.representation.sample_rate)
+        mid = audio.mid_stream(
+            audio.read_blocks(path, c.start, c.duration), info.rate, team.representation.sample_rate
+        )
         mixture = analyse(mid, team.representation)
         found = masks_of(mixture, team, settings, progress, uncertainty=c.uncertainty)
     blocks = audio.read_blocks(path, c.start, c.duration)
@@ -176,21 +228,28 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     if c.save_masks:
         from gensep.maskfile import FILE, MaskFile, write_masks
 
-        write_masks(folder / FILE, MaskFile(team.names, found.masks, mixture.power,
-                                            team.representation))
+        write_masks(
+            folder / FILE, MaskFile(team.names, found.masks, mixture.power, team.representation)
+        )
     seconds = samples / info.rate
-    record: dict[str, Any] = {"mixture": str(path), "stems": [t.name for t in targets],
-              "seconds": seconds, "rate": info.rate, "channels": info.channels,
-              "compile_seconds": round(found.compile_seconds, 2),
-              "sampling_seconds": round(found.run_seconds, 2),
-              "sampling_seconds_per_second": round(found.run_seconds / seconds, 4),
-              "residual_db": round(found.residual, 3),
-              "residuals_db": [round(float(r), 3) for r in found.residuals]}
+    record: dict[str, Any] = {
+        "mixture": str(path),
+        "stems": [t.name for t in targets],
+        "seconds": seconds,
+        "rate": info.rate,
+        "channels": info.channels,
+        "compile_seconds": round(found.compile_seconds, 2),
+        "sampling_seconds": round(found.run_seconds, 2),
+        "sampling_seconds_per_second": round(found.run_seconds / seconds, 4),
+        "residual_db": round(found.residual, 3),
+        "residuals_db": [round(float(r), 3) for r in found.residuals],
+    }
     if found.uncertainty is not None:
         from gensep.uncertainty import write_uncertainty
 
-        record["uncertainty"] = write_uncertainty(folder, team.names, found.uncertainty,
-                                                  team.representation)
+        record["uncertainty"] = write_uncertainty(
+            folder, team.names, found.uncertainty, team.representation
+        )
     if c.reference:
         from gensep.reference import score
 
@@ -202,10 +261,12 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         draw(path, targets, folder, team, c)
         if len(found.residuals):
             draw_trace(folder, found.residuals, team, settings)
-    print(f"{path}: {len(targets)} stems of {seconds:.1f} s in {folder}: sampled in "
-          f"{found.run_seconds:.1f} s ({found.run_seconds / seconds:.2f} s a second), compiled in "
-          f"{found.compile_seconds:.1f} s, {time.perf_counter() - began:.1f} s in all",
-          file=sys.stderr)
+    print(
+        f"{path}: {len(targets)} stems of {seconds:.1f} s in {folder}: sampled in "
+        f"{found.run_seconds:.1f} s ({found.run_seconds / seconds:.2f} s a second), compiled in "
+        f"{found.compile_seconds:.1f} s, {time.perf_counter() - began:.1f} s in all",
+        file=sys.stderr,
+    )
     if c.reference:
         from gensep.reference import table
 
@@ -216,8 +277,13 @@ def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any)
     """Write separation.json: what was done, with what, and how it came out."""
     from gensep.runs import commit, versions, write_atomically
 
-    record = {**record, "settings": dataclasses.asdict(settings), "options": dataclasses.asdict(c),
-              "versions": versions(), "commit": commit()}
+    record = {
+        **record,
+        "settings": dataclasses.asdict(settings),
+        "options": dataclasses.asdict(c),
+        "versions": versions(),
+        "commit": commit(),
+    }
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / "separation.json", text)
 
@@ -230,8 +296,9 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
 
     def power(file: Any, start: float, duration: float | None) -> Any:
         rate = audio.probe(file).rate
-        mid = audio.mid_stream(audio.read_blocks(file, start, duration), rate,
-                               team.representation.sample_rate)
+        mid = audio.mid_stream(
+            audio.read_blocks(file, start, duration), rate, team.representation.sample_rate
+        )
         return analyse(mid, team.representation).power
 
     panels = {"mixture": power(path, c.start, c.duration)}
@@ -248,6 +315,7 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
 def draw_trace(folder: Path, residuals: Any, team: Any, settings: Any) -> None:
     """Draw how the mixing law was met at every noise level."""
     from gensep.plots import plot_trace
+
     sigmas = settings.levels()
     plot_trace(folder / "trace.png", sigmas * team.representation.span_db, residuals)
 

@@ -54,8 +54,14 @@ class _Blocks(NamedTuple):
 
 
 def bss_eval(
-    references: Waves, estimates: Sequence[Waves], rate: int, *, win: float = 1.0,
-    hop: float = 1.0, mode: str = "v4", threads: int | None = None,
+    references: Waves,
+    estimates: Sequence[Waves],
+    rate: int,
+    *,
+    win: float = 1.0,
+    hop: float = 1.0,
+    mode: str = "v4",
+    threads: int | None = None,
 ) -> list[Scores]:
     """Score several sets of estimates of one track, paying for the track only once.
 
@@ -77,8 +83,10 @@ def bss_eval(
         raise ValueError(f"mode must be v3 or v4, not {mode!r}")
     for signal in (references, *estimates):
         if signal.shape != references.shape or signal.ndim != 3:
-            raise ValueError("expected [source, channel, samples] throughout, got "
-                             f"{references.shape} and {signal.shape}")
+            raise ValueError(
+                "expected [source, channel, samples] throughout, got "
+                f"{references.shape} and {signal.shape}"
+            )
         for source in np.flatnonzero(silent_throughout(signal)):
             kind = "reference" if signal is references else "estimate"
             raise ValueError(f"{kind} {source} is silent throughout; BSSEval has no figure for it")
@@ -106,8 +114,9 @@ def frames(samples: int, rate: int, win: float, hop: float) -> list[tuple[int, i
     width = samples if win == np.inf else int(win * rate)
     step = samples if hop == np.inf else int(hop * rate)
     if width < 1 or step < 1:
-        raise ValueError(f"a window of {win} s and a hop of {hop} s must hold at least a sample "
-                         f"at {rate} Hz")
+        raise ValueError(
+            f"a window of {win} s and a hop of {hop} s must hold at least a sample at {rate} Hz"
+        )
     if width >= samples:
         return [(0, samples)]
     return [(at, at + width) for at in range(0, samples - width + 1, step)]
@@ -146,9 +155,13 @@ def _fit(references, estimates, span: tuple[int, int], run: Callable) -> list[_F
         own.append(taps.reshape(channels, TAPS, sets, channels))
     joint = _solve(gram, right).reshape(rows, TAPS, sets, rows)
     apart = np.stack(own)  # [source, reference channel, tap, set, estimate channel]
-    return [_Filters(rfft(joint[:, :, k].transpose(2, 0, 1), N_FFT).transpose(2, 0, 1).copy(),
-                     rfft(apart[:, :, :, k].transpose(0, 3, 1, 2), N_FFT)
-                     .transpose(3, 0, 1, 2).copy()) for k in range(sets)]
+    return [
+        _Filters(
+            rfft(joint[:, :, k].transpose(2, 0, 1), N_FFT).transpose(2, 0, 1).copy(),
+            rfft(apart[:, :, :, k].transpose(0, 3, 1, 2), N_FFT).transpose(3, 0, 1, 2).copy(),
+        )
+        for k in range(sets)
+    ]
 
 
 def _correlations(references, estimates, span: tuple[int, int], run: Callable) -> np.ndarray:
@@ -159,8 +172,9 @@ def _correlations(references, estimates, span: tuple[int, int], run: Callable) -
 
     def cross(part: _Blocks) -> np.ndarray:
         x_hat = _spectra(_cut(references, part, size))
-        around = _Blocks(part.first - (TAPS - 1), np.full_like(part.first, start),
-                         np.full_like(part.first, stop))
+        around = _Blocks(
+            part.first - (TAPS - 1), np.full_like(part.first, start), np.full_like(part.first, stop)
+        )
         signals = [_cut(signal, around, N_FFT) for signal in (references, *estimates)]
         y_hat = _spectra(np.concatenate(signals, axis=1))
         return x_hat.conj() @ y_hat.swapaxes(1, 2)
@@ -213,8 +227,12 @@ def _energies(
         x = _cut(references, before, size + TAPS - 1)
         x_hat = _spectra(x)
         s = x[..., TAPS - 1 :]
-        return np.stack([_block_energies(x_hat, s, _cut(estimate, part, size), taps)
-                         for estimate, taps in zip(estimates, filters, strict=True)])
+        return np.stack(
+            [
+                _block_energies(x_hat, s, _cut(estimate, part, size), taps)
+                for estimate, taps in zip(estimates, filters, strict=True)
+            ]
+        )
 
     parts = np.concatenate(list(run(measure, blocks.groups())), axis=2)  # [set, 7, block, row]
     shape = (len(estimates), 7, len(spans), count, *references.shape[:2])

@@ -24,8 +24,11 @@ BASELINES = ("mixture", "oracle")
 class Config:
     """Options of `gensep.compare`."""
 
-    runs: tuple[str, ...] = option((), "output folders of gensep.evaluate; the others are "
-                                   "compared with the first", positional=True)
+    runs: tuple[str, ...] = option(
+        (),
+        "output folders of gensep.evaluate; the others are compared with the first",
+        positional=True,
+    )
     output: str = option("comparison", "folder of the results")
     metrics: tuple[str, ...] = option((), "metrics to show, e.g. SDR si_sdr_gain; all by default")
     statistic: Literal["median", "mean"] = option("median", "what the table shows over songs")
@@ -36,8 +39,10 @@ def main(argv: list[str]) -> None:
     """Print the tables and write them with the pictures."""
     c = config.parse(Config, argv, prog="python -m gensep.compare", about=__doc__ or "")
     if not c.runs:
-        raise UserError("expected folders that gensep.evaluate wrote: python -m gensep.compare "
-                        "scores/A scores/B; see --help")
+        raise UserError(
+            "expected folders that gensep.evaluate wrote: python -m gensep.compare "
+            "scores/A scores/B; see --help"
+        )
     from gensep import audio
     from gensep.runs import write_atomically
 
@@ -87,9 +92,11 @@ def gather(runs: tuple[str, ...]) -> tuple[list[Any], list[str]]:
                 baseline[row[:4]] = row.value
                 rows.append(row)
             elif _differ(baseline[row[:4]], row.value):
-                notes.append(f"{name} was scored against other references or with other options: "
-                             f"its {row.method} has {row.metric} {row.value} on {row.song}, "
-                             f"{row.source}, not {baseline[row[:4]]}")
+                notes.append(
+                    f"{name} was scored against other references or with other options: "
+                    f"its {row.method} has {row.metric} {row.value} on {row.song}, "
+                    f"{row.source}, not {baseline[row[:4]]}"
+                )
     order = [*BASELINES, *names]
     return sorted(rows, key=lambda row: order.index(row.method)), list(dict.fromkeys(notes))[:5]
 
@@ -105,8 +112,10 @@ def shared(rows: list[Any]) -> tuple[dict[Any, dict[str, float]], list[str]]:
         common = set.intersection(*map(set, cells))
         extra = len(set.union(*map(set, cells))) - len(common)
         if extra:
-            notes.append(f"{metric} of {source}: {extra} songs left out that not every method has "
-                         f"a figure for; {len(common)} kept")
+            notes.append(
+                f"{metric} of {source}: {extra} songs left out that not every method has "
+                f"a figure for; {len(common)} kept"
+            )
         for cell in cells:
             for song in set(cell) - common:
                 del cell[song]
@@ -126,17 +135,29 @@ def tables(table: dict[Any, dict[str, float]], statistic: str) -> tuple[str, lis
     parts, lines = [], []
     for metric in metrics:
         cells = {m: {s: table.get((m, s, metric), {}) for s in sources} for m in methods}
-        figures = {(m, s): interval(cells[m][s].values(), getattr(np, statistic))
-                   for m in methods for s in sources}
+        figures = {
+            (m, s): interval(cells[m][s].values(), getattr(np, statistic))
+            for m in methods
+            for s in sources
+        }
         count = max(len(cells[runs[0]][s]) for s in sources)
-        parts.append(f"## {metric}: {statistic} over {count} songs [95 %]\n\n" + markdown(
-            ("method", *sources), [(m, *(figures[m, s] for s in sources)) for m in methods]))
-        lines += [_line(metric, s, m, statistic, len(cells[m][s]), figures[m, s])
-                  for m in methods for s in sources]
+        parts.append(
+            f"## {metric}: {statistic} over {count} songs [95 %]\n\n"
+            + markdown(
+                ("method", *sources), [(m, *(figures[m, s] for s in sources)) for m in methods]
+            )
+        )
+        lines += [
+            _line(metric, s, m, statistic, len(cells[m][s]), figures[m, s])
+            for m in methods
+            for s in sources
+        ]
         against = _differences(cells, runs, sources, metric, lines)
         if against:
-            parts.append(f"Paired differences from {runs[0]}: mean [95 %], Wilcoxon p\n\n" +
-                         markdown(("method", *sources), against))
+            parts.append(
+                f"Paired differences from {runs[0]}: mean [95 %], Wilcoxon p\n\n"
+                + markdown(("method", *sources), against)
+            )
         ranks = [(s, friedman([cells[m][s] for m in runs])) for s in sources]
         known = [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in ranks if f]
         if known:
@@ -153,8 +174,17 @@ def _differences(cells, runs, sources, metric, lines) -> list[list[str]]:
         shown = [method]
         for source in sources:
             found = difference(cells[runs[0]][source], cells[method][source])
-            lines.append(_line(metric, source, method, f"difference from {runs[0]}", found.n,
-                               found.mean, found.p))
+            lines.append(
+                _line(
+                    metric,
+                    source,
+                    method,
+                    f"difference from {runs[0]}",
+                    found.n,
+                    found.mean,
+                    found.p,
+                )
+            )
             shown.append("-" if found.p is None else f"{found.mean}, p {found.p:.2g}")
         table.append(shown)
     return table
@@ -163,8 +193,17 @@ def _differences(cells, runs, sources, metric, lines) -> list[list[str]]:
 def _line(metric, source, method, statistic, n, interval, p=None) -> dict[str, Any]:
     """Give one line of the CSV."""
     value, low, high = (round(x, 6) if x == x else None for x in interval)
-    return {"metric": metric, "source": source, "method": method, "statistic": statistic, "n": n,
-            "value": value, "low": low, "high": high, "p": p}
+    return {
+        "metric": metric,
+        "source": source,
+        "method": method,
+        "statistic": statistic,
+        "n": n,
+        "value": value,
+        "low": low,
+        "high": high,
+        "p": p,
+    }
 
 
 def draw(folder: Path, table: dict[Any, dict[str, float]]) -> None:
@@ -175,16 +214,31 @@ def draw(folder: Path, table: dict[Any, dict[str, float]]) -> None:
     runs = [m for m in methods if m not in BASELINES]
     first, *others = runs if len(runs) > 1 else [*methods[:1], *runs]
     for metric in metrics:
+
         def cell(method: str, source: str, metric: str = metric) -> dict[str, float]:
             return table.get((method, source, metric), {})
 
         label = f"{metric}, dB"
-        plot_boxes(folder / f"boxes_{metric}.png", {
-            m: {s: list(cell(m, s).values()) for s in sources} for m in methods}, label)
-        plot_songs(folder / f"songs_{metric}.png", first, {
-            m: {s: ([cell(first, s)[song] for song in cell(m, s) if song in cell(first, s)],
-                    [x for song, x in cell(m, s).items() if song in cell(first, s)])
-                for s in sources} for m in others}, label)
+        plot_boxes(
+            folder / f"boxes_{metric}.png",
+            {m: {s: list(cell(m, s).values()) for s in sources} for m in methods},
+            label,
+        )
+        plot_songs(
+            folder / f"songs_{metric}.png",
+            first,
+            {
+                m: {
+                    s: (
+                        [cell(first, s)[song] for song in cell(m, s) if song in cell(first, s)],
+                        [x for song, x in cell(m, s).items() if song in cell(first, s)],
+                    )
+                    for s in sources
+                }
+                for m in others
+            },
+            label,
+        )
 
 
 def record(c: Config) -> str:
@@ -202,8 +256,9 @@ def _read(folder: Path) -> dict[str, Any]:
         if scores["rows"] and "method" in scores:
             return scores
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}); give an output folder of "
-                        "gensep.evaluate") from None
+        raise UserError(
+            f"cannot read {path} ({error.strerror}); give an output folder of gensep.evaluate"
+        ) from None
     except (ValueError, KeyError, TypeError):
         pass
     raise UserError(f"{path} holds no scores of gensep.evaluate; evaluate again")

@@ -69,14 +69,14 @@ def to_toml(config: Any) -> str:
 
 def _complete(cls: Any, values: dict[str, Any], fields) -> str:
     """Give the complete config; what is required and not given yet is a comment."""
-    missing = [n for n, f in fields.items()
-               if n not in values and f.default is dataclasses.MISSING]
+    missing = [n for n, f in fields.items() if n not in values and f.default is dataclasses.MISSING]
     if not missing:
         return to_toml(build(cls, values))
     rest = {n: values.get(n, f.default) for n, f in fields.items() if n not in missing}
     lines = [f"# {n} =   # required: {fields[n].metadata['help']}\n" for n in missing]
-    return "".join(lines) + "".join(f"{n} = {_toml_value(v)}\n" for n, v in rest.items()
-                                    if v is not None)
+    return "".join(lines) + "".join(
+        f"{n} = {_toml_value(v)}\n" for n, v in rest.items() if v is not None
+    )
 
 
 def _split(argv, fields, hints) -> tuple[dict[str, Any], str | None, bool]:
@@ -103,8 +103,11 @@ def _split(argv, fields, hints) -> tuple[dict[str, Any], str | None, bool]:
         _known(name, fields, flag="--")
         if not equals:
             many, flag = _is_tuple(hints[name]), _plain(hints[name]) is bool
-            while rest and not rest[0].startswith("--") and (many or not words) and not (
-                flag and rest[0] not in ("true", "false")
+            while (
+                rest
+                and not rest[0].startswith("--")
+                and (many or not words)
+                and not (flag and rest[0] not in ("true", "false"))
             ):
                 words.append(rest.pop(0))
         given[name] = _from_words(name, words, hints[name])
@@ -154,8 +157,10 @@ def _read_toml(path: str, fields, prog: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text()
     except OSError as error:
-        raise UserError(f"cannot read the config {path}: {error.strerror}; "
-                        f"'{prog} --print-config' writes a complete one") from None
+        raise UserError(
+            f"cannot read the config {path}: {error.strerror}; "
+            f"'{prog} --print-config' writes a complete one"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     try:
@@ -172,8 +177,10 @@ def _known(name: str, fields, flag: str = "") -> None:
         return
     near = difflib.get_close_matches(name, fields, 1)
     hint = f"; did you mean {flag}{near[0]}?" if near else ""
-    raise UserError(f"unknown {'option' if flag else 'key'} {flag}{name}{hint} "
-                    f"Known: {', '.join(fields)}".replace("? Known", "? Known"))
+    raise UserError(
+        f"unknown {'option' if flag else 'key'} {flag}{name}{hint} "
+        f"Known: {', '.join(fields)}".replace("? Known", "? Known")
+    )
 
 
 def _check(name: str, value: Any, hint: Any) -> Any:
@@ -232,15 +239,22 @@ def _toml_value(value: Any) -> str:
 def _help(fields, hints, prog: str, about: str) -> str:
     loose = [n for n, f in fields.items() if f.metadata["positional"]]
     shown = [f"{n.upper()} ..." if _is_tuple(hints[n]) else n.upper() for n in loose]
-    lines = [f"usage: {' '.join([prog, *shown])} [--config FILE] [--option value ...]", "", about,
-             ""]
+    lines = [
+        f"usage: {' '.join([prog, *shown])} [--config FILE] [--option value ...]",
+        "",
+        about,
+        "",
+    ]
     for name, f in fields.items():
         head = name.upper() if f.metadata["positional"] else f"--{name}"
         kind = _type_name(hints[name])
         default = f.default
         tail = "" if default in (dataclasses.MISSING, None, ()) else f" [{_toml_value(default)}]"
         lines.append(f"  {head:<18} {f.metadata['help']} ({kind}){tail}")
-    lines += ["", f"  {'--config':<18} a TOML file of these options; the command line wins over it",
-              f"  {'--print-config':<18} print the complete config as TOML and exit",
-              f"  {'--help':<18} this text"]
+    lines += [
+        "",
+        f"  {'--config':<18} a TOML file of these options; the command line wins over it",
+        f"  {'--print-config':<18} print the complete config as TOML and exit",
+        f"  {'--help':<18} this text",
+    ]
     return "\n".join(lines)

@@ -113,8 +113,10 @@ def read_metadata(folder: str | os.PathLike) -> dict[str, Any]:
     try:
         return json.loads((Path(folder) / METADATA).read_text())
     except (OSError, ValueError):
-        raise UserError(f"{folder} is no data set (it has no readable {METADATA}); make one with "
-                        "'python -m gensep.wav_to_spec IN OUT' and name OUT/SOURCE") from None
+        raise UserError(
+            f"{folder} is no data set (it has no readable {METADATA}); make one with "
+            "'python -m gensep.wav_to_spec IN OUT' and name OUT/SOURCE"
+        ) from None
 
 
 def open_windows(
@@ -140,8 +142,10 @@ def open_windows(
     for name, stored in metadata["representation"].items():
         wanted = getattr(representation, name, stored)
         if wanted != stored:
-            raise UserError(f"{folder} has {name} = {stored}, the model wants {wanted}; change the "
-                            f"model's or run wav_to_spec again with --{name} {wanted}")
+            raise UserError(
+                f"{folder} has {name} = {stored}, the model wants {wanted}; change the "
+                f"model's or run wav_to_spec again with --{name} {wanted}"
+            )
     records = tfds.builder_from_directory(str(folder)).as_data_source(split=split)
     return Windows(records, metadata["splits"][split], frames, metadata["representation"])
 
@@ -149,8 +153,9 @@ def open_windows(
 class Windows:
     """Random windows of one split; its records are decoded on first use and kept as int16."""
 
-    def __init__(self, records: Any, tracks: dict[str, int], frames: int,
-                 representation: dict[str, Any]):
+    def __init__(
+        self, records: Any, tracks: dict[str, int], frames: int, representation: dict[str, Any]
+    ):
         """Take random-access `records` and the frames of the tracks they make up."""
         self.frames, self.representation = frames, representation
         self.tracks = tuple(tracks)
@@ -161,8 +166,10 @@ class Windows:
             [np.arange(a, b, RECORD_FRAMES) for a, b in itertools.pairwise(self._first)]
         )
         if len(self._record_first) != len(records):
-            raise UserError(f"the data set has {len(records)} records, its {METADATA} tells of "
-                            f"{len(self._record_first)}; run wav_to_spec again with --force")
+            raise UserError(
+                f"the data set has {len(records)} records, its {METADATA} tells of "
+                f"{len(self._record_first)}; run wav_to_spec again with --force"
+            )
         # every start whose window lies inside its track, and one for a track that is too short
         self._last_start = np.cumsum(np.maximum(lengths - frames + 1, 1))
         self._decoded = np.zeros(len(records), bool)
@@ -235,8 +242,10 @@ def _store(shape: tuple[int, int]) -> np.ndarray:
     if size <= memory // 2:
         return np.empty(shape, np.int16)
     if size > shutil.disk_usage(tempfile.gettempdir()).free:
-        raise UserError(f"the split takes {size / 1e9:.1f} GB; this machine has {memory / 1e9:.1f} "
-                        f"GB of memory and less free in {tempfile.gettempdir()}; set TMPDIR")
+        raise UserError(
+            f"the split takes {size / 1e9:.1f} GB; this machine has {memory / 1e9:.1f} "
+            f"GB of memory and less free in {tempfile.gettempdir()}; set TMPDIR"
+        )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.int16, "w+", shape=shape)
 

@@ -39,16 +39,27 @@ def make_levels(prior: Any, count: int, sigma: float | None = None) -> np.ndarra
         raise UserError(f"expected --levels of 3 or more, not {count}")
     high, low = float(np.max(prior.sigmas)), float(np.min(prior.sigmas))
     if sigma is not None and not low * 0.999 <= sigma < high:
-        raise UserError(f"expected a --sigma between {low:.4g} and {high:.4g}, where the prior was "
-                        f"trained, not {sigma:.4g}")
+        raise UserError(
+            f"expected a --sigma between {low:.4g} and {high:.4g}, where the prior was "
+            f"trained, not {sigma:.4g}"
+        )
     levels = karras(count, sigma or low, high, RHO)
     check_levels([prior], levels)
     return levels
 
 
 def fit(
-    prior: Any, x: np.ndarray, levels: np.ndarray, *, noise: bool, ode: bool = True,
-    bound: bool = True, probes: int = 1, seed: int = 0, terminal: Any = None, block: int = 16,
+    prior: Any,
+    x: np.ndarray,
+    levels: np.ndarray,
+    *,
+    noise: bool,
+    ode: bool = True,
+    bound: bool = True,
+    probes: int = 1,
+    seed: int = 0,
+    terminal: Any = None,
+    block: int = 16,
 ) -> Fit:
     """Measure how well a prior fits examples `x: [example, ...]` in model units.
 
@@ -73,15 +84,22 @@ def fit(
     nll, highest = np.full((2, len(x)), np.nan)
     probe, step = float("nan"), float("nan")
     if bound:
-        highest = -np.asarray(denoising_bound(prior, keys[0], clean, low, high, len(levels),
-                                            terminal=terminal, block=block)) / size
+        highest = (
+            -np.asarray(
+                denoising_bound(
+                    prior, keys[0], clean, low, high, len(levels), terminal=terminal, block=block
+                )
+            )
+            / size
+        )
     if ode:
         seen = clean + low * jax.random.normal(keys[1], x.shape) if noise else clean
     if ode and hasattr(prior, "log_prob"):
         nll, probe, step = -_own_density(prior, seen, low, block) / size, 0.0, 0.0
     elif ode:
-        found = log_likelihood(prior, keys[2], seen, jnp.asarray(levels), probes,
-                               terminal=terminal, block=block)
+        found = log_likelihood(
+            prior, keys[2], seen, jnp.asarray(levels), probes, terminal=terminal, block=block
+        )
         nll = -np.asarray(found.nats) / size
         probe = float(np.sqrt((np.asarray(found.probe_error) ** 2).sum())) / len(x) / size
         step = float(np.mean(found.step_error)) / size
@@ -123,8 +141,10 @@ def _read_images(form: ImageForm, data: str, c: Any) -> np.ndarray:
     """Give images of a set, drawn by the seed, dequantised by uniform noise of one step."""
     images, _ = load_images(data, c.split or "test", c.data_dir)
     if images.shape[1:] != form.shape:
-        raise UserError(f"the images of {data} are {images.shape[1:]}, those of the prior "
-                        f"{form.shape}; give the set that it was trained on, or one alike")
+        raise UserError(
+            f"the images of {data} are {images.shape[1:]}, those of the prior "
+            f"{form.shape}; give the set that it was trained on, or one alike"
+        )
     rng = np.random.default_rng(c.seed)
     chosen = images[rng.permutation(len(images))[: c.examples]]
     return (chosen + rng.uniform(size=chosen.shape)) / LEVELS
@@ -134,12 +154,18 @@ def _read_images(form: ImageForm, data: str, c: Any) -> np.ndarray:
 DATA_KINDS: dict[type, DataKind] = {
     # a density of decibels: model units are span_db of them
     Representation: DataKind(
-        "nats/dim in dB", noise=True, read=_read_windows,
+        "nats/dim in dB",
+        noise=True,
+        read=_read_windows,
         of=lambda form, nats: nats + np.log(form.span_db),
-        noise_name=lambda form, sigma: f"{sigma * form.span_db:.2f} dB"),
+        noise_name=lambda form, sigma: f"{sigma * form.span_db:.2f} dB",
+    ),
     # a bound of the bits of integer pixels, whose steps are 1 / 256
     ImageForm: DataKind(
-        "bits/dim", noise=False, read=_read_images,
+        "bits/dim",
+        noise=False,
+        read=_read_images,
         of=lambda form, nats: nats / np.log(2) + np.log2(LEVELS),
-        noise_name=lambda form, sigma: f"{sigma * LEVELS:.2f} of 255"),
+        noise_name=lambda form, sigma: f"{sigma * LEVELS:.2f} of 255",
+    ),
 }

@@ -30,5 +30,8 @@ def local_devices() -> Devices:
     """Give all devices of this process."""
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("chain",), axis_types=(AxisType.Auto,), devices=devices)
-    return Devices(len(devices), NamedSharding(mesh, PartitionSpec("chain")),
-                   NamedSharding(mesh, PartitionSpec()))
+    return Devices(
+        len(devices),
+        NamedSharding(mesh, PartitionSpec("chain")),
+        NamedSharding(mesh, PartitionSpec()),
+    )

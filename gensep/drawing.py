@@ -46,8 +46,10 @@ def noise_levels(loaded: LoadedPrior, steps: int | None = None) -> np.ndarray:
         high, low = float(loaded.prior.sigmas[0]), float(loaded.prior.sigmas[-1])
         return karras(steps or LEVELS, low, high, RHO)
     if steps and steps > len(own):
-        raise UserError(f"prior {loaded.name} knows {len(own)} noise levels, so --steps must be at "
-                        f"most {len(own)}, not {steps}")
+        raise UserError(
+            f"prior {loaded.name} knows {len(own)} noise levels, so --steps must be at "
+            f"most {len(own)}, not {steps}"
+        )
     some = np.linspace(0, len(own) - 1, steps or len(own))
     return np.array(own, np.float32)[np.round(some).astype(int)]
 
@@ -62,7 +64,10 @@ def shape_of(loaded: LoadedPrior, frames: int | None = None) -> tuple[int, ...]:
 
 
 def draw(
-    prior: Any, key: jax.Array, shape: tuple[int, ...], sigmas: np.ndarray,
+    prior: Any,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    sigmas: np.ndarray,
     kernel: Kernel | None = None,
 ) -> jax.Array:
     """Draw from a prior, `shape` = `[n, ..., features]`; by default along the reverse SDE."""

@@ -18,9 +18,11 @@ from gensep import config
 from gensep.config import option
 from gensep.errors import UserError, run
 
-AGGREGATION = ("median: over songs of the median over frames; mean: over songs of the median over "
-               "frames; pooled: median over the frames of all songs (msdm_gain: means of windows "
-               "in the place of medians of frames); [95 % bootstrap interval over songs]")
+AGGREGATION = (
+    "median: over songs of the median over frames; mean: over songs of the median over "
+    "frames; pooled: median over the frames of all songs (msdm_gain: means of windows "
+    "in the place of medians of frames); [95 % bootstrap interval over songs]"
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Config:
     references: str = option(..., "folder of songs with their true stems", positional=True)
     output: str = option("scores/{name}", "folder of the results; {name} is the method's")
     name: str | None = option(None, "the method's name; by default that of the folder ESTIMATES")
-    metrics: tuple[str, ...] = option(("bsseval", "si_sdr"), "any of bsseval, sdr (bsseval's SDR "
-                                      "alone, quick), si_sdr, msdm, mel")
+    metrics: tuple[str, ...] = option(
+        ("bsseval", "si_sdr"), "any of bsseval, sdr (bsseval's SDR alone, quick), si_sdr, msdm, mel"
+    )
     win: float = option(1.0, "seconds of a frame of bsseval")
     hop: float = option(1.0, "seconds from frame to frame")
     mode: Literal["v4", "v3"] = option("v4", "bsseval's filters: one a track, or one a frame")
@@ -40,8 +43,11 @@ class Config:
     oracle: bool = option(False, "score the 96-mel oracle mask too")  # noqa: FBT003
     silent: Literal["skip", "refuse"] = option("skip", "stems silent throughout, for bsseval")
     compat_nan: bool = option(False, "write NaN, as museval does, for null")  # noqa: FBT003
-    layout: str = option("auto", "layout of REFERENCES: auto, musdb_hq, stem_mp4, dsd100, ikala, "
-                         "bach10, separated, flat, tree")
+    layout: str = option(
+        "auto",
+        "layout of REFERENCES: auto, musdb_hq, stem_mp4, dsd100, ikala, "
+        "bach10, separated, flat, tree",
+    )
     estimate_layout: str = option("auto", "layout of ESTIMATES")
     split: str | None = option(None, "score only this split of REFERENCES")
     stems: tuple[str, ...] = option((), "score these stems; by default all that both sides have")
@@ -63,8 +69,9 @@ def main(argv: list[str]) -> None:
     name = c.name or Path(c.estimates).resolve().name
     output = output_folder(c.output, name)
     try:
-        protocol = Protocol(c.metrics, c.win, c.hop, c.mode, c.mixture, c.oracle, c.silent,
-                            c.compat_nan)
+        protocol = Protocol(
+            c.metrics, c.win, c.hop, c.mode, c.mixture, c.oracle, c.silent, c.compat_nan
+        )
     except ValueError as error:
         raise UserError(str(error)) from None
     pairs, unmatched = find_pairs(c)
@@ -95,11 +102,17 @@ def find_pairs(c: Config) -> tuple[list[Any], list[str]]:
     references = find_songs(c.references, c.layout, c.split)
     pairs, unmatched = [], []
     for estimate in estimates:
-        found = [r for r in references if r.name == estimate.name
-                 and (not r.split or not estimate.split or r.split == estimate.split)]
+        found = [
+            r
+            for r in references
+            if r.name == estimate.name
+            and (not r.split or not estimate.split or r.split == estimate.split)
+        ]
         if len(found) > 1:
-            raise UserError(f"{c.references} has {len(found)} songs {estimate.name}, in "
-                            f"{', '.join(r.split for r in found)}; choose one with --split")
+            raise UserError(
+                f"{c.references} has {len(found)} songs {estimate.name}, in "
+                f"{', '.join(r.split for r in found)}; choose one with --split"
+            )
         if found:
             pairs.append(Pair(estimate, found[0]))
         elif c.split is None or estimate.split in ("", c.split):
@@ -107,8 +120,10 @@ def find_pairs(c: Config) -> tuple[list[Any], list[str]]:
     taken = [pair.reference for pair in pairs]
     unmatched += [f"{r.name} has no estimate" for r in references if r not in taken]
     if not pairs:
-        raise UserError(f"no song of {c.estimates} ({_some(estimates)}) is called like one of "
-                        f"{c.references} ({_some(references)}); rename the folders")
+        raise UserError(
+            f"no song of {c.estimates} ({_some(estimates)}) is called like one of "
+            f"{c.references} ({_some(references)}); rename the folders"
+        )
     doubles = [p.reference.name for i, p in enumerate(pairs) if p.reference in taken[:i]]
     if doubles:
         raise UserError(f"{c.estimates} has several songs {doubles[0]}; score one split a run")
@@ -121,15 +136,24 @@ def score_all(c: Config, places: dict[Path, Any], protocol: Any) -> None:
 
     from gensep.parallel import job_count, results
 
-    todo = [(place, pair) for place, pair in places.items()
-            if c.force or not is_scored(place, pair, protocol)]
+    todo = [
+        (place, pair)
+        for place, pair in places.items()
+        if c.force or not is_scored(place, pair, protocol)
+    ]
     jobs = job_count(c.jobs, len(todo))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     if jobs > 1:  # for the processes to come: their matrix products share the cores
         os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))
     tasks = [(place, pair, protocol, threads) for place, pair in todo]
-    with tqdm(total=len(places), initial=len(places) - len(todo), unit="song", desc="scoring",
-              dynamic_ncols=True, disable=None) as bar:
+    with tqdm(
+        total=len(places),
+        initial=len(places) - len(todo),
+        unit="song",
+        desc="scoring",
+        dynamic_ncols=True,
+        disable=None,
+    ) as bar:
         for _ in results(score_song, tasks, jobs):
             bar.update()
 
@@ -166,35 +190,58 @@ def report(
     from gensep.statistics import markdown, summarise
 
     rows, frames = figures(records)
-    lines = summarise(rows, frames,
-                      lambda metric: np.mean if metric == "msdm_gain" else np.median)
+    lines = summarise(rows, frames, lambda metric: np.mean if metric == "msdm_gain" else np.median)
     text = io.StringIO()
     sheet = csv.writer(text, lineterminator="\n")
     sheet.writerows([rows[0]._fields if rows else (), *rows])
     write_atomically(output / "scores.csv", text.getvalue())
     notes = [f"{r['gensep']['song']}: {note}" for r in records for note in r["gensep"]["notes"]]
     options = {k: v for k, v in dataclasses.asdict(c).items() if k not in ("force", "jobs")}
-    whole = {"method": name, "aggregation": AGGREGATION, "unmatched": unmatched, "notes": notes,
-             "rows": [r._asdict() for r in rows], "summary": [_plain(x) for x in lines],
-             "options": options, "versions": versions(), "commit": commit()}
+    whole = {
+        "method": name,
+        "aggregation": AGGREGATION,
+        "unmatched": unmatched,
+        "notes": notes,
+        "rows": [r._asdict() for r in rows],
+        "summary": [_plain(x) for x in lines],
+        "options": options,
+        "versions": versions(),
+        "commit": commit(),
+    }
     write_atomically(output / "scores.json", json.dumps(whole, indent=1, allow_nan=False) + "\n")
     for line in (*unmatched, *notes):
         print(f"note: {line}", file=sys.stderr)
     print(f"{name}: {len(records)} songs. {AGGREGATION}\n")
-    print(markdown(("metric", "source", "method", "n", "median", "mean", "pooled"), [
-        (x["metric"], x["source"], x["method"], x["n"], x["median"], x["mean"],
-         "-" if x["pooled"] is None else f"{x['pooled']:.2f}")
-        for x in sorted(lines, key=lambda x: (x["metric"], x["source"]))]))
+    print(
+        markdown(
+            ("metric", "source", "method", "n", "median", "mean", "pooled"),
+            [
+                (
+                    x["metric"],
+                    x["source"],
+                    x["method"],
+                    x["n"],
+                    x["median"],
+                    x["mean"],
+                    "-" if x["pooled"] is None else f"{x['pooled']:.2f}",
+                )
+                for x in sorted(lines, key=lambda x: (x["metric"], x["source"]))
+            ],
+        )
+    )
     print(f"\nwritten to {output}", file=sys.stderr)
 
 
 def _plain(line: dict[str, Any]) -> dict[str, Any]:
     """Give a line of the summary as strict JSON can hold it."""
+
     def known(x: float | None) -> float | None:
         return None if x is None or x != x else round(x, 6)
 
-    return {k: [known(x) for x in v] if isinstance(v, tuple) else v if k != "pooled" else known(v)
-            for k, v in line.items()}
+    return {
+        k: [known(x) for x in v] if isinstance(v, tuple) else v if k != "pooled" else known(v)
+        for k, v in line.items()
+    }
 
 
 def _some(songs: list[Any]) -> str:

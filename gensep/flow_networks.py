@@ -20,37 +20,58 @@ class FlowModel(NamedTuple):
 def _geometry(settings: Settings) -> dict[str, Any]:
     """Give convolutions and squeezes: of places, or of time alone where bands are channels."""
     across, factor = settings["shape"][1] > 1, settings.get("squeeze", 2)
-    return {"kernel": (3, 3) if across else (3, 1),
-            "squeeze": (factor, factor if across else 1)}
+    return {"kernel": (3, 3) if across else (3, 1), "squeeze": (factor, factor if across else 1)}
 
 
 def _glow(settings: Settings, rngs: Any) -> Any:
     from flows import glow
 
-    return glow(tuple(settings["shape"]), settings["scales"], settings["depth"], settings["width"],
-                rngs=rngs, prior=settings["latents"], embedding=settings["embedding"],
-                dtype=settings["dtype"], **_geometry(settings))
+    return glow(
+        tuple(settings["shape"]),
+        settings["scales"],
+        settings["depth"],
+        settings["width"],
+        rngs=rngs,
+        prior=settings["latents"],
+        embedding=settings["embedding"],
+        dtype=settings["dtype"],
+        **_geometry(settings),
+    )
 
 
 def _realnvp(settings: Settings, rngs: Any) -> Any:
     from flows import realnvp
 
-    return realnvp(tuple(settings["shape"]), settings["scales"], settings["blocks"],
-                   settings["width"], rngs=rngs, embedding=settings["embedding"],
-                   **_geometry(settings))
+    return realnvp(
+        tuple(settings["shape"]),
+        settings["scales"],
+        settings["blocks"],
+        settings["width"],
+        rngs=rngs,
+        embedding=settings["embedding"],
+        **_geometry(settings),
+    )
 
 
 def _flowpp(settings: Settings, rngs: Any) -> Any:
     from flows import flowpp
 
-    return flowpp(tuple(settings["shape"]), settings["width"], settings["blocks"],
-                  settings["components"], rngs=rngs, embedding=settings["embedding"],
-                  **_geometry(settings))
+    return flowpp(
+        tuple(settings["shape"]),
+        settings["width"],
+        settings["blocks"],
+        settings["components"],
+        rngs=rngs,
+        embedding=settings["embedding"],
+        **_geometry(settings),
+    )
 
 
 # name -> build the untrained flow from settings and nnx.Rngs
 FLOWS: dict[str, Callable[[Settings, Any], Any]] = {
-    "glow": _glow, "realnvp": _realnvp, "flowpp": _flowpp,
+    "glow": _glow,
+    "realnvp": _realnvp,
+    "flowpp": _flowpp,
 }
 
 
@@ -77,11 +98,20 @@ def _build(settings: Settings, seed: int) -> FlowModel:
     flow = FLOWS[settings["architecture"]](settings, rngs)
     if settings["logit"]:
         flow = Chain(Logit(settings["logit"]), flow)
-    embed = (SigmaEmbedding(settings["embedding"], settings["floor"], rngs=rngs)
-             if settings["embedding"] else None)
-    density = Density(flow, jnp.asarray(settings["mean"]), jnp.asarray(settings["sd"]),
-                      settings["layout"], embed, jnp.asarray(settings["low"]),
-                      jnp.asarray(settings["high"]))
+    embed = (
+        SigmaEmbedding(settings["embedding"], settings["floor"], rngs=rngs)
+        if settings["embedding"]
+        else None
+    )
+    density = Density(
+        flow,
+        jnp.asarray(settings["mean"]),
+        jnp.asarray(settings["sd"]),
+        settings["layout"],
+        embed,
+        jnp.asarray(settings["low"]),
+        jnp.asarray(settings["high"]),
+    )
     if settings["dequantise"] == "uniform":
         return FlowModel(density)
     return FlowModel(density, VariationalDequantiser(settings["features"], rngs=rngs))

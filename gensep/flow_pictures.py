@@ -42,17 +42,23 @@ def draw_pictures(
         share = jnp.linspace(0, 1, len(x)).reshape(-1, *[1] * (z.ndim - 1))
         back = prior.density.from_latent(z, sigma, x.shape[1:])
         # on the sphere: latents between two have the norm of latents
-        angle = jnp.arccos(jnp.clip((z[0] * z[-1]).sum() / jnp.sqrt((z[0]**2).sum()
-                                                                    * (z[-1]**2).sum()), -1, 1))
-        between = (jnp.sin((1 - share) * angle) * z[0] + jnp.sin(share * angle) * z[-1])
+        angle = jnp.arccos(
+            jnp.clip((z[0] * z[-1]).sum() / jnp.sqrt((z[0] ** 2).sum() * (z[-1] ** 2).sum()), -1, 1)
+        )
+        between = jnp.sin((1 - share) * angle) * z[0] + jnp.sin(share * angle) * z[-1]
         between = between / jnp.sin(angle)
         return back, prior.density.from_latent(between, sigma, x.shape[1:])
 
     back, between = (np.asarray(x) for x in travel(prior, held))
     error = float(np.abs(back - held).max())
-    examples.plot(folder / "latents.png", {
-        "validation data": held, f"back from their latents (largest error {error:.1e})": back,
-        "between the latents of the first and the last": between})
+    examples.plot(
+        folder / "latents.png",
+        {
+            "validation data": held,
+            f"back from their latents (largest error {error:.1e})": back,
+            "between the latents of the first and the last": between,
+        },
+    )
 
 
 def nearest(x: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -55,17 +55,28 @@ class FlowTask:
         if self.images:
             shape = form.shape
         else:
-            shape = ((c.frames, 1, form.n_mels) if c.layout == "bands" else
-                     (c.frames, form.n_mels, 1))
+            shape = (
+                (c.frames, 1, form.n_mels) if c.layout == "bands" else (c.frames, form.n_mels, 1)
+            )
         # after a logit the first ActNorm finds mean and scale itself
         mean, sd = ([0.0] * self.examples.features, 1.0) if c.logit else moments(self.examples)
         low, high = extent(self.examples)
-        return {**self.architecture, "shape": list(shape), "layout": c.layout,
-                "features": self.examples.features, "mean": mean, "sd": sd,
-                "low": low, "high": high,
-                "embedding": 0 if c.schedule == "none" else c.embedding,
-                "floor": c.sigma_min / 4, "squeeze": c.squeeze, "logit": c.logit,
-                "dequantise": c.dequantise, "levels": len(self.grid)}
+        return {
+            **self.architecture,
+            "shape": list(shape),
+            "layout": c.layout,
+            "features": self.examples.features,
+            "mean": mean,
+            "sd": sd,
+            "low": low,
+            "high": high,
+            "embedding": 0 if c.schedule == "none" else c.embedding,
+            "floor": c.sigma_min / 4,
+            "squeeze": c.squeeze,
+            "logit": c.logit,
+            "dequantise": c.dequantise,
+            "levels": len(self.grid),
+        }
 
     @cached_property
     def grid(self) -> np.ndarray:
@@ -103,8 +114,9 @@ class FlowTask:
         if c.schedule == "none":
             return jnp.zeros(n)
         if c.schedule == "lognormal":
-            sigma = lognormal(level_key, n, c.log_sigma_mean, c.log_sigma_sd, c.sigma_min,
-                              c.sigma_max)
+            sigma = lognormal(
+                level_key, n, c.log_sigma_mean, c.log_sigma_sd, c.sigma_min, c.sigma_max
+            )
         else:
             place = (jnp.arange(n) + jax.random.uniform(level_key, (n,))) / n
             sigma = c.sigma_min * (c.sigma_max / c.sigma_min) ** place
@@ -125,8 +137,12 @@ class FlowTask:
             return (nll + log_q / x[0].size).mean(), seen
         nll, logdet, error = likelihood_and_denoising(model.density, x, noise, sigma)
         # logs compare the likelihood with that of the validation
-        seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max(), "loss": nll.mean(),
-                "denoising": error.mean()}
+        seen = {
+            "log_det_min": logdet.min(),
+            "log_det_max": logdet.max(),
+            "loss": nll.mean(),
+            "denoising": error.mean(),
+        }
         return (nll + self.c.denoising * error).mean(), seen
 
     @cached_property
@@ -154,8 +170,10 @@ class FlowTask:
         """Give loss and rms error per feature at one level, batch by batch."""
         parts = np.split(x, range(self.c.batch, len(x), self.c.batch))
         key, level = jax.random.key(VALID_SEED), jnp.asarray(sigma, jnp.float32)
-        each = [self._measure(model, jax.random.fold_in(key, i), part, level)
-                for i, part in enumerate(parts)]
+        each = [
+            self._measure(model, jax.random.fold_in(key, i), part, level)
+            for i, part in enumerate(parts)
+        ]
         loss, error = (sum(values) / len(each) for values in zip(*each, strict=True))
         return float(loss), jnp.sqrt(error)
 
@@ -175,9 +193,18 @@ class FlowTask:
             return state
         errors = jnp.stack([error for _, error in measured])
         prior = FlowPrior(model.density, jnp.asarray(sigmas), errors, model.dequantiser)
-        save_prior(folder / FILE, self.kind, prior, self.settings, self.examples.form,
-                   gensep=__version__, step=step, valid_loss=round(mean, 5), data=self.c.data,
-                   config=dataclasses.asdict(self.c))
+        save_prior(
+            folder / FILE,
+            self.kind,
+            prior,
+            self.settings,
+            self.examples.form,
+            gensep=__version__,
+            step=step,
+            valid_loss=round(mean, 5),
+            data=self.c.data,
+            config=dataclasses.asdict(self.c),
+        )
         write_atomically(folder / "likelihood.json", json.dumps(self.table(losses), indent=1))
         return state._replace(best=jnp.asarray(mean, state.best.dtype))
 
@@ -199,8 +226,11 @@ class FlowTask:
             elif not sigma:
                 row["bits_per_dim"] = float(bits_per_dim(jnp.asarray(loss), 1))
             rows[name] = row
-        return {"examples": len(self.held_out), "sigma": rows,
-                "dequantisation": self.c.dequantise if self.images else "none: continuous data"}
+        return {
+            "examples": len(self.held_out),
+            "sigma": rows,
+            "dequantisation": self.c.dequantise if self.images else "none: continuous data",
+        }
 
     def finish(self, folder: Path) -> None:
         """Draw samples of the best prior, their neighbours in the training set, and latents."""

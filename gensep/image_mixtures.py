@@ -144,8 +144,10 @@ def choose(
         per_round = len(pool) if split else len(pool) // sources
         if per_round < 1:
             raise ValueError(f"too few images to mix {sources} of them")
-        decks = [np.random.default_rng((seed, k if split else 0, i)).permutation(pool)
-                 for i in range(-(-n // per_round))]
+        decks = [
+            np.random.default_rng((seed, k if split else 0, i)).permutation(pool)
+            for i in range(-(-n // per_round))
+        ]
         # without classes the sources take turns in one deck, so that no image meets itself
         dealt = [deck if split else deck[k : per_round * sources : sources] for deck in decks]
         rows.append(np.concatenate(dealt)[:n])

@@ -37,8 +37,15 @@ class Task(NamedTuple):
 
 
 def make_task(
-    name: str, priors: tuple[str, ...], *, part: str = "test", data_dir: str | None = None,
-    mix: str = "average", split: bool = False, pairs: int = 1000, seed: int = 0,
+    name: str,
+    priors: tuple[str, ...],
+    *,
+    part: str = "test",
+    data_dir: str | None = None,
+    mix: str = "average",
+    split: bool = False,
+    pairs: int = 1000,
+    seed: int = 0,
 ) -> Task:
     """Choose and mix images of a set and load the priors of their sources.
 
@@ -62,8 +69,10 @@ def make_task(
         raise UserError(f"--split takes the sources from different classes; --mix {mix} has one")
     images, labels = load_images(name, part, data_dir)
     if len(priors) not in (1, how.sources):
-        raise UserError(f"expected one prior for all {how.sources} sources of --mix {mix} or one "
-                        f"for each, got {len(priors)}; name them after --priors")
+        raise UserError(
+            f"expected one prior for all {how.sources} sources of --mix {mix} or one "
+            f"for each, got {len(priors)}; name them after --priors"
+        )
     loaded = [load_prior(p) for p in priors]
     for one in loaded:
         _check_form(one, name, images.shape[1:])
@@ -72,17 +81,24 @@ def make_task(
         chosen = choose(images, labels, how.sources, pairs, seed, split=split)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return Task(how, chosen, how.observe(chosen.truth), tuple(p.name for p in loaded),
-                tuple(p.prior for p in loaded))
+    return Task(
+        how,
+        chosen,
+        how.observe(chosen.truth),
+        tuple(p.name for p in loaded),
+        tuple(p.prior for p in loaded),
+    )
 
 
 def _check_form(loaded: LoadedPrior, name: str, shape: tuple[int, ...]) -> None:
     form = loaded.representation
     if not isinstance(form, ImageForm) or form.shape != shape:
         what = " x ".join(map(str, form.shape)) if isinstance(form, ImageForm) else "spectrograms"
-        raise UserError(f"prior {loaded.name} is of {what}, the images of {name} are "
-                        f"{' x '.join(map(str, shape))}; give --priors a run of gensep.train_ncsn "
-                        f"--data {name}")
+        raise UserError(
+            f"prior {loaded.name} is of {what}, the images of {name} are "
+            f"{' x '.join(map(str, shape))}; give --priors a run of gensep.train_ncsn "
+            f"--data {name}"
+        )
 
 
 def make_image_settings(preset: str, changes: dict[str, Any]) -> ImageSettings:
@@ -98,8 +114,12 @@ def score(task: Task, estimate: np.ndarray) -> np.ndarray:
     """
     clipped = np.clip(LEVELS * estimate - 0.5, 0, LEVELS - 1)
     true = LEVELS * task.chosen.truth - 0.5
-    return np.array([psnr(e, t, data_range=LEVELS - 1, permute=task.shared).mean()
-                     for e, t in zip(clipped.swapaxes(0, 1), true.swapaxes(0, 1), strict=True)])
+    return np.array(
+        [
+            psnr(e, t, data_range=LEVELS - 1, permute=task.shared).mean()
+            for e, t in zip(clipped.swapaxes(0, 1), true.swapaxes(0, 1), strict=True)
+        ]
+    )
 
 
 class Scores(NamedTuple):
@@ -137,13 +157,17 @@ def table(scores: Scores, found: Separated) -> str:
     cost = f"{found.forwards} + {found.vjps}"
     one = f"{found.forwards // samples} + {found.vjps // samples}"
     seconds = found.run_seconds / n
-    rows = [("unprocessed mixture", interval(scores.mixture), "0", "0"),
-            ("one sample", interval(scores.sample), one, f"{seconds / samples:.2f}")]
+    rows = [
+        ("unprocessed mixture", interval(scores.mixture), "0", "0"),
+        ("one sample", interval(scores.sample), one, f"{seconds / samples:.2f}"),
+    ]
     if samples > 1:
-        rows.append((f"weighed mean of {samples} samples", interval(scores.mean), cost,
-                     f"{seconds:.2f}"))
-    return markdown(("estimate", f"PSNR dB, mean of {n}", "forwards + VJPs a source",
-                     "s a mixture"), rows)
+        rows.append(
+            (f"weighed mean of {samples} samples", interval(scores.mean), cost, f"{seconds:.2f}")
+        )
+    return markdown(
+        ("estimate", f"PSNR dB, mean of {n}", "forwards + VJPs a source", "s a mixture"), rows
+    )
 
 
 def run_images(c: Any, changes: dict[str, Any]) -> None:
@@ -154,25 +178,50 @@ def run_images(c: Any, changes: dict[str, Any]) -> None:
     from gensep.runs import save_arrays
 
     settings = make_image_settings(c.preset, changes)
-    task = make_task(c.images, c.priors, part=c.part, data_dir=c.data_dir, mix=c.mix,
-                     split=c.split, pairs=c.pairs, seed=c.seed)
+    task = make_task(
+        c.images,
+        c.priors,
+        part=c.part,
+        data_dir=c.data_dir,
+        mix=c.mix,
+        split=c.split,
+        pairs=c.pairs,
+        seed=c.seed,
+    )
     folder = Path(c.output.replace("{name}", c.images).replace("{folder}", "."))
-    with new_folder(folder), tqdm(
-            total=c.pairs * settings.samples, desc=f"{c.images}: sampling", unit="sample",
-            leave=False, dynamic_ncols=True, disable=None) as bar:
+    with (
+        new_folder(folder),
+        tqdm(
+            total=c.pairs * settings.samples,
+            desc=f"{c.images}: sampling",
+            unit="sample",
+            leave=False,
+            dynamic_ncols=True,
+            disable=None,
+        ) as bar,
+    ):
         found = separate_images(task.mix, task.priors, task.mixture, settings, bar.update)
     estimates = estimate(task, found)
     scores = score_all(task, estimates)
     page = table(scores, found)
-    save_arrays(folder / "images.npz", {
-        "places": task.chosen.places, "labels": task.chosen.labels,
-        "mean": _bytes(estimates.mean), "sample": _bytes(estimates.sample)})
+    save_arrays(
+        folder / "images.npz",
+        {
+            "places": task.chosen.places,
+            "labels": task.chosen.labels,
+            "mean": _bytes(estimates.mean),
+            "sample": _bytes(estimates.sample),
+        },
+    )
     write_record(folder, task, found, scores, settings, c)
     if c.picture:
         draw(folder / "images.png", task, estimates)
     print(page)
-    print(f"{c.pairs} mixtures in {folder}: sampled in {found.run_seconds:.1f} s, compiled in "
-          f"{found.compile_seconds:.1f} s", file=sys.stderr)
+    print(
+        f"{c.pairs} mixtures in {folder}: sampled in {found.run_seconds:.1f} s, compiled in "
+        f"{found.compile_seconds:.1f} s",
+        file=sys.stderr,
+    )
 
 
 def write_record(
@@ -181,21 +230,34 @@ def write_record(
     """Write images.json: what was mixed and how it came out, mixture by mixture."""
     from gensep.runs import command, commit, versions, write_atomically
 
-    each = [{"places": places, "labels": labels, **{name: _db(v) for name, v in zip(
-        Scores._fields, values, strict=True)}}
-        for places, labels, *values in zip(task.chosen.places.T.tolist(),
-                                          task.chosen.labels.T.tolist(), *scores, strict=True)]
+    each = [
+        {
+            "places": places,
+            "labels": labels,
+            **{name: _db(v) for name, v in zip(Scores._fields, values, strict=True)},
+        }
+        for places, labels, *values in zip(
+            task.chosen.places.T.tolist(), task.chosen.labels.T.tolist(), *scores, strict=True
+        )
+    ]
     record = {
         "priors": list(task.names),
-        "psnr": {name: interval(values)._asdict() for name, values in
-                 zip(Scores._fields, scores, strict=True)},
-        "forwards": found.forwards, "vjps": found.vjps,
+        "psnr": {
+            name: interval(values)._asdict()
+            for name, values in zip(Scores._fields, scores, strict=True)
+        },
+        "forwards": found.forwards,
+        "vjps": found.vjps,
         "compile_seconds": round(found.compile_seconds, 2),
         "sampling_seconds": round(found.run_seconds, 2),
-        "residual": float(np.sqrt(np.mean(found.residual**2))), "mixtures": each,
-        "settings": dataclasses.asdict(settings), "options": dataclasses.asdict(c),
-        "command": command(c, "python -m gensep.basis"), "versions": versions(),
-        "commit": commit()}
+        "residual": float(np.sqrt(np.mean(found.residual**2))),
+        "mixtures": each,
+        "settings": dataclasses.asdict(settings),
+        "options": dataclasses.asdict(c),
+        "command": command(c, "python -m gensep.basis"),
+        "versions": versions(),
+        "commit": commit(),
+    }
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / "images.json", text)
 
@@ -208,8 +270,13 @@ def draw(path: Path, task: Task, estimates: Estimates) -> None:
     rows = {"mixture": task.mix.picture(task.mixture[:n])}
     several = bool(np.any(estimates.mean != estimates.sample))
     for title, one in (("one sample", estimates.sample), ("mean", estimates.mean)):
-        best = np.stack([one[list(best_order(one[:, i], true[:, i])), i] if task.shared
-                         else one[:, i] for i in range(n)], 1)
+        best = np.stack(
+            [
+                one[list(best_order(one[:, i], true[:, i])), i] if task.shared else one[:, i]
+                for i in range(n)
+            ],
+            1,
+        )
         for k in range(len(true)):
             rows[f"source {k + 1}"] = true[k, :n]
             if title == "one sample" or several:

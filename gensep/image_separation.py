@@ -30,8 +30,12 @@ class Separated(NamedTuple):
 
 
 def separate_images(
-    mix: Mix, priors: tuple[Any, ...], mixture: np.ndarray, settings: ImageSettings,
-    progress: Callable[[int], None] = lambda done: None, batch: int | None = None,
+    mix: Mix,
+    priors: tuple[Any, ...],
+    mixture: np.ndarray,
+    settings: ImageSettings,
+    progress: Callable[[int], None] = lambda done: None,
+    batch: int | None = None,
 ) -> Separated:
     """Sample the sources of mixtures `[n, height, width, channels]`.
 
@@ -47,8 +51,10 @@ def separate_images(
         UserError: for what the priors or the sampler cannot work with.
     """
     if settings.judge == "likelihood" and not all(hasattr(p, "log_prob") for p in priors):
-        raise UserError("judging samples by likelihood needs priors that know their density, as "
-                        "flows do; take --judge denoising")
+        raise UserError(
+            "judging samples by likelihood needs priors that know their density, as "
+            "flows do; take --judge denoising"
+        )
     levels, kernel = settings.levels(), settings.kernel()
     try:
         check(kernel, mix.problem(priors, jnp.zeros_like(mixture[:1]), settings.tau), levels)
@@ -57,8 +63,9 @@ def separate_images(
     chains = [(i, draw) for draw in range(settings.samples) for i in range(len(mixture))]
     devices, each = local_devices(), batch or (32 if jax.default_backend() == "cpu" else 1024)
     size = min(each * devices.number, devices.multiple(len(chains)))
-    fixed = devices.share((jax.random.key(settings.seed), priors, jnp.asarray(levels),
-                           settings.tau))
+    fixed = devices.share(
+        (jax.random.key(settings.seed), priors, jnp.asarray(levels), settings.tau)
+    )
     found, rest, compiled, compile_seconds = [], [], None, 0.0
     began = time.perf_counter()
     for first in range(0, len(chains), size):
@@ -78,9 +85,15 @@ def separate_images(
     weights = weigh(priors, sources, settings, size)
     forwards = (int(forwards) + settings.weighed * len(settings.judged_at)) * settings.samples
     images = np.stack([mix.images(one) for one in sources])
-    return Separated(images, weights, np.concatenate(rest).reshape(split), forwards,
-                     int(vjps) * settings.samples, compile_seconds,
-                     time.perf_counter() - began - compile_seconds)
+    return Separated(
+        images,
+        weights,
+        np.concatenate(rest).reshape(split),
+        forwards,
+        int(vjps) * settings.samples,
+        compile_seconds,
+        time.perf_counter() - began - compile_seconds,
+    )
 
 
 def weigh(
@@ -91,8 +104,16 @@ def weigh(
         return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
     key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judged_at)
     parts = range(0, sources.shape[2], size)
-    found = [_judge(settings.judge, priors, jax.random.fold_in(key, first),
-                    sources[:, :, first : first + size], levels) for first in parts]
+    found = [
+        _judge(
+            settings.judge,
+            priors,
+            jax.random.fold_in(key, first),
+            sources[:, :, first : first + size],
+            levels,
+        )
+        for first in parts
+    ]
     return np.asarray(evidence_weights(jnp.concatenate(found, 1), settings.temperature))
 
 
@@ -151,7 +172,11 @@ def align(samples: np.ndarray, leading: np.ndarray | None = None) -> np.ndarray:
 def best_order(estimate: np.ndarray, reference: np.ndarray) -> tuple[int, ...]:
     """Give the order of `estimate: [source, ...]` in which it is nearest to `reference`."""
     sources = range(len(reference))
-    cost = [[float(np.sum(np.square(np.subtract(e, r, dtype=np.float64)))) for e in estimate]
-            for r in reference]
-    return min(itertools.permutations(sources),
-               key=lambda order: sum(cost[i][j] for i, j in enumerate(order)))
+    cost = [
+        [float(np.sum(np.square(np.subtract(e, r, dtype=np.float64)))) for e in estimate]
+        for r in reference
+    ]
+    return min(
+        itertools.permutations(sources),
+        key=lambda order: sum(cost[i][j] for i, j in enumerate(order)),
+    )

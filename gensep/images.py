@@ -32,24 +32,53 @@ class ImageSet(NamedTuple):
 
 
 DIGITS = tuple("0123456789")
-CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
-           "ankle boot")
+CLOTHES = (
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 # name (as tensorflow-datasets has it) -> the set; a new one is one row, a new format one reader
 SETS: dict[str, ImageSet] = {
-    "mnist": ImageSet((28, 28, 1), 60000, 5000, 10000, (5, 0, 4, 1, 9, 2, 1, 3),
-                      (image_files.read_idx,), DIGITS),
-    "fashion_mnist": ImageSet((28, 28, 1), 60000, 5000, 10000, (9, 0, 0, 3, 0, 2, 7, 2),
-                              (image_files.read_idx, image_files.read_class_lists), CLOTHES),
-    "cifar10": ImageSet((32, 32, 3), 50000, 5000, 10000, (6, 9, 9, 4, 1, 1, 2, 7),
-                        (image_files.read_sheets, image_files.read_binary), OBJECTS),
+    "mnist": ImageSet(
+        (28, 28, 1), 60000, 5000, 10000, (5, 0, 4, 1, 9, 2, 1, 3), (image_files.read_idx,), DIGITS
+    ),
+    "fashion_mnist": ImageSet(
+        (28, 28, 1),
+        60000,
+        5000,
+        10000,
+        (9, 0, 0, 3, 0, 2, 7, 2),
+        (image_files.read_idx, image_files.read_class_lists),
+        CLOTHES,
+    ),
+    "cifar10": ImageSet(
+        (32, 32, 3),
+        50000,
+        5000,
+        10000,
+        (6, 9, 9, 4, 1, 1, 2, 7),
+        (image_files.read_sheets, image_files.read_binary),
+        OBJECTS,
+    ),
     "digits": ImageSet((8, 8, 1), 1500, 150, 297, (), (), DIGITS),
 }
 
 
 def load_images(
-    name: str, split: str, data_dir: str | os.PathLike | None = None, *, download: bool = False,
+    name: str,
+    split: str,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    download: bool = False,
     sets: dict[str, ImageSet] = SETS,
 ) -> Arrays:
     """Load a split as uint8 `[n, height, width, channels]` and integer labels `[n]`.
@@ -65,8 +94,10 @@ def load_images(
         UserError: for an unknown name or split, and where no complete set is found.
     """
     if name not in sets or split not in SPLITS:
-        raise UserError(f"expected one of {', '.join(sets)} and one of {', '.join(SPLITS)}, not "
-                        f"'{name}' and '{split}'")
+        raise UserError(
+            f"expected one of {', '.join(sets)} and one of {', '.join(SPLITS)}, not "
+            f"'{name}' and '{split}'"
+        )
     known = sets[name]
     folder = Path(data_dir) if data_dir else None
     found = _find(name, known, folder, download=download)
@@ -81,8 +112,9 @@ def _find(name: str, known: ImageSet, folder: Path | None, *, download: bool) ->
     if name == "digits":
         return image_files.bundled_digits(known.train)
     if folder and not folder.is_dir() and not download:
-        raise UserError(f"there is no folder {folder}; --data_dir names the one with the files of "
-                        f"{name}")
+        raise UserError(
+            f"there is no folder {folder}; --data_dir names the one with the files of {name}"
+        )
     wrong = []
     for found in _candidates(known, folder):
         problem = _problem(found, known)
@@ -97,9 +129,11 @@ def _find(name: str, known: ImageSet, folder: Path | None, *, download: bool) ->
         wrong.append(problem)
     seen = f" (found what looks like it, but {'; '.join(wrong)})" if wrong else ""
     where = f"under {folder}" if folder else "without a folder"
-    raise UserError(f"no complete {name} {where}{seen}; give --data_dir the folder with "
-                    f"{image_files.EXPECTED[name]}, or --download to fetch it by "
-                    "tensorflow-datasets")
+    raise UserError(
+        f"no complete {name} {where}{seen}; give --data_dir the folder with "
+        f"{image_files.EXPECTED[name]}, or --download to fetch it by "
+        "tensorflow-datasets"
+    )
 
 
 def _candidates(known: ImageSet, folder: Path | None) -> Iterator[Found]:
@@ -110,11 +144,15 @@ def _candidates(known: ImageSet, folder: Path | None) -> Iterator[Found]:
 
 def _problem(found: Found, known: ImageSet) -> str | None:
     """Say what is wrong with the arrays of a set, or None."""
-    for (images, labels), what, n in ((found.train, "training", known.train),
-                                      (found.test, "test", known.test)):
+    for (images, labels), what, n in (
+        (found.train, "training", known.train),
+        (found.test, "test", known.test),
+    ):
         if images.shape != (n, *known.shape) or images.dtype != np.uint8:
-            return f"its {what} images are {images.dtype} {list(images.shape)}, not uint8 " \
-                   f"{[n, *known.shape]}"
+            return (
+                f"its {what} images are {images.dtype} {list(images.shape)}, not uint8 "
+                f"{[n, *known.shape]}"
+            )
         if labels.shape != (n,) or labels.min() < 0 or labels.max() >= len(known.classes):
             return f"its {what} labels are not {n} numbers below {len(known.classes)}"
     first = found.train[1][: len(known.first_labels)].tolist()

@@ -53,8 +53,10 @@ class SoundFont:
                 wav = midirenderer.render_wave_from(font, midi)
             except Exception as error:
                 reason = " ".join(str(error).split())[:80]
-                raise UserError(f"{self.path} cannot be played ({reason}); expected an "
-                                "uncompressed .sf2 soundfont") from None
+                raise UserError(
+                    f"{self.path} cannot be played ({reason}); expected an "
+                    "uncompressed .sf2 soundfont"
+                ) from None
             stereo = soundfile.read(io.BytesIO(wav), dtype="float32")[0]
             if np.abs(stereo).max(initial=0) < 0.999:
                 break
@@ -66,25 +68,44 @@ class SoundFont:
         channel = 9 if self.bank == 128 else 0
         shift = round(performance.varispeed_semitones)
         bend = performance.detune_cents / 100 + performance.varispeed_semitones - shift
-        events = [(0, 0, _control(channel, c, v)) for c, v in (
-            (0, self.bank % 128), (32, 0), (7, volume), (10, 64), (1, performance.vibrato),
-            (91, performance.reverb), (93, performance.chorus),
-            (101, 0), (100, 0), (6, 2), (38, 0))]  # bend range: two semitones
+        events = [
+            (0, 0, _control(channel, c, v))
+            for c, v in (
+                (0, self.bank % 128),
+                (32, 0),
+                (7, volume),
+                (10, 64),
+                (1, performance.vibrato),
+                (91, performance.reverb),
+                (93, performance.chorus),
+                (101, 0),
+                (100, 0),
+                (6, 2),
+                (38, 0),
+            )
+        ]  # bend range: two semitones
         wheel = min(max(round(8192 + bend * 4096), 0), 16383)
-        events += [(0, 1, bytes((0xE0 | channel, wheel & 127, wheel >> 7))),
-                   (0, 1, bytes((0xC0 | channel, self.program)))]
+        events += [
+            (0, 1, bytes((0xE0 | channel, wheel & 127, wheel >> 7))),
+            (0, 1, bytes((0xC0 | channel, self.program))),
+        ]
         speed = SYNTH_RATE / stretch
         if performance.swell_db:
             curve = swell(performance, seconds, 1 / SWELL_STEP)
             levels = np.rint(127 * np.sqrt(curve)).astype(int)
-            events += [(round(i * SWELL_STEP * speed), 2, _control(channel, 11, int(v)))
-                       for i, v in enumerate(levels) if i == 0 or v != levels[i - 1]]
+            events += [
+                (round(i * SWELL_STEP * speed), 2, _control(channel, 11, int(v)))
+                for i, v in enumerate(levels)
+                if i == 0 or v != levels[i - 1]
+            ]
         for note in notes:
             pitch = min(max(round(note.pitch) + shift, 0), 127)
             on, off = round(note.on * speed), round(note.off * speed)
             if off > on:
-                events += [(on, 4, bytes((0x90 | channel, pitch, note.velocity))),
-                           (off, 3, bytes((0x80 | channel, pitch, 0)))]
+                events += [
+                    (on, 4, bytes((0x90 | channel, pitch, note.velocity))),
+                    (off, 3, bytes((0x80 | channel, pitch, 0))),
+                ]
         events.append((round(seconds * speed) + 1, 5, _control(channel, 11, 0)))  # sets the length
         return _midi_file(events)
 

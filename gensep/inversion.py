@@ -36,8 +36,12 @@ def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
     form = representation
     bank = mel_filterbank(rate, n_fft, form.n_mels, form.fmin, form.fmax)
     inverse = np.linalg.pinv(bank.astype(np.float64)).astype(np.float32)
-    return Bands(jnp.asarray(bank), jnp.asarray(inverse),
-                 jnp.asarray(form.spread(rate, n_fft)), jnp.asarray(bank.sum(0) > 1e-6))
+    return Bands(
+        jnp.asarray(bank),
+        jnp.asarray(inverse),
+        jnp.asarray(form.spread(rate, n_fft)),
+        jnp.asarray(bank.sum(0) > 1e-6),
+    )
 
 
 # ---- powers: shares `[source, frame, mel]`, mixture power `[channel, frame, bin]` -> per source

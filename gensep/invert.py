@@ -18,17 +18,28 @@ from gensep.errors import UserError, run
 class Config:
     """Options of `gensep.invert`."""
 
-    inputs: tuple[str, ...] = option((), "folders that gensep.basis wrote with --save_masks, or "
-                                     ".npz files of mel power alone", positional=True)
-    method: str | None = option(None, "spread, nnls, pinv, mixture_phase, griffin_lim, "
-                                "fast_griffin_lim, misi or em_wiener; by default misi, "
-                                "fast_griffin_lim without a mixture")
-    iterations: int | None = option(None, "of the method, in place of its own: 32 for Griffin-Lim, "
-                                    "5 for misi, 1 for em_wiener")
-    powers: str | None = option(None, "how mel bands become bins, in place of the method's own: "
-                                "spread, nnls or pinv")
-    residual: bool = option(False, "one more stem for what the powers lack of "  # noqa: FBT003
-                            "the mixture's; with powers nnls or pinv")
+    inputs: tuple[str, ...] = option(
+        (),
+        "folders that gensep.basis wrote with --save_masks, or .npz files of mel power alone",
+        positional=True,
+    )
+    method: str | None = option(
+        None,
+        "spread, nnls, pinv, mixture_phase, griffin_lim, "
+        "fast_griffin_lim, misi or em_wiener; by default misi, "
+        "fast_griffin_lim without a mixture",
+    )
+    iterations: int | None = option(
+        None, "of the method, in place of its own: 32 for Griffin-Lim, 5 for misi, 1 for em_wiener"
+    )
+    powers: str | None = option(
+        None, "how mel bands become bins, in place of the method's own: spread, nnls or pinv"
+    )
+    residual: bool = option(
+        False,
+        "one more stem for what the powers lack of "  # noqa: FBT003
+        "the mixture's; with powers nnls or pinv",
+    )
     output: str | None = option(None, "folder of the stems; by default FOLDER/METHOD")
     mixture: str | None = option(None, "the mixture, if it is no longer where it was separated")
     reference: str | None = option(None, "folder of true stems: prints SI-SDR and its gain")
@@ -92,11 +103,22 @@ def invert_folder(folder: Path, c: Config) -> None:
 
     stems = invert_masks(blocks, info.rate, content.masks, content.representation, method, options)
     write(writer, stems, samples, f"{folder.name}: {method}")
-    record: dict[str, Any] = {"mixture": str(mixture), "stems": [t.name for t in targets],
-                              "method": method, "seconds": samples / info.rate, "rate": info.rate,
-                              "channels": info.channels}
-    finish(record, output, targets, began, c, lambda: scores(
-        mixture, targets[: len(content.names)], c, content, start, duration))
+    record: dict[str, Any] = {
+        "mixture": str(mixture),
+        "stems": [t.name for t in targets],
+        "method": method,
+        "seconds": samples / info.rate,
+        "rate": info.rate,
+        "channels": info.channels,
+    }
+    finish(
+        record,
+        output,
+        targets,
+        began,
+        c,
+        lambda: scores(mixture, targets[: len(content.names)], c, content, start, duration),
+    )
 
 
 def invert_power_file(path: Path, c: Config) -> None:
@@ -108,11 +130,15 @@ def invert_power_file(path: Path, c: Config) -> None:
 
     method = c.method or "fast_griffin_lim"
     if METHODS[method].finish != "griffin_lim":
-        raise UserError(f"{path} comes without a mixture, which {method} needs; use griffin_lim or "
-                        "fast_griffin_lim, or give the folder")
+        raise UserError(
+            f"{path} comes without a mixture, which {method} needs; use griffin_lim or "
+            "fast_griffin_lim, or give the folder"
+        )
     if c.reference or c.residual or c.mixture or c.powers not in (None, "nnls"):
-        raise UserError(f"{path} comes without a mixture: --reference, --residual, --mixture and "
-                        "--powers need the folder of a separation")
+        raise UserError(
+            f"{path} comes without a mixture: --reference, --residual, --mixture and "
+            "--powers need the folder of a separation"
+        )
     content = read_masks(path)
     power = content.power[None] if content.masks is None else content.masks * content.power
     form = content.representation
@@ -126,8 +152,14 @@ def invert_power_file(path: Path, c: Config) -> None:
     rounds = how.iterations if c.iterations is None else c.iterations
     stems = invert_power(power, form, rounds, how.momentum, c.seed)
     write(writer, stems, samples, f"{path.name}: {method}")
-    record = {"power": str(path), "stems": [t.name for t in targets], "method": method,
-              "seconds": samples / form.sample_rate, "rate": form.sample_rate, "channels": 1}
+    record = {
+        "power": str(path),
+        "stems": [t.name for t in targets],
+        "method": method,
+        "seconds": samples / form.sample_rate,
+        "rate": form.sample_rate,
+        "channels": 1,
+    }
     finish(record, output, targets, began, c, None)
 
 
@@ -143,8 +175,9 @@ def separated_from(folder: Path, c: Config) -> tuple[float, float | None, Path]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no record of gensep.basis ({error}); separate again") from None
     if not found[2].is_file():
-        raise UserError(f"the mixture of {folder} is no longer at {found[2]}; name it with "
-                        "--mixture")
+        raise UserError(
+            f"the mixture of {folder} is no longer at {found[2]}; name it with --mixture"
+        )
     return found
 
 
@@ -153,8 +186,10 @@ def check_length(content: Any, seconds: float, mixture: Path) -> None:
     form = content.representation
     frames = 1 + round(seconds * form.sample_rate) // form.hop_length
     if abs(frames - len(content.power)) > 1:
-        raise UserError(f"{mixture} lasts {seconds:.2f} s, {frames} frames, its masks have "
-                        f"{len(content.power)}; name the mixture that was separated")
+        raise UserError(
+            f"{mixture} lasts {seconds:.2f} s, {frames} frames, its masks have "
+            f"{len(content.power)}; name the mixture that was separated"
+        )
 
 
 def targets_in(output: Path, names: tuple[str, ...], c: Config) -> list[Path]:
@@ -166,8 +201,18 @@ def write(writer: Any, stems: Iterable[Any], samples: int, name: str) -> None:
     """Write stems as they come, with a progress bar."""
     from tqdm import tqdm
 
-    with tqdm(desc=name, total=samples, unit="sample", unit_scale=True, leave=False,
-              dynamic_ncols=True, disable=None) as bar, writer:
+    with (
+        tqdm(
+            desc=name,
+            total=samples,
+            unit="sample",
+            unit_scale=True,
+            leave=False,
+            dynamic_ncols=True,
+            disable=None,
+        ) as bar,
+        writer,
+    ):
         for part in stems:
             for i, stem in enumerate(part):
                 writer.write(i, stem)
@@ -194,7 +239,11 @@ def scores(mixture: Path, targets: list[Path], c: Config, content: Any, start, d
 
 
 def finish(
-    record: dict[str, Any], output: Path, targets: list[Path], began: float, c: Config,
+    record: dict[str, Any],
+    output: Path,
+    targets: list[Path],
+    began: float,
+    c: Config,
     score: Callable[[], Any] | None,
 ) -> None:
     """Write the record, say what was done, print scores where there are any."""
@@ -202,12 +251,21 @@ def finish(
 
     seconds = round(time.perf_counter() - began, 2)
     rows = score() if score else None
-    record = {**record, "inversion_seconds": seconds, **({"scores": rows} if rows else {}),
-              "options": dataclasses.asdict(c), "versions": versions(), "commit": commit()}
+    record = {
+        **record,
+        "inversion_seconds": seconds,
+        **({"scores": rows} if rows else {}),
+        "options": dataclasses.asdict(c),
+        "versions": versions(),
+        "commit": commit(),
+    }
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     write_atomically(output / "inversion.json", text)
-    print(f"{len(targets)} stems of {record['seconds']:.1f} s in {output} by {record['method']}: "
-          f"{seconds:.1f} s", file=sys.stderr)
+    print(
+        f"{len(targets)} stems of {record['seconds']:.1f} s in {output} by {record['method']}: "
+        f"{seconds:.1f} s",
+        file=sys.stderr,
+    )
     if rows:
         from gensep.reference import table
 

@@ -30,8 +30,10 @@ class MaskFile(NamedTuple):
 
 def write_masks(path: Path, content: MaskFile) -> None:
     """Write a mask file, there whole or not at all."""
-    arrays = {"power": content.power.astype(np.float32),
-              "representation": np.array(json.dumps(dataclasses.asdict(content.representation)))}
+    arrays = {
+        "power": content.power.astype(np.float32),
+        "representation": np.array(json.dumps(dataclasses.asdict(content.representation))),
+    }
     if content.masks is not None:
         arrays |= {"masks": content.masks.astype(np.float16), "names": np.array(content.names)}
     save_arrays(path, arrays)
@@ -52,18 +54,36 @@ def read_masks(path: Path) -> MaskFile:
         power = arrays["power"].astype(np.float32)
         masks = arrays["masks"].astype(np.float32) if "masks" in arrays else None
         names = tuple(str(name) for name in arrays["names"]) if masks is not None else ("sound",)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile,
-            AttributeError) as error:
-        raise UserError(f"{path} is no mask file that this version reads ({error}); separate again "
-                        "with --save_masks") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        BadZipFile,
+        AttributeError,
+    ) as error:
+        raise UserError(
+            f"{path} is no mask file that this version reads ({error}); separate again "
+            "with --save_masks"
+        ) from None
     shape = (len(names), *power.shape)
-    if power.ndim != 2 or power.shape[1] != form.n_mels or len(power) < 2 or (
-            masks is not None and masks.shape != shape):
+    if (
+        power.ndim != 2
+        or power.shape[1] != form.n_mels
+        or len(power) < 2
+        or (masks is not None and masks.shape != shape)
+    ):
         got = "" if masks is None else f" and masks {list(masks.shape)}"
-        raise UserError(f"{path} holds power {list(power.shape)}{got}; expected power [frame >= 2, "
-                        f"{form.n_mels}] and masks {list(shape)}")
-    if not np.isfinite(power).all() or power.min() < 0 or (
-            masks is not None and not (np.isfinite(masks).all() and masks.min() >= 0)):
+        raise UserError(
+            f"{path} holds power {list(power.shape)}{got}; expected power [frame >= 2, "
+            f"{form.n_mels}] and masks {list(shape)}"
+        )
+    if (
+        not np.isfinite(power).all()
+        or power.min() < 0
+        or (masks is not None and not (np.isfinite(masks).all() and masks.min() >= 0))
+    ):
         raise UserError(f"{path} holds values that are negative or not finite; separate again")
     if masks is not None:  # float16 lets the sum drift by 0.001
         total = masks.sum(0)

@@ -24,8 +24,11 @@ HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
 def native_n_fft(representation: Representation, rate: int) -> int:
     """Give a fast length near the representation's window in seconds, divisible by 4."""
     wanted = representation.n_fft * rate / representation.sample_rate
-    lengths = [n for n in range(max(16, int(wanted * 0.9)) // 4 * 4, int(wanted * 1.1) + 20, 4)
-               if _largest_factor(n) <= 7]
+    lengths = [
+        n
+        for n in range(max(16, int(wanted * 0.9)) // 4 * 4, int(wanted * 1.1) + 20, 4)
+        if _largest_factor(n) <= 7
+    ]
     return min(lengths, key=lambda n: abs(n - wanted))
 
 
@@ -40,7 +43,10 @@ class Chunk(NamedTuple):
 
 
 def chunks(
-    blocks: Iterable[np.ndarray], n_fft: int, hop: int, length: int = CHUNK_FRAMES,
+    blocks: Iterable[np.ndarray],
+    n_fft: int,
+    hop: int,
+    length: int = CHUNK_FRAMES,
     ahead: int | None = None,
 ) -> Iterator[Chunk]:
     """Cut a file given as blocks `[channels, n]` into chunks of `length` hops.
@@ -95,8 +101,9 @@ def masks_at(
     masks: np.ndarray, frames: np.ndarray, rate: int, hop: int, representation: Representation
 ) -> np.ndarray:
     """Interpolate masks `[source, frame, mel]` at frames of another transform of the same file."""
-    return _at(masks, frames * (hop / rate * representation.sample_rate
-                                / representation.hop_length))
+    return _at(
+        masks, frames * (hop / rate * representation.sample_rate / representation.hop_length)
+    )
 
 
 @partial(jax.jit, static_argnames="n_fft")

@@ -83,8 +83,12 @@ def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) ->
         norms = np.sqrt(np.sum(true**2, axis=(1, 2)))
         if np.sum(norms / true.shape[-1] >= MSDM_SILENCE) > 1:
             mixed, estimated = np.asarray(mixture[cut]), np.asarray(estimates[cut])
-            windows.append([_padded_si_sdr(e, r) - _padded_si_sdr(mixed, r)
-                            for e, r in zip(estimated, true, strict=True)])
+            windows.append(
+                [
+                    _padded_si_sdr(e, r) - _padded_si_sdr(mixed, r)
+                    for e, r in zip(estimated, true, strict=True)
+                ]
+            )
     return np.array(windows).reshape(-1, len(references)).T
 
 
@@ -116,7 +120,9 @@ def psnr(
 
 
 def paired_interval(
-    values: Sequence[float] | np.ndarray, seed: int = 0, level: float = 0.95,
+    values: Sequence[float] | np.ndarray,
+    seed: int = 0,
+    level: float = 0.95,
     statistic: Callable = np.mean,
 ) -> tuple[float, float, float]:
     """Give (mean, low, high) of figures per piece: the bootstrap percentile interval.

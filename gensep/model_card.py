@@ -29,10 +29,13 @@ A score prior (EDM denoiser of mel spectrogram windows) of solo {source}, for `g
 
 ![samples of the prior above validation windows](samples.png)
 """
-SCORES = ("OpenScore Lieder (CC0; voice lines as melody), Bach chorales and classical string "
-          "quartets of the music21 corpus (works in the public domain)")
-RECIPE = ("python scripts/train_shipped_priors.py WORK --scores SCORES --sounds FONTS "
-          "--sources {source}")
+SCORES = (
+    "OpenScore Lieder (CC0; voice lines as melody), Bach chorales and classical string "
+    "quartets of the music21 corpus (works in the public domain)"
+)
+RECIPE = (
+    "python scripts/train_shipped_priors.py WORK --scores SCORES --sounds FONTS --sources {source}"
+)
 
 
 def write_card(run: Path, output: Path, source: str) -> None:
@@ -46,8 +49,15 @@ def write_card(run: Path, output: Path, source: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
     described = json.loads((run / "run.json").read_text())
     shipped = {k: v for k, v in about.items() if k not in ("data", "config")}
-    save_prior(output / FILE, loaded.header["kind"], loaded.prior, loaded.header["settings"],
-               loaded.representation, half=True, **shipped)
+    save_prior(
+        output / FILE,
+        loaded.header["kind"],
+        loaded.prior,
+        loaded.header["settings"],
+        loaded.representation,
+        half=True,
+        **shipped,
+    )
     if (run / "samples.png").exists():
         with Image.open(run / "samples.png") as picture:
             small = picture.convert("RGB").quantize(48, dither=Image.Dither.NONE)
@@ -60,10 +70,24 @@ def write_card(run: Path, output: Path, source: str) -> None:
     representation = loaded.representation
     hours = frames * representation.hop_length / representation.sample_rate / 3600
     c = about["config"]
-    write_atomically(output / "README.md", CARD.format(
-        source=source, parameters=sum(x.size for x in jax.tree.leaves(loaded.prior.denoiser.net)),
-        size=(output / FILE).stat().st_size / 1e6, hours=hours, tracks=len(splits["train"]),
-        scores=SCORES, sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox; near programs, layered",
-        valid_sounds="TimGM6mb and the csound GM bank", loss=about["valid_loss"],
-        step=about["step"], steps=c["steps"], batch=c["batch"], frames=c["frames"],
-        seed=c["seed"], recipe=RECIPE.format(source=source), commit=described["commit"] or "-"))
+    write_atomically(
+        output / "README.md",
+        CARD.format(
+            source=source,
+            parameters=sum(x.size for x in jax.tree.leaves(loaded.prior.denoiser.net)),
+            size=(output / FILE).stat().st_size / 1e6,
+            hours=hours,
+            tracks=len(splits["train"]),
+            scores=SCORES,
+            sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox; near programs, layered",
+            valid_sounds="TimGM6mb and the csound GM bank",
+            loss=about["valid_loss"],
+            step=about["step"],
+            steps=c["steps"],
+            batch=c["batch"],
+            frames=c["frames"],
+            seed=c["seed"],
+            recipe=RECIPE.format(source=source),
+            commit=described["commit"] or "-",
+        ),
+    )

@@ -39,15 +39,26 @@ def _unet(settings: Settings, rngs: Any) -> Any:
 def _ncsnv1(settings: Settings, rngs: Any) -> Any:
     from score import NCSNv1
 
-    return NCSNv1(settings["channels"], settings["width"], settings["sigmas"],
-                  rescale=settings["rescale"], compat=settings["compat"], rngs=rngs)
+    return NCSNv1(
+        settings["channels"],
+        settings["width"],
+        settings["sigmas"],
+        rescale=settings["rescale"],
+        compat=settings["compat"],
+        rngs=rngs,
+    )
 
 
 def _ncsnv2(settings: Settings, rngs: Any) -> Any:
     from score import NCSNv2
 
-    return NCSNv2(settings["channels"], settings["width"], rescale=settings["rescale"],
-                  compat=settings["compat"], rngs=rngs)
+    return NCSNv2(
+        settings["channels"],
+        settings["width"],
+        rescale=settings["rescale"],
+        compat=settings["compat"],
+        rngs=rngs,
+    )
 
 
 # name -> build the untrained denoiser from settings and nnx.Rngs

@@ -27,11 +27,15 @@ PROG = "python -m gensep.noise_levels"
 class Config:
     """Options of `gensep.noise_levels`."""
 
-    data: str = option(..., "data set that gensep.wav_to_spec wrote, or a set of images by name",
-                       positional=True)
+    data: str = option(
+        ..., "data set that gensep.wav_to_spec wrote, or a set of images by name", positional=True
+    )
     data_dir: str | None = option(None, "folder with the files of a set of images")
-    examples: int = option(5000, "training examples to compare, drawn by the seed; n take time as "
-                           "n^2, 60000 digits some minutes")
+    examples: int = option(
+        5000,
+        "training examples to compare, drawn by the seed; n take time as "
+        "n^2, 60000 digits some minutes",
+    )
     frames: int = option(64, "frames a window of spectrograms")
     sigma_min: float = option(0.01, "smallest level, model units: where noise does no more harm")
     langevin: int = option(5, "Langevin steps a level")
@@ -39,9 +43,11 @@ class Config:
 
     def __post_init__(self):
         if self.examples < 2 or self.frames < 1 or self.langevin < 1 or self.sigma_min <= 0:
-            raise ValueError("expected examples of 2 or more, frames and langevin of 1 or more and "
-                             f"sigma_min above 0, not {self.examples}, {self.frames}, "
-                             f"{self.langevin} and {self.sigma_min}")
+            raise ValueError(
+                "expected examples of 2 or more, frames and langevin of 1 or more and "
+                f"sigma_min above 0, not {self.examples}, {self.frames}, "
+                f"{self.langevin} and {self.sigma_min}"
+            )
 
 
 def main(argv: list[str]) -> None:
@@ -88,8 +94,10 @@ def table(x: "np.ndarray", c: Config) -> str:
     dimension = x[0].size
     sigma_max = largest_distance(x)
     if sigma_max <= c.sigma_min:
-        raise UserError(f"expected examples that lie farther apart than sigma_min = {c.sigma_min}, "
-                        f"not {sigma_max:.4g}; give a smaller --sigma_min or other data")
+        raise UserError(
+            f"expected examples that lie farther apart than sigma_min = {c.sigma_min}, "
+            f"not {sigma_max:.4g}; give a smaller --sigma_min or other data"
+        )
     ratio = technique2_ratio(dimension)
     levels = technique2_levels(dimension, c.sigma_min, sigma_max)
     growth = (sigma_max / c.sigma_min) ** (1 / (levels - 1))

@@ -68,8 +68,10 @@ def load_plain(name: str) -> LoadedPrior:
     loaded = load_prior(name)
     settings = loaded.header["settings"]
     if loaded.header["kind"] != "flow" or settings["embedding"] or settings["logit"]:
-        raise UserError(f"{name} is not a flow of plain data without a logit map; make one by "
-                        "gensep.train_glow --schedule none")
+        raise UserError(
+            f"{name} is not a flow of plain data without a logit map; make one by "
+            "gensep.train_glow --schedule none"
+        )
     return loaded
 
 
@@ -77,9 +79,25 @@ def config_of(loaded: LoadedPrior, c: Any) -> FlowConfig:
     """Give the config of the flow's own training, as far as all flows have it, changed by `c`."""
     known = {f.name for f in dataclasses.fields(FlowConfig)}
     stored = {k: v for k, v in loaded.header["about"]["config"].items() if k in known}
-    changes = {name: getattr(c, name) for name in (
-        "steps", "batch", "rate", "warmup", "clip", "ema", "seed", "validate_every",
-        "valid_windows", "save_every", "max_minutes", "sigma_min", "sigma_max", "denoising")}
+    changes = {
+        name: getattr(c, name)
+        for name in (
+            "steps",
+            "batch",
+            "rate",
+            "warmup",
+            "clip",
+            "ema",
+            "seed",
+            "validate_every",
+            "valid_windows",
+            "save_every",
+            "max_minutes",
+            "sigma_min",
+            "sigma_max",
+            "denoising",
+        )
+    }
     moved = {"data_dir": c.data_dir} if c.data_dir else {}
     return config.build(FlowConfig, stored | changes | moved | {"levels": c.noise_levels})
 
@@ -102,13 +120,25 @@ def fine_tune(c: Any) -> None:
     levels = [float(sigma) for sigma in sigmas[::-1]]
     settings = loaded.header["settings"] | {"levels": len(levels), "sigmas": levels}
     losses = [p.header["about"]["valid_loss"] for p in priors]
-    save_prior(Path(c.run) / FILE, "stacked_flows", stack([p.prior for p in priors]), settings,
-               examples.form, gensep=__version__, step=c.steps, data=base.data,
-               valid_loss=round(float(np.mean(losses)), 5), config=dataclasses.asdict(base))
+    save_prior(
+        Path(c.run) / FILE,
+        "stacked_flows",
+        stack([p.prior for p in priors]),
+        settings,
+        examples.form,
+        gensep=__version__,
+        step=c.steps,
+        data=base.data,
+        valid_loss=round(float(np.mean(losses)), 5),
+        config=dataclasses.asdict(base),
+    )
 
 
 def stack(priors: list[FlowPrior]) -> StackedFlowPrior:
     """Make one prior of flows of one level each, largest level first."""
     densities = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[p.density for p in priors])
-    return StackedFlowPrior(densities, jnp.concatenate([p.sigmas for p in priors]),
-                            jnp.concatenate([p.errors for p in priors]))
+    return StackedFlowPrior(
+        densities,
+        jnp.concatenate([p.sigmas for p in priors]),
+        jnp.concatenate([p.errors for p in priors]),
+    )

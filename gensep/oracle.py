@@ -17,10 +17,12 @@ DEFAULT = ("ibm1", "ibm2", "irm1", "irm2", "mwf", "psm", "mix", "mel_irm", "mel_
 class Config:
     """Options of `gensep.oracle`."""
 
-    folder: str = option(..., "songs with stems: a data set, a split of it, or one song",
-                         positional=True)
-    method: tuple[str, ...] = option(DEFAULT, "oracles; also ibm1_sum, ibm2_sum, ibm_max, "
-                                     "mwf_compat")
+    folder: str = option(
+        ..., "songs with stems: a data set, a split of it, or one song", positional=True
+    )
+    method: tuple[str, ...] = option(
+        DEFAULT, "oracles; also ibm1_sum, ibm2_sum, ibm_max, mwf_compat"
+    )
     output: str = option("oracles", "folder of the results: METHOD/SONG/SOURCE.wav")
     layout: str = option("auto", "layout of the folder: auto, or one that the error names")
     split: str | None = option(None, "only songs of this split")
@@ -47,8 +49,10 @@ def main(argv: list[str]) -> None:
     if not c.method or len(set(c.method)) < len(c.method):
         raise UserError(f"name one or more oracles, each once, not {' '.join(c.method) or 'none'}")
     if c.start < 0 or (c.duration is not None and c.duration <= 0) or c.window < 0.01:
-        raise UserError("expected start >= 0, duration > 0 and window >= 0.01 s, not "
-                        f"{c.start}, {c.duration} and {c.window}")
+        raise UserError(
+            "expected start >= 0, duration > 0 and window >= 0.01 s, not "
+            f"{c.start}, {c.duration} and {c.window}"
+        )
     songs = find_songs(c.folder, c.layout, c.split, c.stems or None)
     output = Path(c.output)
     audio.check_writable(output)
@@ -82,9 +86,11 @@ def read_song(song: Any, c: Config) -> tuple[dict[str, Any], Any, int]:
     mixture, other = song.read_mixture(c.start, c.duration)
     wanted = next(iter(stems.values())).shape
     if mixture.shape != wanted or other != rate:
-        raise UserError(f"{song.name}: the mixture has {mixture.shape[0]} channels of "
-                        f"{mixture.shape[1]} samples at {other} Hz, the stems {wanted[0]} of "
-                        f"{wanted[1]} at {rate} Hz; make them alike")
+        raise UserError(
+            f"{song.name}: the mixture has {mixture.shape[0]} channels of "
+            f"{mixture.shape[1]} samples at {other} Hz, the stems {wanted[0]} of "
+            f"{wanted[1]} at {rate} Hz; make them alike"
+        )
     return stems, mixture, rate
 
 
@@ -110,12 +116,20 @@ def separate(
     rows = []
     for i, stem in enumerate(stems):
         base, own = si_sdr(mixture, true[i]), frames[i][np.isfinite(frames[i])]
-        values = {"si_sdr": si_sdr(estimates[i], true[i]),
-                  "si_sdr_gain": si_sdr(estimates[i], true[i]) - base,
-                  "sdr": float(np.median(own)) if len(own) else np.nan}
+        values = {
+            "si_sdr": si_sdr(estimates[i], true[i]),
+            "si_sdr_gain": si_sdr(estimates[i], true[i]) - base,
+            "sdr": float(np.median(own)) if len(own) else np.nan,
+        }
         # of a silent stem there are none
-        rows.append({"method": name, "song": str(Path(song.split) / song.name), "source": stem,
-                     **{k: float(v) if np.isfinite(v) else None for k, v in values.items()}})
+        rows.append(
+            {
+                "method": name,
+                "song": str(Path(song.split) / song.name),
+                "source": stem,
+                **{k: float(v) if np.isfinite(v) else None for k, v in values.items()},
+            }
+        )
     text = json.dumps(record(rows, c), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / RECORD, text)
     return rows
@@ -143,20 +157,28 @@ def record(rows: list[dict[str, Any]], c: Config) -> dict[str, Any]:
     """Give what is written beside results."""
     from gensep.runs import commit, versions
 
-    return {"scores": rows, "aggregation": "sdr: median over frames of a song; tables: mean over "
-            "songs", "options": deciding(c), "versions": versions(), "commit": commit()}
+    return {
+        "scores": rows,
+        "aggregation": "sdr: median over frames of a song; tables: mean over songs",
+        "options": deciding(c),
+        "versions": versions(),
+        "commit": commit(),
+    }
 
 
 def table(rows: list[dict[str, Any]], methods: tuple[str, ...]) -> str:
     """Give SI-SDR gain and SDR by method and source, means over songs."""
     sources = list(dict.fromkeys(row["source"] for row in rows))
     songs = len({row["song"] for row in rows})
-    lines = [f"dB, mean over {songs} songs; SDR: median over frames of a song",
-             f"{'method':<12}{'source':<12}{'SI-SDR gain':>12}{'SDR':>10}"]
+    lines = [
+        f"dB, mean over {songs} songs; SDR: median over frames of a song",
+        f"{'method':<12}{'source':<12}{'SI-SDR gain':>12}{'SDR':>10}",
+    ]
     for method in methods:
         for source in [*sources, *(["mean"] if len(sources) > 1 else [])]:
-            mine = [row for row in rows if row["method"] == method
-                    and source in (row["source"], "mean")]
+            mine = [
+                row for row in rows if row["method"] == method and source in (row["source"], "mean")
+            ]
             cells = [mean([row[name] for row in mine]) for name in ("si_sdr_gain", "sdr")]
             lines.append(f"{method:<12}{source:<12}{cells[0]:>12}{cells[1]:>10}")
     return "\n".join(lines)

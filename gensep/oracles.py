@@ -95,8 +95,16 @@ def mwf_compat(sources: jax.Array, mixture: jax.Array, covariances: jax.Array) -
     matrices = jnp.moveaxis(scaled, 3, 1)  # [source, bin, channel, channel]
     size = jnp.abs(matrices).max((2, 3), keepdims=True)
     matrices = matrices + wiener.LOAD * jnp.maximum(size, 1) * eye
-    power = jnp.einsum("kfab,kbtf,katf->ktf", jnp.linalg.inv(matrices), sources, sources.conj(),
-                       precision="highest").real / channels
+    power = (
+        jnp.einsum(
+            "kfab,kbtf,katf->ktf",
+            jnp.linalg.inv(matrices),
+            sources,
+            sources.conj(),
+            precision="highest",
+        ).real
+        / channels
+    )
     total = jnp.einsum("ktf,kfab->tfab", power, matrices, precision="highest")
     solved = jnp.linalg.solve(total + wiener.TINY * eye, jnp.moveaxis(mixture, 0, -1)[..., None])
     return jnp.einsum("ktf,kfab,tfb->katf", power, matrices, solved[..., 0], precision="highest")
@@ -127,7 +135,11 @@ def _masked(mask: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., 
 
 
 def _by_stft(
-    estimate: Callable[..., jax.Array], stems: np.ndarray, mixture: np.ndarray, rate: int, *,
+    estimate: Callable[..., jax.Array],
+    stems: np.ndarray,
+    mixture: np.ndarray,
+    rate: int,
+    *,
     gather: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the filtered mixture in parts; where the filter needs sums, the file passes twice."""
@@ -167,8 +179,10 @@ def _spectra(piece: jax.Array, sources: int) -> jax.Array:
 
 
 def _by_mel(
-    shares: Callable[[Sequence[Analysis]], np.ndarray], stems: np.ndarray, mixture: np.ndarray,
-    rate: int
+    shares: Callable[[Sequence[Analysis]], np.ndarray],
+    stems: np.ndarray,
+    mixture: np.ndarray,
+    rate: int,
 ) -> Iterator[np.ndarray]:
     """Filter by masks on the mel bands of the shipped priors, as separation does."""
     return filter_by_truth(([stem] for stem in stems), [mixture], rate, Representation(), shares)

@@ -33,18 +33,30 @@ def write_song(folder: Path, index: int, song: Song) -> dict[str, Any]:
         (folder / name).mkdir(exist_ok=True)
     peak = max(float(np.abs(track.wave).max()) for track in song.tracks)
     gain = min(1.0, 32767 / 32768 / max(peak, 1e-9))
-    files = [base64.b64encode(flac(t.wave * np.float32(gain), song.rate)).decode()
-             for t in song.tracks]
+    files = [
+        base64.b64encode(flac(t.wave * np.float32(gain), song.rate)).decode() for t in song.tracks
+    ]
     (folder / f"audio/{index}.json").write_text(json.dumps(files))
     images = _images(folder, index, song)
-    tracks = [{"role": t.role, "source": t.source, "method": t.method, **images[i]}
-              for i, t in enumerate(song.tracks)]
+    tracks = [
+        {"role": t.role, "source": t.source, "method": t.method, **images[i]}
+        for i, t in enumerate(song.tracks)
+    ]
     length = song.tracks[0].wave.shape[1]
-    return {"name": song.name, "rate": song.rate, "seconds": length / song.rate,
-            "start": song.start, "whole": song.whole, "channels": len(song.tracks[0].wave),
-            "gain_db": round(20 * np.log10(gain), 2), "ticks": _ticks(song), "tracks": tracks,
-            "scores": song.scores, "audio": f"audio/{index}.js",
-            "runs": [about_run(run) for run in song.runs]}
+    return {
+        "name": song.name,
+        "rate": song.rate,
+        "seconds": length / song.rate,
+        "start": song.start,
+        "whole": song.whole,
+        "channels": len(song.tracks[0].wave),
+        "gain_db": round(20 * np.log10(gain), 2),
+        "ticks": _ticks(song),
+        "tracks": tracks,
+        "scores": song.scores,
+        "audio": f"audio/{index}.js",
+        "runs": [about_run(run) for run in song.runs],
+    }
 
 
 def flac(wave: np.ndarray, rate: int) -> bytes:
@@ -66,15 +78,23 @@ def about_run(run: Run) -> dict[str, Any]:
     """Give what the page says of a separation: its facts as pairs, command and versions."""
     record, settings = run.record, run.record.get("settings", {})
     speed, residual = record.get("sampling_seconds_per_second"), record.get("residual_db")
-    facts = {"preset": run.option("preset"), "sampler": settings.get("sampler"),
-             "noise levels": settings.get("steps"), "posterior samples": settings.get("samples"),
-             "seed": settings.get("seed"),
-             "priors": ", ".join(Path(p).name for p in run.option("priors", ())) or None,
-             "sampling time": f"{speed:.2f} s per second of audio" if speed else None,
-             "residual": f"{residual:.2f} dB" if residual is not None else None}
-    return {"method": run.method, "command": record.get("command"),
-            "facts": [[k, str(v)] for k, v in facts.items() if v is not None],
-            "versions": record.get("versions", {}), "commit": record.get("commit", "")}
+    facts = {
+        "preset": run.option("preset"),
+        "sampler": settings.get("sampler"),
+        "noise levels": settings.get("steps"),
+        "posterior samples": settings.get("samples"),
+        "seed": settings.get("seed"),
+        "priors": ", ".join(Path(p).name for p in run.option("priors", ())) or None,
+        "sampling time": f"{speed:.2f} s per second of audio" if speed else None,
+        "residual": f"{residual:.2f} dB" if residual is not None else None,
+    }
+    return {
+        "method": run.method,
+        "command": record.get("command"),
+        "facts": [[k, str(v)] for k, v in facts.items() if v is not None],
+        "versions": record.get("versions", {}),
+        "commit": record.get("commit", ""),
+    }
 
 
 def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -89,17 +109,29 @@ def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
     for song in songs:
         scores = [song["scores"].get(method, {}).values() for method in methods]
         ideal = [row.get("oracle_gain") for row in next(iter(song["scores"].values()), {}).values()]
-        rows.append({"name": song["name"], "oracle": mean(ideal),
-                     "gains": [mean(row.get("gain") for row in of) for of in scores]})
+        rows.append(
+            {
+                "name": song["name"],
+                "oracle": mean(ideal),
+                "gains": [mean(row.get("gain") for row in of) for of in scores],
+            }
+        )
     columns = zip(*(row["gains"] for row in rows), strict=True)
-    return {"methods": methods, "rows": rows, "mean": [mean(column) for column in columns],
-            "oracle": mean(row["oracle"] for row in rows)}
+    return {
+        "methods": methods,
+        "rows": rows,
+        "mean": [mean(column) for column in columns],
+        "oracle": mean(row["oracle"] for row in rows),
+    }
 
 
 def size(folder: Path) -> int:
     """Give the bytes that a page with everything inside takes."""
-    return sum(p.stat().st_size * (4 if p.suffix == ".png" else 3) // 3
-               for p in folder.rglob("*") if p.is_file())
+    return sum(
+        p.stat().st_size * (4 if p.suffix == ".png" else 3) // 3
+        for p in folder.rglob("*")
+        if p.is_file()
+    )
 
 
 def one_file(folder: Path, data: dict[str, Any]) -> str:
@@ -107,8 +139,10 @@ def one_file(folder: Path, data: dict[str, Any]) -> str:
     blocks = []
     for i, song in enumerate(data["songs"]):
         song["audio"] = None
-        blocks.append(f'<script type="application/json" id="audio-{i}">'
-                      f"{(folder / f'audio/{i}.json').read_text()}</script>")
+        blocks.append(
+            f'<script type="application/json" id="audio-{i}">'
+            f"{(folder / f'audio/{i}.json').read_text()}</script>"
+        )
         for track in song["tracks"]:
             for name in ("image", "deviation"):
                 if track[name]:
@@ -172,5 +206,7 @@ def _ticks(song: Song) -> list[tuple[str, float]]:
     from gensep.plots import mel_places
 
     places = mel_places(song.representation, (300, 1000, 3000))
-    return [(f"{h / 1000:g}k" if h >= 1000 else str(h), round(p / song.representation.n_mels, 4))
-            for h, p in places.items()]
+    return [
+        (f"{h / 1000:g}k" if h >= 1000 else str(h), round(p / song.representation.n_mels, 4))
+        for h, p in places.items()
+    ]

@@ -14,9 +14,12 @@ def results(work: Callable[..., Any], tasks: Sequence[tuple], jobs: int) -> Iter
     import signal
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"),
-                               initializer=signal.signal,  # Ctrl-C is the parent's to handle
-                               initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,  # Ctrl-C is the parent's to handle
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
     try:
         for future in as_completed([pool.submit(work, *task) for task in tasks]):
             yield future.result()

@@ -38,8 +38,9 @@ PLAIN = Performance()
 class Sound(Protocol):
     """Anything that plays notes."""
 
-    def render(self, notes: Sequence[Note], seconds: float, rate: int,
-               performance: Performance = PLAIN) -> np.ndarray:
+    def render(
+        self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
+    ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
         ...
 

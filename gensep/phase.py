@@ -25,7 +25,10 @@ class Known(NamedTuple):
 
 
 def griffin_lim_known(
-    spectra: jax.Array, known: Known, hop_length: int, iterations: jax.Array | int,
+    spectra: jax.Array,
+    known: Known,
+    hop_length: int,
+    iterations: jax.Array | int,
     momentum: jax.Array | float,
 ) -> jax.Array:
     """Run Griffin-Lim from spectra `[..., frame, bin]` with first phases to `[..., samples]`.
@@ -45,7 +48,10 @@ def griffin_lim_known(
 
 
 def misi_known(
-    spectra: jax.Array, mixture: jax.Array, known: Known, hop_length: int,
+    spectra: jax.Array,
+    mixture: jax.Array,
+    known: Known,
+    hop_length: int,
     iterations: jax.Array | int,
 ) -> jax.Array:
     """Run MISI from spectra `[source, ..., frame, bin]`; the waves add up to `[..., samples]`.
@@ -75,9 +81,7 @@ def griffin_lim(
 
 
 @partial(jax.jit, static_argnames="hop_length")
-def misi(
-    spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: int = 5
-) -> jax.Array:
+def misi(spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: int = 5) -> jax.Array:
     """Give waves `[source, ..., samples]` that add up to a mixture `[..., samples]`."""
     known, inside = _centred(spectra, hop_length, mixture.shape[-1])
     lead = [(0, 0)] * (mixture.ndim - 1)

@@ -87,7 +87,13 @@ KINDS: dict[str, Callable[[Settings], Any]] = {
 
 
 def save_prior(
-    path: Path, kind: str, prior: Any, settings: dict[str, Any], form: Any, *, half: bool = False,
+    path: Path,
+    kind: str,
+    prior: Any,
+    settings: dict[str, Any],
+    form: Any,
+    *,
+    half: bool = False,
     **about: Any,
 ) -> None:
     """Write a prior file, atomically; `half` stores matrices in float16 for shipping."""
@@ -95,8 +101,10 @@ def save_prior(
     header = {"kind": kind, "settings": settings, "about": about, key: dataclasses.asdict(form)}
     arrays = {p: np.asarray(x) for p, x in by_path(prior).items()}
     if half:
-        arrays = {p: x.astype(np.float16) if x.ndim > 1 and x.size > 4096 else x
-                  for p, x in arrays.items()}
+        arrays = {
+            p: x.astype(np.float16) if x.ndim > 1 and x.size > 4096 else x
+            for p, x in arrays.items()
+        }
     save_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
 
 
@@ -114,10 +122,20 @@ def load_prior(name: str) -> LoadedPrior:
         key = next(key for key in FORMS if key in header)
         form = FORMS[key](**header[key])
         prior = _fill(KINDS[header["kind"]], header["settings"], arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile,
-            NotImplementedError, StopIteration) as error:
-        raise UserError(f"{path} is not a prior file that this version reads ({error}); "
-                        "train it again or fetch a fresh copy") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        BadZipFile,
+        NotImplementedError,
+        StopIteration,
+    ) as error:
+        raise UserError(
+            f"{path} is not a prior file that this version reads ({error}); "
+            "train it again or fetch a fresh copy"
+        ) from None
     own = path.resolve().parent.name if path.name == FILE else path.stem
     return LoadedPrior(own, prior, form, header)
 
@@ -132,8 +150,10 @@ def find_prior(name: str) -> Path:
         path = path / FILE
     if not path.exists():
         expected = ", ".join([*shipped_names(), f"a run folder that holds {FILE}"])
-        raise UserError(f"no prior '{name}': expected one of {expected}; 'python -m "
-                        "gensep.train_ncsn' makes one")
+        raise UserError(
+            f"no prior '{name}': expected one of {expected}; 'python -m "
+            "gensep.train_ncsn' makes one"
+        )
     return path
 
 

@@ -72,8 +72,9 @@ def get_classifier(name: str, folder: Path, data_dir: str | None = None) -> Clas
             kept = dict(file)
         if str(kept.pop("made")) == made:
             accuracy = float(kept.pop("accuracy"))
-            return Classifier(from_paths(like, {k: jnp.asarray(v) for k, v in kept.items()}),
-                              accuracy)
+            return Classifier(
+                from_paths(like, {k: jnp.asarray(v) for k, v in kept.items()}), accuracy
+            )
     classifier = train_classifier(name, data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {p: np.asarray(a) for p, a in by_path(classifier.network).items()}
@@ -131,8 +132,9 @@ def classifier_score(probabilities: np.ndarray) -> float:
 
 def classifier_frechet(first: np.ndarray, second: np.ndarray) -> float:
     """Give the Frechet distance between Gaussians fitted to features `[n, d]` and `[m, d]`."""
-    return frechet(first.mean(0), np.cov(first, rowvar=False),
-                   second.mean(0), np.cov(second, rowvar=False))
+    return frechet(
+        first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
+    )
 
 
 def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
@@ -141,5 +143,9 @@ def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.nda
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     middle = np.linalg.eigvalsh(root @ np.atleast_2d(cov2) @ root)
     shared = np.sqrt(np.maximum(middle, 0)).sum()
-    return float(((mean1 - mean2) ** 2).sum() + np.trace(np.atleast_2d(cov1))
-                 + np.trace(np.atleast_2d(cov2)) - 2 * shared)
+    return float(
+        ((mean1 - mean2) ** 2).sum()
+        + np.trace(np.atleast_2d(cov1))
+        + np.trace(np.atleast_2d(cov2))
+        - 2 * shared
+    )

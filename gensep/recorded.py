@@ -77,8 +77,10 @@ def _note_folder(path: str, tuned: bool) -> dict[float, tuple[np.ndarray, int]]:
     for file in sorted(Path(path).iterdir()):
         if match := NOTE_FILE.match(file.name):
             letter, accidental, octave, _ = match.groups()
-            label = 12 * (int(octave) + 1) + dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11),
-                                                      strict=True))[letter]
+            label = (
+                12 * (int(octave) + 1)
+                + dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))[letter]
+            )
             label += {"s": 1, "#": 1, "b": -1, None: 0}[accidental]
             audio, rate = soundfile.read(file, dtype="float32", always_2d=True)
             audio = _trim(audio.mean(1), rate)

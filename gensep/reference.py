@@ -26,8 +26,10 @@ def score(
     mixed, rate = audio.read(mixture, start, duration)
     true = [audio.read(find(folder, stem.stem), start, duration)[0] for stem in stems]
     best = oracle(true, mixed, rate, team)
-    return {stem.stem: figures(audio.read(stem)[0], reference, ideal, mixed)
-            for stem, reference, ideal in zip(stems, true, best, strict=True)}
+    return {
+        stem.stem: figures(audio.read(stem)[0], reference, ideal, mixed)
+        for stem, reference, ideal in zip(stems, true, best, strict=True)
+    }
 
 
 def figures(
@@ -35,8 +37,11 @@ def figures(
 ) -> dict[str, float | None]:
     """Give the scores of one stem, all arguments `[channels, samples]`; None if not finite."""
     base = si_sdr(mixed, reference)
-    row = {"si_sdr": si_sdr(estimate, reference), "gain": si_sdr(estimate, reference) - base,
-           "oracle_gain": si_sdr(ideal, reference) - base}
+    row = {
+        "si_sdr": si_sdr(estimate, reference),
+        "gain": si_sdr(estimate, reference) - base,
+        "oracle_gain": si_sdr(ideal, reference) - base,
+    }
     # of a silent reference there is no SI-SDR
     return {k: v if np.isfinite(v) else None for k, v in row.items()}
 
@@ -49,9 +54,11 @@ def check(
     for stem in stems:
         got = _shape(find(folder, stem.stem), start, duration)
         if got != wanted:
-            raise UserError(f"the reference of {stem.stem} has {got[1]} channels of {got[2]} "
-                            f"samples at {got[0]} Hz, the mixture {wanted[1]} of {wanted[2]} at "
-                            f"{wanted[0]} Hz; give stems of this very mixture")
+            raise UserError(
+                f"the reference of {stem.stem} has {got[1]} channels of {got[2]} "
+                f"samples at {got[0]} Hz, the mixture {wanted[1]} of {wanted[2]} at "
+                f"{wanted[0]} Hz; give stems of this very mixture"
+            )
 
 
 def oracle(true: list[np.ndarray], mixture: np.ndarray, rate: int, team: Team) -> np.ndarray:
@@ -86,5 +93,7 @@ def find(folder: str, name: str) -> Path:
     for suffix in SUFFIXES:
         if (path := Path(folder) / f"{name}{suffix}").exists():
             return path
-    raise UserError(f"no reference {name}{{{','.join(SUFFIXES)}}} in {folder}; name the true stems "
-                    "like the priors")
+    raise UserError(
+        f"no reference {name}{{{','.join(SUFFIXES)}}} in {folder}; name the true stems "
+        "like the priors"
+    )

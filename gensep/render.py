@@ -31,13 +31,15 @@ SPLITS = ("train", "valid", "test")
 class Config(Playing):
     """The command's options."""
 
-    scores: tuple[str, ...] = option(..., "MIDI or MusicXML files, folders of them, or "
-                                     "music21:NAME", positional=True)
+    scores: tuple[str, ...] = option(
+        ..., "MIDI or MusicXML files, folders of them, or music21:NAME", positional=True
+    )
     output: str = option(..., "folder to write")
     instruments: str = option(..., "TOML file: a table for each source")
     sounds: tuple[str, ...] = option((".",), "folders searched for fonts and recorded notes")
-    layout: Literal["songs", "solo"] = option("songs", "aligned stems and mixture, or each source "
-                                              "on its own")
+    layout: Literal["songs", "solo"] = option(
+        "songs", "aligned stems and mixture, or each source on its own"
+    )
     variants: int = option(1, "renditions of each score")
     jobs: int = option(0, "processes; 0 for one a core")
 
@@ -65,21 +67,31 @@ def _tasks(config: Config, sources) -> list[_Task]:
                 song = numbered if config.variants > 1 else name
                 new = [_Task(path, variant, split, str(Path(config.output) / song), None)]
             else:
-                new = [_Task(path, variant, split,
-                             str(Path(config.output) / s / split / f"{numbered}.flac"), s)
-                       for s in sources]
+                new = [
+                    _Task(
+                        path,
+                        variant,
+                        split,
+                        str(Path(config.output) / s / split / f"{numbered}.flac"),
+                        s,
+                    )
+                    for s in sources
+                ]
             for task in new:
                 if taken.setdefault(task.target, path) != path:
-                    raise UserError(f"{path} and {taken[task.target]} would both be written to "
-                                    f"{task.target}; rename one")
+                    raise UserError(
+                        f"{path} and {taken[task.target]} would both be written to "
+                        f"{task.target}; rename one"
+                    )
             tasks += new
     return tasks
 
 
 def _done(task: _Task) -> bool:
     """Whether a task's last file is there."""
-    return (Path(task.target) / "mixture.flac" if task.source is None
-            else Path(task.target)).exists()
+    return (
+        Path(task.target) / "mixture.flac" if task.source is None else Path(task.target)
+    ).exists()
 
 
 def _write(path: Path, audio: np.ndarray, rate: int) -> None:
@@ -95,8 +107,14 @@ def _write(path: Path, audio: np.ndarray, rate: int) -> None:
 def _work(task: _Task, config: Config) -> float:
     """Render one task; return the seconds of stems made, 0 where a source has nothing to play."""
     instruments = _instruments(config)
-    stems = render_song(_score(task.path), instruments, config, variant=task.variant,
-                        split=task.split, only=task.source)
+    stems = render_song(
+        _score(task.path),
+        instruments,
+        config,
+        variant=task.variant,
+        split=task.split,
+        only=task.source,
+    )
     if len(stems) < (1 if task.source else len(instruments)):
         return 0.0
     if task.source:
@@ -131,8 +149,10 @@ def _check_options(config: Config) -> None:
     text = f"{to_toml(free)}# {hashlib.sha256(Path(config.instruments).read_bytes()).hexdigest()}\n"
     record = Path(config.output) / "render.toml"
     if record.exists() and record.read_text() != text:
-        raise UserError(f"{config.output} was begun with other options (see {record}); choose "
-                        "another --output or delete it")
+        raise UserError(
+            f"{config.output} was begun with other options (see {record}); choose "
+            "another --output or delete it"
+        )
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(text)
 
@@ -153,8 +173,10 @@ def render(config: Config) -> None:
     took = time.monotonic() - began
     empty = made.count(0.0)
     note = f", {empty} left out (a source has no notes there)" if empty else ""
-    print(f"{len(made) - empty} rendered, {len(tasks) - len(todo)} already there{note}: "
-          f"{sum(made):.0f} s of stems in {took:.1f} s ({sum(made) / max(took, 1e-9):.0f}x)")
+    print(
+        f"{len(made) - empty} rendered, {len(tasks) - len(todo)} already there{note}: "
+        f"{sum(made):.0f} s of stems in {took:.1f} s ({sum(made) / max(took, 1e-9):.0f}x)"
+    )
 
 
 def main(argv: list[str]) -> None:

@@ -56,13 +56,16 @@ def random(seed: int, *names: object) -> np.random.Generator:
 
 def source_notes(score: Score, source: Source) -> list[list[Note]]:
     """The lines of `score` that `source` plays: its matching tracks."""
-    return [notes for track, notes in score.tracks.items()
-            if any(t in track.lower() or fnmatch.fnmatch(track.lower(), t)
-                   for t in source.tracks)]
+    return [
+        notes
+        for track, notes in score.tracks.items()
+        if any(t in track.lower() or fnmatch.fnmatch(track.lower(), t) for t in source.tracks)
+    ]
 
 
 def into_compass(notes: list[Note], low: int, high: int) -> list[Note]:
     """Move a line by the octaves that leave the fewest notes outside low..high."""
+
     def outside(octaves: int) -> tuple[int, int]:
         return sum(not low <= n.pitch + 12 * octaves <= high for n in notes), abs(octaves)
 
@@ -70,8 +73,15 @@ def into_compass(notes: list[Note], low: int, high: int) -> list[Note]:
     return [n._replace(pitch=n.pitch + 12 * octaves) for n in notes] if octaves else notes
 
 
-def perform(lines: list[list[Note]], source: Source, playing: Playing, tempo: float, shift: int,
-            seconds: float, rng: np.random.Generator) -> list[Note]:
+def perform(
+    lines: list[list[Note]],
+    source: Source,
+    playing: Playing,
+    tempo: float,
+    shift: int,
+    seconds: float,
+    rng: np.random.Generator,
+) -> list[Note]:
     """Play lines as one part: tempo, transposition, spreads; clipped to the window."""
     notes = []
     for line in lines:
@@ -113,16 +123,26 @@ def draw_performance(rng, spread: float, *, sustained: bool) -> Performance:
     if not spread:
         return Performance()
     return Performance(
-        reverb=round(100 * spread * reverb), chorus=round(spread * max(0, 160 * chorus - 96)),
+        reverb=round(100 * spread * reverb),
+        chorus=round(spread * max(0, 160 * chorus - 96)),
         vibrato=round(90 * spread * vibrato) if sustained else 0,
-        detune_cents=8 * spread * detune, varispeed_semitones=3 * spread * (2 * varispeed - 1),
-        swell_db=12 * spread * swell if sustained else 0.0, tilt_db=6 * spread * (2 * tilt - 1),
-        seed=seed)
+        detune_cents=8 * spread * detune,
+        varispeed_semitones=3 * spread * (2 * varispeed - 1),
+        swell_db=12 * spread * swell if sustained else 0.0,
+        tilt_db=6 * spread * (2 * tilt - 1),
+        seed=seed,
+    )
 
 
-def render_song(score: Score, instruments: dict[str, Source], playing: Playing, *,
-                variant: int = 0, split: str = "train",
-                only: str | None = None) -> dict[str, np.ndarray]:
+def render_song(
+    score: Score,
+    instruments: dict[str, Source],
+    playing: Playing,
+    *,
+    variant: int = 0,
+    split: str = "train",
+    only: str | None = None,
+) -> dict[str, np.ndarray]:
     """Render the sources of a score: name -> float32 [time] on the 16-bit grid; silent ones absent.
 
     Tempo, transposition and length are common to all sources of a (song, variant). `only` renders

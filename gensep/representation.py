@@ -42,8 +42,10 @@ class Representation:
         if self.n_fft % self.hop_length:
             raise ValueError(f"hop_length must divide n_fft = {self.n_fft}, not {self.hop_length}")
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
-            raise ValueError("expected 0 <= fmin < fmax <= sample_rate / 2, "
-                             f"not {self.fmin}, {self.fmax}, {self.sample_rate}")
+            raise ValueError(
+                "expected 0 <= fmin < fmax <= sample_rate / 2, "
+                f"not {self.fmin}, {self.fmax}, {self.sample_rate}"
+            )
 
     @property
     def beta(self) -> float:

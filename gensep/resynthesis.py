@@ -39,7 +39,11 @@ class Options(NamedTuple):
 
 
 def invert_masks(
-    blocks: Blocks, rate: int, masks: np.ndarray, representation: Representation, method: str,
+    blocks: Blocks,
+    rate: int,
+    masks: np.ndarray,
+    representation: Representation,
+    method: str,
     options: Options | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield float32 stems `[source, channels, n]` of a mixture, of its length in all.
@@ -54,23 +58,33 @@ def invert_masks(
     """
     options = options or Options()
     how = METHODS[method]
-    how = how._replace(**{name: value for name in ("powers", "iterations", "momentum")
-                          if (value := getattr(options, name)) is not None})
+    how = how._replace(
+        **{
+            name: value
+            for name in ("powers", "iterations", "momentum")
+            if (value := getattr(options, name)) is not None
+        }
+    )
     n_fft = native_n_fft(representation, rate)
     hop = n_fft // OVERLAP
     of_rate = bands(representation, rate, n_fft)
 
     def first(chunk: Chunk) -> jax.Array:
         shares = masks_at(masks, chunk.frames, rate, hop, representation)
-        return _first(how.powers, how.spectra, chunk.piece, shares, of_rate,
-                      residual=options.residual)
+        return _first(
+            how.powers, how.spectra, chunk.piece, shares, of_rate, residual=options.residual
+        )
 
     return FINISH[how.finish](blocks, n_fft, options.length, first, how)
 
 
 def invert_power(
-    power: np.ndarray, representation: Representation, iterations: int = 32, momentum: float = 0.99,
-    seed: int = 0, length: int = CHUNK_FRAMES,
+    power: np.ndarray,
+    representation: Representation,
+    iterations: int = 32,
+    momentum: float = 0.99,
+    seed: int = 0,
+    length: int = CHUNK_FRAMES,
 ) -> Iterator[np.ndarray]:
     """Yield float32 waves `[source, 1, n]` of mel power `[source, frame, mel]`, without a mixture.
 
@@ -88,8 +102,7 @@ def invert_power(
         return _first_of_power(mel, of_rate, key)
 
     how = Method("nnls", random_phases, "griffin_lim", iterations, momentum)
-    return _phased(lambda: silence, form.n_fft, length, first, how,
-                   hop=form.hop_length)
+    return _phased(lambda: silence, form.n_fft, length, first, how, hop=form.hop_length)
 
 
 def _direct(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
@@ -118,9 +131,19 @@ def _phased(
         # frames count whose centre lies in the file: those of the centred transform
         centre = (chunk.frames - chunk.frames[0]) * hop + n_fft // 2
         valid = (chunk.frames >= 0) & (centre <= chunk.real)
-        wave = np.asarray(_phases(
-            how.finish, spectra, chunk.piece, settled, valid.astype(np.float32), chunk.real, hop,
-            how.iterations, how.momentum))
+        wave = np.asarray(
+            _phases(
+                how.finish,
+                spectra,
+                chunk.piece,
+                settled,
+                valid.astype(np.float32),
+                chunk.real,
+                hop,
+                how.iterations,
+                how.momentum,
+            )
+        )
         out = wave[..., edge : edge + chunk.keep]
         if not begins:
             met = lag * (1 - ramp) + wave[..., edge - fade : edge] * ramp
@@ -148,7 +171,11 @@ def _em(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
 
 
 FINISH: dict[str, Callable[..., Iterator[np.ndarray]]] = {
-    "synthesis": _direct, "griffin_lim": _phased, "misi": _phased, "em_wiener": _em}
+    "synthesis": _direct,
+    "griffin_lim": _phased,
+    "misi": _phased,
+    "em_wiener": _em,
+}
 
 
 def _transform(piece: jax.Array, n_fft: int) -> jax.Array:
@@ -177,8 +204,15 @@ def _synthesis(spectra: jax.Array, hop: int) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("finish", "hop"))
 def _phases(
-    finish: str, spectra: jax.Array, piece: jax.Array, settled: jax.Array, valid: jax.Array,
-    real: jax.Array, hop: int, iterations: jax.Array, momentum: jax.Array
+    finish: str,
+    spectra: jax.Array,
+    piece: jax.Array,
+    settled: jax.Array,
+    valid: jax.Array,
+    real: jax.Array,
+    hop: int,
+    iterations: jax.Array,
+    momentum: jax.Array,
 ) -> jax.Array:
     """Give the wave of a piece: settled at its start, silent behind the file's end."""
     at = jnp.arange(piece.shape[-1])

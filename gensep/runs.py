@@ -14,8 +14,17 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("gensep", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "soundfile",
-            "soxr")
+PACKAGES = (
+    "gensep",
+    "jax",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+)
 
 
 def describe() -> str:
@@ -36,6 +45,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """Give the commit of the source tree, marked where it has changes; empty outside git."""
+
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)

@@ -40,18 +40,24 @@ class Config:
     prior: str = option(..., "shipped name, run folder or prior file", positional=True)
     n: int = option(32, "samples")
     sampler: Literal["sde", "heun", "predictor-corrector", "langevin"] = option(
-        "heun", "how noise becomes a sample")
-    steps: int | None = option(None, "noise levels; by default 48, or those that a network of "
-                               "fixed levels knows")
-    corrections: int | None = option(None, "Langevin steps a level: by default 2 of "
-                                     "predictor-corrector, 100 of langevin")
+        "heun", "how noise becomes a sample"
+    )
+    steps: int | None = option(
+        None, "noise levels; by default 48, or those that a network of fixed levels knows"
+    )
+    corrections: int | None = option(
+        None, "Langevin steps a level: by default 2 of predictor-corrector, 100 of langevin"
+    )
     frames: int | None = option(None, "length of spectrograms; by default that of training")
     seed: int = option(0, "seed of the samples")
     batch: int = option(16, "samples at once; part of what a seed means")
     output: str = option("samples/{name}", "folder; {name} is the prior's")
     audio: bool = option(True, "write a wave of every spectrogram")  # noqa: FBT003
-    quality: bool = option(False, "images: classifier score and Frechet distance to "  # noqa: FBT003
-                           "the test images, by a small classifier that is trained here once")
+    quality: bool = option(
+        False,
+        "images: classifier score and Frechet distance to "  # noqa: FBT003
+        "the test images, by a small classifier that is trained here once",
+    )
     data_dir: str | None = option(None, "folder with the files of the set of images, for --quality")
 
     def __post_init__(self):
@@ -75,8 +81,10 @@ def main(argv: list[str]) -> None:
     loaded = load_prior(c.prior)
     images = isinstance(loaded.representation, ImageForm)
     if images and c.frames or not images and c.quality:
-        raise UserError(f"{loaded.name} is a prior of {'images' if images else 'spectrograms'}; "
-                        "--frames is for spectrograms, --quality for images")
+        raise UserError(
+            f"{loaded.name} is a prior of {'images' if images else 'spectrograms'}; "
+            "--frames is for spectrograms, --quality for images"
+        )
     folder = Path(c.output.replace("{name}", loaded.name))
     began = time.perf_counter()
     with new_folder(folder):
@@ -112,8 +120,11 @@ def draw_all(c: Config, loaded: "LoadedPrior") -> tuple["np.ndarray", dict[str, 
             own = jax.random.fold_in(key, len(drawn))
             drawn.append(np.asarray(draw(loaded.prior, own, shape, sigmas, kernel)))
             bar.update(min(shape[0], c.n - bar.n))
-    return np.concatenate(drawn)[: c.n], {"prior": loaded.name, "shape": list(shape[1:]),
-                                          "sigmas": [round(float(s), 6) for s in sigmas]}
+    return np.concatenate(drawn)[: c.n], {
+        "prior": loaded.name,
+        "shape": list(shape[1:]),
+        "sigmas": [round(float(s), 6) for s in sigmas],
+    }
 
 
 def picture(path: Path, samples: "np.ndarray", *, images: bool) -> None:
@@ -121,8 +132,10 @@ def picture(path: Path, samples: "np.ndarray", *, images: bool) -> None:
     from gensep.plots import plot_images, plot_windows
 
     shown = samples[:SHOWN]
-    rows = {f"{i + 1} to {min(i + ROW, len(shown))}": shown[i : i + ROW]
-            for i in range(0, len(shown), ROW)}
+    rows = {
+        f"{i + 1} to {min(i + ROW, len(shown))}": shown[i : i + ROW]
+        for i in range(0, len(shown), ROW)
+    }
     (plot_images if images else plot_windows)(path, rows)
 
 
@@ -157,8 +170,13 @@ def write_record(folder: Path, about: dict[str, Any], c: Config) -> None:
     """Write sample.json: what was drawn, by what, and how it came out."""
     from gensep.runs import command, commit, versions, write_atomically
 
-    record = {**about, "options": dataclasses.asdict(c), "command": command(c, PROG),
-              "versions": versions(), "commit": commit()}
+    record = {
+        **about,
+        "options": dataclasses.asdict(c),
+        "command": command(c, PROG),
+        "versions": versions(),
+        "commit": commit(),
+    }
     write_atomically(folder / "sample.json", json.dumps(record, indent=1) + "\n")
 
 

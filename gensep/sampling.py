@@ -67,8 +67,10 @@ def sample_masks(
         uncertainty: also measure how far the samples lie apart; takes two samples or more.
     """
     if uncertainty and settings.samples < 2:
-        raise UserError("uncertainty is the spread of posterior samples: expected --samples of 2 "
-                        f"or more, not {settings.samples}")
+        raise UserError(
+            "uncertainty is the spread of posterior samples: expected --samples of 2 "
+            f"or more, not {settings.samples}"
+        )
     length, starts = plan(len(power), settings.block, settings.window // 2, 32)
     mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
     chains = [(start, s) for start in starts for s in range(settings.samples)]
@@ -78,8 +80,13 @@ def sample_masks(
         group = chains[first : first + run.size]
         masks, sources, residuals = run(group)
         for i, chain in enumerate(group):
-            total.add(chain, masks[:, i], sources[:, i] if uncertainty else None, residuals[:, i],
-                      representation)
+            total.add(
+                chain,
+                masks[:, i],
+                sources[:, i] if uncertainty else None,
+                residuals[:, i],
+                representation,
+            )
         progress(first + len(group), len(chains))
     return total.result(run, representation)
 
@@ -95,19 +102,23 @@ class _Program:
         self.size = min(_chains_at_once(), self.devices.multiple(n_chains))
         overlap = int(settings.overlap * settings.window)
         # a block that is one window keeps its prior, and with it the log density that mala wants
-        wide = tuple(prior if length <= settings.window else
-                     windowed(prior, settings.window, overlap) for prior in priors)
+        wide = tuple(
+            prior if length <= settings.window else windowed(prior, settings.window, overlap)
+            for prior in priors
+        )
         sigmas = settings.levels()
         mixing = representation.mixing(jnp.zeros(len(priors)))
-        problem = Problem(wide, mixing, jnp.zeros((1, length, mixture.shape[1])),
-                          jnp.asarray(self.tau**2))
+        problem = Problem(
+            wide, mixing, jnp.zeros((1, length, mixture.shape[1])), jnp.asarray(self.tau**2)
+        )
         try:
             check_levels(priors, sigmas)
             check(settings.kernel(), problem, sigmas)
         except ValueError as error:
             raise UserError(str(error)) from None
         self.arguments = self.devices.share(
-            (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas)))
+            (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas))
+        )
         self.compiled: Any = None
         self.compile_seconds = self.run_seconds = 0.0
 
@@ -164,8 +175,13 @@ class _Total:
             sd = np.sqrt(np.maximum(square - mean**2, 0) * n / (n - 1)) * representation.span_db
             level = 10 * np.log10(np.maximum(self.energy, 1e-20) / max(self.power.sum(), 1e-20))
             found = Uncertainty(sd, level.astype(np.float32))
-        return Masks(self.masks / self.weight[:, None], residuals, run.compile_seconds,
-                     run.run_seconds, found)
+        return Masks(
+            self.masks / self.weight[:, None],
+            residuals,
+            run.compile_seconds,
+            run.run_seconds,
+            found,
+        )
 
 
 def plan(frames: int, block: int, overlap: int, multiple: int) -> tuple[int, list[int]]:
@@ -201,8 +217,13 @@ def _separate(kernel, representation, key, priors, mixing, sigmas, mixture, vari
 def _compiled(settings: Settings, representation: Representation, arguments: tuple) -> Any:
     """Compile the sampler for arguments of these shapes, once a process."""
     leaves, structure = jax.tree.flatten(arguments)
-    key = (settings.sampler, settings.constraint, representation, structure,
-           tuple((x.shape, x.dtype) for x in leaves))
+    key = (
+        settings.sampler,
+        settings.constraint,
+        representation,
+        structure,
+        tuple((x.shape, x.dtype) for x in leaves),
+    )
     if key not in _PROGRAMS:
         program = jax.jit(partial(_separate, settings.kernel(), representation))
         _PROGRAMS[key] = program.lower(*arguments).compile()

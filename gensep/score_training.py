@@ -48,8 +48,9 @@ class Task:
         differ = [f"{k} {had.get(k)}" for k, v in wanted.items() if had.get(k, v) != v]
         if differ or features(had) != self.examples.features:
             differ = differ or [f"{features(had)} features"]
-            raise UserError(f"prior {loaded.name} has {', '.join(differ)}; to start from it, ask "
-                            "for the same")
+            raise UserError(
+                f"prior {loaded.name} has {', '.join(differ)}; to start from it, ask for the same"
+            )
         return loaded
 
     @cached_property
@@ -60,9 +61,15 @@ class Task:
         """
         c = self.c
         mean, sd = moments(self.examples)
-        known = {"network": c.network, "features": self.examples.features, "width": c.width,
-                 "blocks": c.blocks, "levels": len(self.grid),
-                 "mean": mean, "sigma_data": sd}
+        known = {
+            "network": c.network,
+            "features": self.examples.features,
+            "width": c.width,
+            "blocks": c.blocks,
+            "levels": len(self.grid),
+            "mean": mean,
+            "sigma_data": sd,
+        }
         if self.first:
             had = self.first.header["settings"]
             known |= {name: had[name] for name in ("mean", "sigma_data")}
@@ -71,8 +78,11 @@ class Task:
         if c.network.startswith("ncsn"):
             form = self.examples.form  # images lie in 0..1, spectrograms about 0
             pictures = isinstance(form, ImageForm)
-            known |= {"channels": form.channels if pictures else 1, "rescale": pictures,
-                      "compat": c.compat}
+            known |= {
+                "channels": form.channels if pictures else 1,
+                "rescale": pictures,
+                "compat": c.compat,
+            }
         return known
 
     @cached_property
@@ -130,15 +140,28 @@ class Task:
         measured = [self._errors(state.average, self.held_out, sigma) for sigma in sigmas]
         losses = [float(loss) for loss, _ in measured]
         mean = float(np.mean(losses))
-        log.write(step, valid_loss=mean, skipped=int(state.skipped),
-                  **{f"valid_loss_sigma_{s:.3g}": v for s, v in zip(sigmas, losses, strict=True)})
+        log.write(
+            step,
+            valid_loss=mean,
+            skipped=int(state.skipped),
+            **{f"valid_loss_sigma_{s:.3g}": v for s, v in zip(sigmas, losses, strict=True)},
+        )
         if mean >= float(state.best):
             return state
         errors = jnp.sqrt(jnp.stack([error for _, error in measured]))
         prior = DenoiserPrior(state.average, jnp.asarray(sigmas), errors)
-        save_prior(folder / FILE, "edm", prior, self.settings, self.examples.form,
-                   gensep=__version__, step=step, valid_loss=round(mean, 5), data=self.c.data,
-                   config=dataclasses.asdict(self.c))
+        save_prior(
+            folder / FILE,
+            "edm",
+            prior,
+            self.settings,
+            self.examples.form,
+            gensep=__version__,
+            step=step,
+            valid_loss=round(mean, 5),
+            data=self.c.data,
+            config=dataclasses.asdict(self.c),
+        )
         return state._replace(best=jnp.asarray(mean, state.best.dtype))
 
     def finish(self, folder: Path) -> None:
@@ -146,5 +169,7 @@ class Task:
         real = self.held_out[:8]
         loaded = load_prior(str(folder))
         draws = draw(loaded.prior, jax.random.key(self.c.seed), real.shape, noise_levels(loaded))
-        self.examples.plot(folder / "samples.png", {"samples of the prior": np.asarray(draws),
-                                                    "validation data": real})
+        self.examples.plot(
+            folder / "samples.png",
+            {"samples of the prior": np.asarray(draws), "validation data": real},
+        )

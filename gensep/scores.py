@@ -47,15 +47,19 @@ def read_score(path: str | Path) -> Score:
         return read_midi(text)
     if suffix in MUSICXML:
         return read_music21(text)
-    raise UserError(f"{text} is not a score: expected one of {', '.join(MIDI + MUSICXML)} "
-                    f"or {CORPUS}NAME")
+    raise UserError(
+        f"{text} is not a score: expected one of {', '.join(MIDI + MUSICXML)} or {CORPUS}NAME"
+    )
 
 
 def score_name(path: str | Path) -> str:
     """The name a score's outputs carry: its file name without the ending."""
     text = str(path)
-    return text.removeprefix(CORPUS).replace("/", "_") if text.startswith(CORPUS) else (
-        Path(text).stem)
+    return (
+        text.removeprefix(CORPUS).replace("/", "_")
+        if text.startswith(CORPUS)
+        else (Path(text).stem)
+    )
 
 
 def find_scores(paths: Iterable[str | Path]) -> list[str]:
@@ -66,13 +70,20 @@ def find_scores(paths: Iterable[str | Path]) -> list[str]:
             found.append(path)
             continue
         if not Path(path).is_dir():
-            raise UserError(f"no score at {path}: expected a MIDI or MusicXML file, a folder of "
-                            f"them, or {CORPUS}NAME")
-        below = [p for p in sorted(Path(path).rglob("*")) if p.suffix.lower() in MIDI + MUSICXML
-                 and not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            raise UserError(
+                f"no score at {path}: expected a MIDI or MusicXML file, a folder of "
+                f"them, or {CORPUS}NAME"
+            )
+        below = [
+            p
+            for p in sorted(Path(path).rglob("*"))
+            if p.suffix.lower() in MIDI + MUSICXML
+            and not any(part.startswith(".") for part in p.relative_to(path).parts)
+        ]
         if not below:
-            raise UserError(f"no scores in {path}: expected files ending in "
-                            f"{', '.join(MIDI + MUSICXML)}")
+            raise UserError(
+                f"no scores in {path}: expected files ending in {', '.join(MIDI + MUSICXML)}"
+            )
         found += map(str, below)
     return found
 

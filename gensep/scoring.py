@@ -65,21 +65,28 @@ def check(pair: Pair) -> list[str]:
     """
     name, wanted, notes = pair.reference.name, pair.reference.info(), []
     if not pair.sources:
-        raise UserError(f"{name}: no estimate ({', '.join(pair.estimate.stems)}) is called like a "
-                        f"reference ({', '.join(pair.reference.stems)}); rename the files")
+        raise UserError(
+            f"{name}: no estimate ({', '.join(pair.estimate.stems)}) is called like a "
+            f"reference ({', '.join(pair.reference.stems)}); rename the files"
+        )
     tracks = {f"estimate of {s}": pair.estimate.stems[s] for s in pair.sources}
     if pair.reference.mixture is not None:
         tracks["mixture"] = pair.reference.mixture
     for what, track in tracks.items():
         info = track.info()
         if info[:2] != wanted[:2]:
-            raise UserError(f"{name}: the {what} has {info}, the references {wanted}; bring them "
-                            "to one rate and one number of channels")
+            raise UserError(
+                f"{name}: the {what} has {info}, the references {wanted}; bring them "
+                "to one rate and one number of channels"
+            )
         if (extra := info.samples - wanted.samples) != 0:
-            notes.append(f"{what} {'cut' if extra > 0 else 'padded with zeros'} by {abs(extra)} "
-                         "samples")
-    for side, other, kind in ((pair.estimate, pair.reference, "reference"),
-                              (pair.reference, pair.estimate, "estimate")):
+            notes.append(
+                f"{what} {'cut' if extra > 0 else 'padded with zeros'} by {abs(extra)} samples"
+            )
+    for side, other, kind in (
+        (pair.estimate, pair.reference, "reference"),
+        (pair.reference, pair.estimate, "estimate"),
+    ):
         notes += [f"{s} has no {kind}" for s in side.stems if s not in other.stems]
     return notes
 
@@ -91,8 +98,10 @@ def fingerprint(pair: Pair, protocol: Protocol) -> str:
         for track in (song.mixture, *song.stems.values()):
             if track is not None:
                 stat = os.stat(track.path)
-                digest.update(f"{Path(track.path).resolve()} {track[1:]} {stat.st_size} "
-                              f"{stat.st_mtime_ns}\n".encode())
+                digest.update(
+                    f"{Path(track.path).resolve()} {track[1:]} {stat.st_size} "
+                    f"{stat.st_mtime_ns}\n".encode()
+                )
     return digest.hexdigest()
 
 
@@ -135,12 +144,22 @@ def figures(records: Iterable[dict[str, Any]]) -> tuple[list[Row], dict[Key, lis
         own = record["gensep"]
         song = f"{own['split']}/{own['song']}" if own["split"] else own["song"]
         for method, sources in own["values"].items():
-            rows += [Row(method, song, source, metric, value)
-                     for source, values in sources.items() for metric, value in values.items()]
-        listed = [((method, source, metric), frames) for method, sources in own["frames"].items()
-                  for source, metrics in sources.items() for metric, frames in metrics.items()]
-        listed += [((ESTIMATE, target["name"], metric), [f["metrics"][metric]
-                   for f in target["frames"]]) for target in record["targets"] for metric in BSS]
+            rows += [
+                Row(method, song, source, metric, value)
+                for source, values in sources.items()
+                for metric, value in values.items()
+            ]
+        listed = [
+            ((method, source, metric), frames)
+            for method, sources in own["frames"].items()
+            for source, metrics in sources.items()
+            for metric, frames in metrics.items()
+        ]
+        listed += [
+            ((ESTIMATE, target["name"], metric), [f["metrics"][metric] for f in target["frames"]])
+            for target in record["targets"]
+            for metric in BSS
+        ]
         for key, frames in listed:
             known = [x for x in frames if x is not None and np.isfinite(x)]
             pooled.setdefault(key, []).extend(known)
@@ -169,30 +188,52 @@ class _Sheet:
             frames = self.frames[ESTIMATE][name]
             listed = {m: frames.pop(m, None) for m in BSS}
             if listed["SDR"] is not None:
-                targets.append({"name": name, "frames": [
-                    {"time": i * protocol.hop, "duration": protocol.win,
-                     "metrics": {m: v[i] if v else None for m, v in listed.items()}}
-                    for i in range(len(listed["SDR"]))]})
+                targets.append(
+                    {
+                        "name": name,
+                        "frames": [
+                            {
+                                "time": i * protocol.hop,
+                                "duration": protocol.win,
+                                "metrics": {m: v[i] if v else None for m, v in listed.items()},
+                            }
+                            for i in range(len(listed["SDR"]))
+                        ],
+                    }
+                )
         if protocol.compat_nan:
             targets = _with_nan(targets)
-        own = {"song": pair.reference.name, "split": pair.reference.split, "notes": notes,
-               "protocol": asdict(protocol), "fingerprint": fingerprint(pair, protocol),
-               "values": self.values, "frames": self.frames}
+        own = {
+            "song": pair.reference.name,
+            "split": pair.reference.split,
+            "notes": notes,
+            "protocol": asdict(protocol),
+            "fingerprint": fingerprint(pair, protocol),
+            "values": self.values,
+            "frames": self.frames,
+        }
         return {"targets": targets, "gensep": own}
 
 
-def _bsseval(sheet: _Sheet, true: Spool, rate: int, protocol: Protocol, threads: int | None,
-             song: str) -> list[str]:
+def _bsseval(
+    sheet: _Sheet, true: Spool, rate: int, protocol: Protocol, threads: int | None, song: str
+) -> list[str]:
     """Add the framewise figures of the sources that sound; give notes of those that never do."""
     from gensep.bsseval import bss_eval, silent_throughout
     from gensep.metrics import framewise_sdr
 
     never = silent_throughout(true)
-    notes = [f"{name}'s reference is silent throughout: no BSSEval"
-             for name, is_so in zip(sheet.names, never, strict=True) if is_so]
+    notes = [
+        f"{name}'s reference is silent throughout: no BSSEval"
+        for name, is_so in zip(sheet.names, never, strict=True)
+        if is_so
+    ]
     quiet = silent_throughout(sheet.methods[ESTIMATE]) & ~never
-    notes += [f"{name}'s estimate is silent throughout: no BSSEval"
-              for name, is_so in zip(sheet.names, quiet, strict=True) if is_so]
+    notes += [
+        f"{name}'s estimate is silent throughout: no BSSEval"
+        for name, is_so in zip(sheet.names, quiet, strict=True)
+        if is_so
+    ]
     if notes and protocol.silent == "refuse":
         raise UserError(f"{song}: {notes[0]}; take --silent skip to score the other stems")
     kept = [int(i) for i in np.flatnonzero(~never & ~quiet)]
@@ -204,12 +245,19 @@ def _bsseval(sheet: _Sheet, true: Spool, rate: int, protocol: Protocol, threads:
     reference, frames = true.select(kept), {"win": protocol.win, "hop": protocol.hop}
     try:
         if "bsseval" in protocol.metrics:
-            found = bss_eval(reference, list(methods.values()), rate, **frames,
-                             mode=protocol.mode, threads=threads)
+            found = bss_eval(
+                reference,
+                list(methods.values()),
+                rate,
+                **frames,
+                mode=protocol.mode,
+                threads=threads,
+            )
             figures = [dict(zip(BSS, scores, strict=True)) for scores in found]
         else:
-            figures = [{"SDR": framewise_sdr(w, reference, rate, **frames)}
-                       for w in methods.values()]
+            figures = [
+                {"SDR": framewise_sdr(w, reference, rate, **frames)} for w in methods.values()
+            ]
     except ValueError as error:  # a window or hop under one sample
         raise UserError(f"{song}: {error}") from None
     for method, measured in zip(methods, figures, strict=True):
@@ -242,8 +290,9 @@ def _mel(sheet: _Sheet, true: Spool, mixture: Spool, rate: int) -> None:
     representation = Representation()
 
     def analysis(waves: Spool, source: int) -> Any:
-        return analyse(mid_stream(waves.blocks(source), rate, representation.sample_rate),
-                       representation)
+        return analyse(
+            mid_stream(waves.blocks(source), rate, representation.sample_rate), representation
+        )
 
     level = analysis(mixture, 0).level
     gain = 10 ** ((representation.level_db - level) / 10) if np.isfinite(level) else 1.0

@@ -33,25 +33,36 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> Team:
         UserError: for none or too many, or for different representations.
     """
     if not 1 <= len(priors) <= MAX_SOURCES:
-        raise UserError(f"expected 1 to {MAX_SOURCES} priors, one a source, got {len(priors)}; "
-                        "name them after --priors")
+        raise UserError(
+            f"expected 1 to {MAX_SOURCES} priors, one a source, got {len(priors)}; "
+            "name them after --priors"
+        )
     loaded = [p if isinstance(p, LoadedPrior) else load_prior(p) for p in priors]
     first = loaded[0]
     for one in loaded:
         if not isinstance(one.representation, Representation):
-            raise UserError(f"prior {one.name} is not one of spectrograms; audio needs priors "
-                            "trained on a data set of gensep.wav_to_spec")
+            raise UserError(
+                f"prior {one.name} is not one of spectrograms; audio needs priors "
+                "trained on a data set of gensep.wav_to_spec"
+            )
     for other in loaded[1:]:
         if other.representation != first.representation:
-            raise UserError(f"priors {first.name} and {other.name} were trained on different "
-                            "representations; train them on data of one wav_to_spec")
-    return Team(_distinct([p.name for p in loaded]), tuple(p.prior for p in loaded),
-                first.representation)
+            raise UserError(
+                f"priors {first.name} and {other.name} were trained on different "
+                "representations; train them on data of one wav_to_spec"
+            )
+    return Team(
+        _distinct([p.name for p in loaded]), tuple(p.prior for p in loaded), first.representation
+    )
 
 
 def separate(
-    audio: np.ndarray, rate: int, *, priors: Sequence[str | LoadedPrior] = ("piano", "violin"),
-    preset: str = "default", **settings: Any,
+    audio: np.ndarray,
+    rate: int,
+    *,
+    priors: Sequence[str | LoadedPrior] = ("piano", "violin"),
+    preset: str = "default",
+    **settings: Any,
 ) -> dict[str, np.ndarray]:
     """Separate a mixture into one wave a prior.
 
@@ -70,16 +81,19 @@ def separate(
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim not in (1, 2) or not audio.size:
-        raise UserError("expected audio [samples] or [channels, samples] with at least one "
-                        f"sample, got shape {audio.shape}")
+        raise UserError(
+            "expected audio [samples] or [channels, samples] with at least one "
+            f"sample, got shape {audio.shape}"
+        )
     if not np.isfinite(audio).all():
         raise UserError("audio holds values that are not finite; repair it first")
     team = assemble(priors)
     chosen = make_settings(preset, settings, len(team.priors))
     channels = audio[None] if audio.ndim == 1 else audio
     result = find_masks([channels], rate, team, chosen)
-    stems = np.concatenate(list(apply_masks([channels], rate, result.masks,
-                                            team.representation)), -1)
+    stems = np.concatenate(
+        list(apply_masks([channels], rate, result.masks, team.representation)), -1
+    )
     return dict(zip(team.names, stems.reshape(len(team.names), *audio.shape), strict=True))
 
 
@@ -102,7 +116,10 @@ def make_settings(preset: str, changes: dict[str, Any], sources: int = 2) -> Set
 
 
 def find_masks(
-    blocks: Iterable[np.ndarray], rate: int, team: Team, settings: Settings,
+    blocks: Iterable[np.ndarray],
+    rate: int,
+    team: Team,
+    settings: Settings,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Masks:
     """Sample the masks of a mixture given as blocks `[channels, n]` at `rate`."""
@@ -112,16 +129,21 @@ def find_masks(
 
 
 def masks_of(
-    mixture: Analysis, team: Team, settings: Settings,
-    progress: Callable[[int, int], None] = lambda done, total: None, *, uncertainty: bool = False,
+    mixture: Analysis,
+    team: Team,
+    settings: Settings,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    uncertainty: bool = False,
 ) -> Masks:
     """Sample the masks of an analysed mixture; of silence all sources have equal shares."""
     if len(team.priors) == 1 or not np.isfinite(mixture.level):
         equal = np.full((len(team.priors), *mixture.power.shape), 1 / len(team.priors), np.float32)
         return Masks(equal, np.zeros(0), 0.0, 0.0)
     power = mixture.at_level(team.representation.level_db)
-    return sample_masks(power, team.priors, team.representation, settings, progress,
-                        uncertainty=uncertainty)
+    return sample_masks(
+        power, team.priors, team.representation, settings, progress, uncertainty=uncertainty
+    )
 
 
 def oracle_masks(stems: Sequence[Analysis]) -> np.ndarray:
@@ -131,7 +153,9 @@ def oracle_masks(stems: Sequence[Analysis]) -> np.ndarray:
 
 
 def filter_by_truth(
-    stems: Iterable[Iterable[np.ndarray]], mixture: Iterable[np.ndarray], rate: int,
+    stems: Iterable[Iterable[np.ndarray]],
+    mixture: Iterable[np.ndarray],
+    rate: int,
     representation: Representation,
     shares: Callable[[Sequence[Analysis]], np.ndarray] = oracle_masks,
 ) -> Iterator[np.ndarray]:

@@ -62,14 +62,20 @@ class Settings:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.overlap <= 0.9 or self.window < 16:
-            raise UserError("expected 0 <= overlap <= 0.9 and window >= 16 frames, "
-                            f"not {self.overlap} and {self.window}")
+            raise UserError(
+                "expected 0 <= overlap <= 0.9 and window >= 16 frames, "
+                f"not {self.overlap} and {self.window}"
+            )
         if self.block < self.window or self.block % 32:
-            raise UserError("expected a block divisible by 32 and no shorter than the window, "
-                            f"not {self.block} and {self.window} frames")
+            raise UserError(
+                "expected a block divisible by 32 and no shorter than the window, "
+                f"not {self.block} and {self.window} frames"
+            )
         if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0 and self.rho > 0):
-            raise UserError("expected 0 < sigma_min <= sigma_max, tau_db > 0 and rho > 0, not "
-                            f"{self.sigma_min}, {self.sigma_max}, {self.tau_db} and {self.rho}")
+            raise UserError(
+                "expected 0 < sigma_min <= sigma_max, tau_db > 0 and rho > 0, not "
+                f"{self.sigma_min}, {self.sigma_max}, {self.tau_db} and {self.rho}"
+            )
 
     def levels(self) -> Any:
         """Give the noise levels, falling."""
@@ -115,13 +121,17 @@ class ImageSettings:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not (0 < self.sigma_min <= self.sigma_max and self.tau > 0 and self.rho > 0):
-            raise UserError("expected 0 < sigma_min <= sigma_max, tau > 0 and rho > 0, not "
-                            f"{self.sigma_min}, {self.sigma_max}, {self.tau} and {self.rho}")
+            raise UserError(
+                "expected 0 < sigma_min <= sigma_max, tau > 0 and rho > 0, not "
+                f"{self.sigma_min}, {self.sigma_max}, {self.tau} and {self.rho}"
+            )
         if self.judge not in JUDGES:
             raise UserError(f"judge must be {' or '.join(JUDGES)}, not '{self.judge}'")
         if self.temperature < 0 or any(sigma <= 0 for sigma in self.judged_at):
-            raise UserError("expected a temperature of 0 or more and judges above 0, not "
-                            f"{self.temperature} and {self.judged_at}")
+            raise UserError(
+                "expected a temperature of 0 or more and judges above 0, not "
+                f"{self.temperature} and {self.judged_at}"
+            )
 
     @property
     def weighed(self) -> bool:
@@ -165,8 +175,9 @@ def check_sampler(sampler: str, constraint: str) -> None:
         raise UserError(f"constraint must be soft or hard, not '{constraint}'")
     able = [name for name, make in SAMPLERS.items() if "hard" in inspect.signature(make).parameters]
     if constraint == "hard" and sampler not in able:
-        raise UserError(f"sampler {sampler} knows no hard constraint; those that do: "
-                        f"{', '.join(able)}")
+        raise UserError(
+            f"sampler {sampler} knows no hard constraint; those that do: {', '.join(able)}"
+        )
 
 
 def make_kernel(sampler: str, constraint: str) -> Kernel:

@@ -49,8 +49,10 @@ class Track(NamedTuple):
         if self.channel is None:
             return TrackInfo(info.rate, info.channels, info.samples)
         if info.channels <= self.channel:
-            raise UserError(f"{self.path} has {info.channels} channels where channel "
-                            f"{self.channel + 1} holds a source; check the layout")
+            raise UserError(
+                f"{self.path} has {info.channels} channels where channel "
+                f"{self.channel + 1} holds a source; check the layout"
+            )
         return TrackInfo(info.rate, 1, info.samples)
 
     def read(self, start: float = 0.0, duration: float | None = None) -> tuple[np.ndarray, int]:
@@ -124,13 +126,17 @@ class Song(NamedTuple):
         first, *rest = infos = {name: track.info() for name, track in self.stems.items()}
         for name in rest:
             if infos[name] != infos[first]:
-                raise UserError(f"{self.name}: {first} has {infos[first]}, {name} {infos[name]}; "
-                                "make the stems alike")
+                raise UserError(
+                    f"{self.name}: {first} has {infos[first]}, {name} {infos[name]}; "
+                    "make the stems alike"
+                )
         return infos[first]
 
 
 def find_songs(
-    folder: str | Path, layout: str = "auto", split: str | None = None,
+    folder: str | Path,
+    layout: str = "auto",
+    split: str | None = None,
     stems: Sequence[str] | None = None,
 ) -> list[Song]:
     """Find the songs of a folder, sorted by split and name, each with at least one stem.
@@ -153,8 +159,10 @@ def find_songs(
     songs = next(filter(None, (list(find(folder)) for find in finders)), [])
     if not songs:
         kind = "any layout" if layout == "auto" else f"the layout {layout}"
-        raise UserError(f"{folder} holds no songs with stems in {kind}; expected, for example, "
-                        "SONG/{mixture,SOURCE,...}.wav")
+        raise UserError(
+            f"{folder} holds no songs with stems in {kind}; expected, for example, "
+            "SONG/{mixture,SOURCE,...}.wav"
+        )
     if split is not None:
         there = sorted({song.split for song in songs} - {""})
         songs = [song for song in songs if song.split == split]
@@ -163,11 +171,15 @@ def find_songs(
     for song in songs:
         missing = [f"no {name}" for name in stems or () if name not in song.stems]
         if missing or not song.stems:
-            raise UserError(f"{song.name} in {folder} has {', '.join(missing) or 'no stems'} (it "
-                            f"has {', '.join(song.stems) or 'a mixture only'}); add the file or "
-                            "leave the song out")
-    kept = [song._replace(stems={name: song.stems[name] for name in sorted(stems or song.stems)})
-            for song in songs]
+            raise UserError(
+                f"{song.name} in {folder} has {', '.join(missing) or 'no stems'} (it "
+                f"has {', '.join(song.stems) or 'a mixture only'}); add the file or "
+                "leave the song out"
+            )
+    kept = [
+        song._replace(stems={name: song.stems[name] for name in sorted(stems or song.stems)})
+        for song in songs
+    ]
     return sorted(kept, key=lambda song: (song.split, song.name))
 
 
@@ -193,8 +205,11 @@ def _dsd100(root: Path) -> Iterator[Song]:
 def _ikala(root: Path) -> Iterator[Song]:
     """Read iKala: `Wavfile/ID_PART.wav`, accompaniment on the left, voice on the right."""
     for name, track in _sounds(root / "Wavfile").items():
-        yield Song(name, None, {"accompaniment": track._replace(channel=0),
-                                "voice": track._replace(channel=1)})
+        yield Song(
+            name,
+            None,
+            {"accompaniment": track._replace(channel=0), "voice": track._replace(channel=1)},
+        )
 
 
 def _bach10(root: Path) -> Iterator[Song]:
@@ -203,9 +218,13 @@ def _bach10(root: Path) -> Iterator[Song]:
         if not folder.name[0].isdigit():
             continue
         # the set itself writes saxphone
-        sounds = {"mixture" if name == folder.name else name.removeprefix(f"{folder.name}-")
-                  .replace("saxphone", "saxophone"): track
-                  for name, track in _sounds(folder).items() if name.startswith(folder.name)}
+        sounds = {
+            "mixture"
+            if name == folder.name
+            else name.removeprefix(f"{folder.name}-").replace("saxphone", "saxophone"): track
+            for name, track in _sounds(folder).items()
+            if name.startswith(folder.name)
+        }
         if sounds:
             yield _song(folder.name, sounds, "")
 
@@ -221,12 +240,14 @@ def _separated(root: Path) -> Iterator[Song]:
             stems = {Path(name).stem: Track(folder / name) for name in found["stems"]}
             mixture, options = Path(found["mixture"]), found.get("options", {})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{record} is no record of gensep.basis ({error!r}); separate again"
-                            ) from None
+            raise UserError(
+                f"{record} is no record of gensep.basis ({error!r}); separate again"
+            ) from None
         for track in stems.values():
             if not track.path.is_file():
-                raise UserError(f"{track.path} is missing though {record.name} names it; "
-                                "separate again")
+                raise UserError(
+                    f"{track.path} is missing though {record.name} names it; separate again"
+                )
         # of a part of a file the mixture is the sum of the stems
         whole = not options.get("start") and options.get("duration") is None
         there = whole and mixture.is_file()
@@ -249,8 +270,14 @@ def _tree(root: Path) -> Iterator[Song]:
 
 # auto tries them in this order: the more particular ones first
 LAYOUTS: dict[str, Callable[[Path], Iterator[Song]]] = {
-    "stem_mp4": _stem_mp4, "dsd100": _dsd100, "ikala": _ikala, "bach10": _bach10,
-    "separated": _separated, "flat": _flat, "musdb_hq": _tree, "tree": _tree,
+    "stem_mp4": _stem_mp4,
+    "dsd100": _dsd100,
+    "ikala": _ikala,
+    "bach10": _bach10,
+    "separated": _separated,
+    "flat": _flat,
+    "musdb_hq": _tree,
+    "tree": _tree,
 }
 
 

@@ -29,8 +29,9 @@ class SpectrogramExamples:
 
     def __init__(self, c: Any, train: Any, valid: Any):
         self.frames, self.valid_windows = c.frames, c.valid_windows
-        self.spread = Spread(c.gain_low, c.gain_high, c.equaliser, c.tilt, c.room, c.noise,
-                             c.stretch)
+        self.spread = Spread(
+            c.gain_low, c.gain_high, c.equaliser, c.tilt, c.room, c.noise, c.stretch
+        )
         self.train, self.valid = train, valid
         self.form = Representation(**train.representation)
         self.features = self.form.n_mels

@@ -77,9 +77,15 @@ def summarise(
         values = list(songs.values())
         together = frames.get(key)
         line = dict(zip(("method", "source", "metric"), key, strict=True))
-        lines.append(line | {
-            "n": len(values), "median": interval(values, np.median), "mean": interval(values),
-            "pooled": float(pooled(key[2])(together)) if together else None})
+        lines.append(
+            line
+            | {
+                "n": len(values),
+                "median": interval(values, np.median),
+                "mean": interval(values),
+                "pooled": float(pooled(key[2])(together)) if together else None,
+            }
+        )
     return lines
 
 
@@ -124,6 +130,7 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     """Lay out a table as markdown with even columns."""
     cells = [[str(c) for c in line] for line in (header, *lines)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    text = [f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |"
-            for line in cells]
+    text = [
+        f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in cells
+    ]
     return "\n".join([text[0], f"|{'|'.join('-' * (w + 2) for w in widths)}|", *text[1:]])

@@ -28,8 +28,10 @@ def read(path: Path, stream: int, start_s: float, duration_s: float | None) -> n
     start = round(start_s * rate)
     stop = samples if duration_s is None else min(samples, start + round(duration_s * rate))
     if not 0 <= start < stop:
-        raise UserError(f"{path} lasts {samples / rate:.3f} s; it cannot be read from {start_s} s "
-                        f"on for {duration_s} s")
+        raise UserError(
+            f"{path} lasts {samples / rate:.3f} s; it cannot be read from {start_s} s "
+            f"on for {duration_s} s"
+        )
     wave = np.zeros((channels, stop - start), np.float32)
     with _open(path, stream) as (container, found):
         begin = max(0.0, start_s - PRE_ROLL)
@@ -53,16 +55,18 @@ def _open(path: Path, stream: int) -> Iterator[tuple[Any, Any]]:
     try:
         import av
     except ModuleNotFoundError:
-        raise UserError(f"{path} needs PyAV to be read: pip install av, or gensep with the extra "
-                        "[stems]") from None
+        raise UserError(
+            f"{path} needs PyAV to be read: pip install av, or gensep with the extra [stems]"
+        ) from None
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the name")
     try:
         with av.open(str(path)) as container:
             streams = container.streams.audio
             if stream >= len(streams):
-                raise UserError(f"{path} has {len(streams)} audio streams, not "
-                                f"{stream + 1}; give a stems file")
+                raise UserError(
+                    f"{path} has {len(streams)} audio streams, not {stream + 1}; give a stems file"
+                )
             yield container, streams[stream]
     except av.FFmpegError as error:
         raise UserError(f"{path} cannot be decoded ({error.strerror}); copy it again") from None

@@ -68,6 +68,7 @@ def stft(audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True) 
 
 def mel_frequencies(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
     """Give `n_mels` frequencies in Hz, evenly spaced on Slaney's mel scale, ends included."""
+
     def to_mel(hz):
         return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / _LOG)
 
@@ -79,9 +80,7 @@ _LOG = np.log(6.4)
 
 
 @lru_cache(maxsize=16)
-def mel_filterbank(
-    rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float
-) -> np.ndarray:
+def mel_filterbank(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
     """Give triangles of height 1, float32 `[n_mels, 1 + n_fft // 2]` (librosa with norm=None)."""
     edges = mel_frequencies(n_mels + 2, fmin, fmax)
     bins = np.linspace(0, rate / 2, 1 + n_fft // 2)

@@ -73,15 +73,19 @@ def find_runs(folders: Sequence[str], root: str) -> dict[str, list[Run]]:
     for folder, label in zip(folders, labels(folders), strict=True):
         places = sorted(p.parent for p in Path(folder).rglob("separation.json"))
         if not places:
-            raise UserError(f"no separation.json in {folder} or below; give a folder that "
-                            "'python -m gensep.basis' wrote")
+            raise UserError(
+                f"no separation.json in {folder} or below; give a folder that "
+                "'python -m gensep.basis' wrote"
+            )
         for place in places:
             run = _read_run(place, label, Path(root), several=len(folders) > 1)
             others = songs.setdefault(run.song, [])
             for other in others:
                 if other.method == run.method:
-                    raise UserError(f"{other.folder} and {place} both separate {run.song}; give "
-                                    "each of them, or the folders they are in, as a RUN of its own")
+                    raise UserError(
+                        f"{other.folder} and {place} both separate {run.song}; give "
+                        "each of them, or the folders they are in, as a RUN of its own"
+                    )
             others.append(run)
     return songs
 
@@ -124,13 +128,17 @@ def load_song(
     separated = audio.probe(first.stems[0]).samples
     samples = min(separated - round(start * rate), round((duration or 1e12) * rate))
     if samples < 1:
-        raise UserError(f"the stems of {name} last {separated / rate:.3f} s; nothing of them lies "
-                        f"between {start:g} s and {start + (duration or 0):g} s")
+        raise UserError(
+            f"the stems of {name} last {separated / rate:.3f} s; nothing of them lies "
+            f"between {start:g} s and {start + (duration or 0):g} s"
+        )
     part = samples / rate
     for run in runs:
         if {p.stem for p in run.stems} != {p.stem for p in first.stems}:
-            raise UserError(f"{run.folder} has other stems than {first.folder}; only separations "
-                            f"of {name} into the same sources can be compared")
+            raise UserError(
+                f"{run.folder} has other stems than {first.folder}; only separations "
+                f"of {name} into the same sources can be compared"
+            )
     mixture, _ = audio.read(first.mixture, begin, part)
     tracks = [Track("mixture", "", "", mixture)]
     for run in runs:
@@ -141,8 +149,9 @@ def load_song(
         tracks += _references(first, folder, mixture, rate, begin, part, representation)
     order = ["", *(path.stem for path in first.stems)]
     tracks.sort(key=lambda track: order.index(track.source))
-    return Song(name, rate, start, samples == separated, tracks, runs, _scores(runs, tracks),
-                representation)
+    return Song(
+        name, rate, start, samples == separated, tracks, runs, _scores(runs, tracks), representation
+    )
 
 
 def _read_run(folder: Path, label: str, root: Path, several: bool) -> Run:  # noqa: FBT001
@@ -153,8 +162,9 @@ def _read_run(folder: Path, label: str, root: Path, several: bool) -> Run:  # no
         if not record["stems"]:
             raise KeyError("stems")
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is no record of a separation ({error!r}); run "
-                        "'python -m gensep.basis' again") from None
+        raise UserError(
+            f"{path} is no record of a separation ({error!r}); run 'python -m gensep.basis' again"
+        ) from None
     generic = mixture.stem in GENERIC and mixture.parent.name
     song = record.get("song") or (mixture.parent.name if generic else mixture.stem)
     names = [label if several else "", record.get("method", "")]
@@ -166,8 +176,9 @@ def _estimates(run: Run, mixture, rate, start, part, begin) -> list[Track]:
     from gensep import audio
 
     if round(run.option("start", 0.0) * rate) + round(start * rate) != round(begin * rate):
-        raise UserError(f"{run.folder} starts at another second of {run.song}; give runs of the "
-                        "same part")
+        raise UserError(
+            f"{run.folder} starts at another second of {run.song}; give runs of the same part"
+        )
     deviations = _deviations(run, start, part, audio.probe(run.stems[0]).samples / rate)
     found = []
     for path in run.stems:
@@ -207,8 +218,10 @@ def _reference_folder(name: str, run: Run, given: str | None) -> Path | None:
     else:
         return None
     if not folder.is_dir():
-        raise UserError(f"the references of {name} are not in {folder}; give --references FOLDER, "
-                        "--root FOLDER where their path starts elsewhere, or --references none")
+        raise UserError(
+            f"the references of {name} are not in {folder}; give --references FOLDER, "
+            "--root FOLDER where their path starts elsewhere, or --references none"
+        )
     return folder
 
 
@@ -223,8 +236,10 @@ def _deviations(run: Run, start: float, part: float, seconds: float) -> dict[str
         if values.ndim != 3 or len(values) != len(names):
             raise ValueError(f"{len(names)} names, sd_db {values.shape}")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} holds no uncertainty ({error}); expected sd_db [source, frame, "
-                        "mel] and names; delete it or separate again") from None
+        raise UserError(
+            f"{path} holds no uncertainty ({error}); expected sd_db [source, frame, "
+            "mel] and names; delete it or separate again"
+        ) from None
     # frames cover the run from its start to its end
     per_second = values.shape[1] / seconds
     frames = slice(round(start * per_second), max(1, round((start + part) * per_second)))
@@ -242,14 +257,22 @@ def _scores(runs: list[Run], tracks: list[Track]) -> dict[str, dict[str, dict]]:
             found[run.method] = run.record["scores"]
         elif any(role == "reference" for role, _, _ in waves):
             names = [path.stem for path in run.stems]
-            found[run.method] = {n: figures(
-                waves["estimate", n, run.method], waves["reference", n, ""],
-                waves["oracle", n, ""], waves["mixture", "", ""]) for n in names}
+            found[run.method] = {
+                n: figures(
+                    waves["estimate", n, run.method],
+                    waves["reference", n, ""],
+                    waves["oracle", n, ""],
+                    waves["mixture", "", ""],
+                )
+                for n in names
+            }
     return found
 
 
 def _same(path: Path, wave: np.ndarray, own: int, mixture: np.ndarray, rate: int) -> None:
     if (own, wave.shape) != (rate, mixture.shape):
-        raise UserError(f"{path} has {len(wave)} channels of {wave.shape[1]} samples at {own} Hz "
-                        f"where the mixture has {len(mixture)} of {mixture.shape[1]} at {rate} Hz; "
-                        "give the files of one separation")
+        raise UserError(
+            f"{path} has {len(wave)} channels of {wave.shape[1]} samples at {own} Hz "
+            f"where the mixture has {len(mixture)} of {mixture.shape[1]} at {rate} Hz; "
+            "give the files of one separation"
+        )

@@ -30,8 +30,17 @@ def main(argv: list[str]) -> None:
     from gensep.flow_training import FlowTask
     from gensep.training import train
 
-    train(c, FlowTask(c, open_examples(c), architecture="flowpp", blocks=c.blocks, width=c.width,
-                      components=c.components))
+    train(
+        c,
+        FlowTask(
+            c,
+            open_examples(c),
+            architecture="flowpp",
+            blocks=c.blocks,
+            width=c.width,
+            components=c.components,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,11 @@ class Config(FlowConfig):
     scales: int = option(3, "levels of scale (L)")
     depth: int = option(8, "steps a scale (K)")
     width: int = option(128, "channels of the coupling networks")
-    latents: str = option("conv", "law of latents that leave: conv (given those that stay) or free "
-                          "(a mean and sd for each, windows of one length only)")
+    latents: str = option(
+        "conv",
+        "law of latents that leave: conv (given those that stay) or free "
+        "(a mean and sd for each, windows of one length only)",
+    )
     dtype: str = option("float32", "inside the coupling networks: float32 or bfloat16")
 
     def __post_init__(self):
@@ -30,8 +33,9 @@ class Config(FlowConfig):
         self.positive("scales", "depth", "width")
         for name, known in (("latents", ("conv", "free")), ("dtype", ("float32", "bfloat16"))):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {' or '.join(known)}, not "
-                                 f"'{getattr(self, name)}'")
+                raise ValueError(
+                    f"{name} must be {' or '.join(known)}, not '{getattr(self, name)}'"
+                )
 
 
 def main(argv: list[str]) -> None:
@@ -41,8 +45,19 @@ def main(argv: list[str]) -> None:
     from gensep.flow_training import FlowTask
     from gensep.training import train
 
-    train(c, FlowTask(c, open_examples(c), architecture="glow", scales=c.scales, depth=c.depth,
-                      width=c.width, latents=c.latents, dtype=c.dtype))
+    train(
+        c,
+        FlowTask(
+            c,
+            open_examples(c),
+            architecture="glow",
+            scales=c.scales,
+            depth=c.depth,
+            width=c.width,
+            latents=c.latents,
+            dtype=c.dtype,
+        ),
+    )
 
 
 if __name__ == "__main__":

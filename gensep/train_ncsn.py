@@ -13,14 +13,21 @@ from gensep.training_config import TrainingConfig
 class Config(TrainingConfig):
     """Options of `gensep.train_ncsn`."""
 
-    init: str | None = option(None, "prior to start from, of the same network: shipped name, run "
-                              "folder or file; for other data, or other noise levels")
-    network: str = option("conv1d", "conv1d of spectrograms, unet of images, ncsnv1 or "
-                          "ncsnv2 of either")
+    init: str | None = option(
+        None,
+        "prior to start from, of the same network: shipped name, run "
+        "folder or file; for other data, or other noise levels",
+    )
+    network: str = option(
+        "conv1d", "conv1d of spectrograms, unet of images, ncsnv1 or ncsnv2 of either"
+    )
     width: int = option(208, "channels of the network")
     blocks: int = option(8, "residual blocks; dilations 1 2 4 8 repeat")
-    compat: bool = option(False, "ncsnv1, ncsnv2: as AudioSourceSep built them, "  # noqa: FBT003
-                          "faults and all")
+    compat: bool = option(
+        False,
+        "ncsnv1, ncsnv2: as AudioSourceSep built them, "  # noqa: FBT003
+        "faults and all",
+    )
     schedule: str = option("lognormal", "noise levels in training: lognormal or geometric")
     noise_levels: int = option(10, "levels of the geometric schedule")
 
@@ -32,8 +39,10 @@ class Config(TrainingConfig):
         if self.schedule not in ("lognormal", "geometric"):
             raise ValueError(f"schedule must be lognormal or geometric, not '{self.schedule}'")
         if self.network == "ncsnv1" and self.schedule != "geometric":
-            raise ValueError("ncsnv1 knows fixed noise levels: give it schedule geometric, and "
-                             "noise_levels (python -m gensep.noise_levels says how many)")
+            raise ValueError(
+                "ncsnv1 knows fixed noise levels: give it schedule geometric, and "
+                "noise_levels (python -m gensep.noise_levels says how many)"
+            )
         if self.compat and not self.network.startswith("ncsn"):
             raise ValueError(f"compat is for ncsnv1 and ncsnv2, not {self.network}")
 

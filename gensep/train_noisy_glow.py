@@ -37,13 +37,20 @@ class Config:
     max_minutes: float = option(0.0, "stop a level, resumable, after so many minutes; 0 never")
 
     def __post_init__(self):
-        for name in ("noise_levels", "steps", "batch", "validate_every", "valid_windows",
-                     "save_every"):
+        for name in (
+            "noise_levels",
+            "steps",
+            "batch",
+            "validate_every",
+            "valid_windows",
+            "save_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError("expected 0 < sigma_min < sigma_max, not "
-                             f"{self.sigma_min} and {self.sigma_max}")
+            raise ValueError(
+                f"expected 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
+            )
 
 
 def main(argv: list[str]) -> None:

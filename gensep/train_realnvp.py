@@ -28,8 +28,17 @@ def main(argv: list[str]) -> None:
     from gensep.flow_training import FlowTask
     from gensep.training import train
 
-    train(c, FlowTask(c, open_examples(c), architecture="realnvp", scales=c.scales,
-                      blocks=c.blocks, width=c.width))
+    train(
+        c,
+        FlowTask(
+            c,
+            open_examples(c),
+            architecture="realnvp",
+            scales=c.scales,
+            blocks=c.blocks,
+            width=c.width,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ def make_optimiser(
 
     `factors` of the rate, a tree like the model's, are those of its parameters; None is all 1.
     """
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(warmup, steps // 2), steps,
-                                                  rate / 100)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, rate, min(warmup, steps // 2), steps, rate / 100
+    )
     adam = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule, b2=0.99))
     if factors is None:
         return adam
@@ -53,8 +54,14 @@ def make_state(model: Any, optimiser: optax.GradientTransformation) -> TrainStat
     """Start training `model`."""
     average = jax.tree.map(jnp.array, model)
     # a dtype of their own: numbers without one become another program once they are replaced
-    return TrainState(jnp.zeros((), int), model, average, optimiser.init(model),
-                      jnp.full((), jnp.inf, float), jnp.zeros((), int))
+    return TrainState(
+        jnp.zeros((), int),
+        model,
+        average,
+        optimiser.init(model),
+        jnp.full((), jnp.inf, float),
+        jnp.zeros((), int),
+    )
 
 
 def make_update(loss: Loss, optimiser: optax.GradientTransformation, decay: float) -> Callable:
@@ -83,8 +90,9 @@ def make_update(loss: Loss, optimiser: optax.GradientTransformation, decay: floa
         rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
         average = optax.incremental_update(model, state.average, rate)
         out = value if seen is None else {"loss": value, "gradient_norm": norm, **seen}
-        return TrainState(state.step + 1, model, average, following, state.best,
-                          state.skipped + ~good), out
+        return TrainState(
+            state.step + 1, model, average, following, state.best, state.skipped + ~good
+        ), out
 
     return jax.jit(update, donate_argnums=1)
 
@@ -173,11 +181,16 @@ def _claim(folder: Path, c: Any) -> None:
     path = folder / "config.toml"
     if path.exists():
         old = config.parse(type(c), ["--config", str(path)], prog="", about="")
-        changed = [f.name for f in dataclasses.fields(c)
-                   if f.name not in SLICE_KEYS and getattr(old, f.name) != getattr(c, f.name)]
+        changed = [
+            f.name
+            for f in dataclasses.fields(c)
+            if f.name not in SLICE_KEYS and getattr(old, f.name) != getattr(c, f.name)
+        ]
         if changed:
-            raise UserError(f"{folder} was started with another {', '.join(changed)}; give the "
-                            "same values to go on, or another --run to start afresh")
+            raise UserError(
+                f"{folder} was started with another {', '.join(changed)}; give the "
+                "same values to go on, or another --run to start afresh"
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "run.json", describe())

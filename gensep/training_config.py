@@ -9,8 +9,11 @@ from gensep.config import option
 class TrainingConfig:
     """Data, the loop, noise levels, random variation."""
 
-    data: str = option(..., "data set of one source, as gensep.wav_to_spec writes it, or images: "
-                       "mnist, fashion_mnist, cifar10, digits")
+    data: str = option(
+        ...,
+        "data set of one source, as gensep.wav_to_spec writes it, or images: "
+        "mnist, fashion_mnist, cifar10, digits",
+    )
     run: str = option(..., "run folder: config, checkpoints, metrics, prior.npz; resumed if there")
     data_dir: str | None = option(None, "folder with the files of a set of images")
     download: bool = option(False, "let tensorflow-datasets fetch images")  # noqa: FBT003
@@ -40,12 +43,15 @@ class TrainingConfig:
     max_minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
 
     def __post_init__(self):
-        self.positive("steps", "batch", "frames", "validate_every", "valid_windows", "levels",
-                      "save_every")
+        self.positive(
+            "steps", "batch", "frames", "validate_every", "valid_windows", "levels", "save_every"
+        )
         if not 0 < self.sigma_min < self.sigma_max or self.gain_low > self.gain_high:
-            raise ValueError("expected 0 < sigma_min < sigma_max and gain_low <= gain_high, not "
-                             f"{self.sigma_min}, {self.sigma_max}, {self.gain_low}, "
-                             f"{self.gain_high}")
+            raise ValueError(
+                "expected 0 < sigma_min < sigma_max and gain_low <= gain_high, not "
+                f"{self.sigma_min}, {self.sigma_max}, {self.gain_low}, "
+                f"{self.gain_high}"
+            )
 
     def positive(self, *names: str) -> None:
         """Refuse counts below 1."""

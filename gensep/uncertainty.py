@@ -24,12 +24,15 @@ def write_uncertainty(
     from gensep.plots import plot_uncertainty
 
     save_arrays(folder / FILE, {"sd_db": found.sd_db.astype(np.float16), "names": np.array(names)})
-    plot_uncertainty(folder / "uncertainty.png", dict(zip(names, found.sd_db, strict=True)),
-                     representation)
+    plot_uncertainty(
+        folder / "uncertainty.png", dict(zip(names, found.sd_db, strict=True)), representation
+    )
     tails = 0.5 - LEVEL / 2, 0.5 + LEVEL / 2
     rows = {}
     for name, sd, energy in zip(names, found.sd_db, found.energy_db.T, strict=True):
         low, high = np.quantile(energy, tails)
-        rows[name] = {"mean_sd_db": round(float(sd.mean()), 3),
-                      "energy_db": [round(float(low), 3), round(float(high), 3)]}
+        rows[name] = {
+            "mean_sd_db": round(float(sd.mean()), 3),
+            "energy_db": [round(float(low), 3), round(float(high), 3)],
+        }
     return {"samples": len(found.energy_db), "level": LEVEL, "sources": rows}

@@ -17,16 +17,19 @@ from gensep.config import option, parse
 from gensep.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-SUFFIXES = set(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wavex "
-               ".m4a .mp4 .aac .wma".split())  # the last four cannot be read, and are told of
+SUFFIXES = set(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wavex "
+    ".m4a .mp4 .aac .wma".split()
+)  # the last four cannot be read, and are told of
 
 
 @dataclass(frozen=True)
 class WavToSpec:
     """Options of wav_to_spec."""
 
-    input: str = option(..., "folder with SOURCE/{train,valid,test}/**, or one source",
-                        positional=True)
+    input: str = option(
+        ..., "folder with SOURCE/{train,valid,test}/**, or one source", positional=True
+    )
     output: str = option(..., "folder for the data sets OUTPUT/SOURCE", positional=True)
     level: float = option(-26.0, "bring each track to this RMS in dBFS over its sounding 100 ms")
     keep_level: bool = option(False, "leave the tracks at their own levels")  # noqa: FBT003
@@ -71,8 +74,10 @@ def find_sources(folder: Path) -> list[Source]:
             there = {split: found for split, found in files.items() if found}
             sources.append(Source(candidate.name, candidate, there))
     if not sources:
-        raise UserError(f"{folder} holds no audio in SOURCE/train, SOURCE/valid or SOURCE/test; "
-                        "sort the files into such folders")
+        raise UserError(
+            f"{folder} holds no audio in SOURCE/train, SOURCE/valid or SOURCE/test; "
+            "sort the files into such folders"
+        )
     return sources
 
 
@@ -101,13 +106,19 @@ def write_source(source: Source, config: WavToSpec, representation: Any) -> list
     level = None if config.keep_level else config.level
     everything = [path for files in source.files.values() for path in files]
     size = sum(path.stat().st_size for path in everything)
-    with tqdm(total=size, unit="B", unit_scale=True, desc=source.name, file=sys.stderr,
-              mininterval=0.5) as bar:
+    with tqdm(
+        total=size, unit="B", unit_scale=True, desc=source.name, file=sys.stderr, mininterval=0.5
+    ) as bar:
 
         def tracks(files: list[Path]) -> Iterator[tuple[str, Any]]:
             threads = config.jobs or os.cpu_count() or 1
-            encoded = data.prefetch(lambda i: encode_file(files[i], representation, level), 0,
-                                    len(files), depth=2 * threads, threads=threads)
+            encoded = data.prefetch(
+                lambda i: encode_file(files[i], representation, level),
+                0,
+                len(files),
+                depth=2 * threads,
+                threads=threads,
+            )
             for path, result in zip(files, encoded, strict=True):
                 bar.update(path.stat().st_size)
                 if isinstance(result, UserError):
@@ -119,16 +130,27 @@ def write_source(source: Source, config: WavToSpec, representation: Any) -> list
 
         splits = {split: tracks(files) for split, files in source.files.items()}
         data.write_dataset(
-            Path(config.output) / source.name, splits, representation,
-            lambda: {"source": source.name, "level": level, "skipped": list(bad),
-                     "fingerprint": fingerprint(source, config), "gensep": _version()})
+            Path(config.output) / source.name,
+            splits,
+            representation,
+            lambda: {
+                "source": source.name,
+                "level": level,
+                "skipped": list(bad),
+                "fingerprint": fingerprint(source, config),
+                "gensep": _version(),
+            },
+        )
     return bad
 
 
 def fingerprint(source: Source, config: WavToSpec) -> str:
     """Sum up files (name, size, time) and options: the same for the same data set."""
-    options = {k: v for k, v in asdict(config).items()
-               if k not in ("input", "output", "jobs", "force", "on_bad")}
+    options = {
+        k: v
+        for k, v in asdict(config).items()
+        if k not in ("input", "output", "jobs", "force", "on_bad")
+    }
     digest = hashlib.sha256(repr(sorted(options.items())).encode())
     for files in source.files.values():
         for path in files:
@@ -140,8 +162,12 @@ def fingerprint(source: Source, config: WavToSpec) -> str:
 
 def main(argv: list[str]) -> None:
     """Write every source that is not up to date; tell of the bad files at the end."""
-    config = parse(WavToSpec, argv, prog="python -m gensep.wav_to_spec",
-                   about="Turn folders of audio into data sets of mel spectrograms.")
+    config = parse(
+        WavToSpec,
+        argv,
+        prog="python -m gensep.wav_to_spec",
+        about="Turn folders of audio into data sets of mel spectrograms.",
+    )
     sources = find_sources(Path(config.input))
     from gensep import audio
     from gensep.representation import Representation
@@ -167,8 +193,9 @@ def _audio_files(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]
-        found += [Path(parent) / n for n in names
-                  if n[0] != "." and Path(n).suffix.lower() in SUFFIXES]
+        found += [
+            Path(parent) / n for n in names if n[0] != "." and Path(n).suffix.lower() in SUFFIXES
+        ]
     return sorted(found)
 
 
@@ -189,8 +216,10 @@ def _summary(source: Source, config: WavToSpec) -> str:
 
     metadata = read_metadata(Path(config.output) / source.name)
     hours = config.hop_length / config.sample_rate / 3600
-    parts = [f"{split} {len(tracks)} tracks, {hours * sum(tracks.values()):.2f} h"
-             for split, tracks in metadata["splits"].items()]
+    parts = [
+        f"{split} {len(tracks)} tracks, {hours * sum(tracks.values()):.2f} h"
+        for split, tracks in metadata["splits"].items()
+    ]
     return f"{source.name}: " + "; ".join(parts)
 
 

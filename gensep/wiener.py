@@ -58,8 +58,12 @@ def refined_power(covariances: jax.Array, moments: jax.Array) -> jax.Array:
 
 def wiener(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
     """Give the posterior means `[source, channel, frame, bin]` of the sources of a mixture."""
-    return _einsum("ktf,kabf,btf->katf", power, covariances,
-                   _einsum("abtf,btf->atf", _precision(power, covariances), mixture))
+    return _einsum(
+        "ktf,kabf,btf->katf",
+        power,
+        covariances,
+        _einsum("abtf,btf->atf", _precision(power, covariances), mixture),
+    )
 
 
 def expectation(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:

@@ -9,6 +9,15 @@ from score.prior import DenoiserPrior
 from score.unet import UNet
 
 __all__ = [
-    "EDM", "MLP", "Conv1dDenoiser", "DenoiserPrior", "NCSNv1", "NCSNv2", "UNet", "denoising_loss",
-    "geometric", "karras", "lognormal",
+    "EDM",
+    "MLP",
+    "Conv1dDenoiser",
+    "DenoiserPrior",
+    "NCSNv1",
+    "NCSNv2",
+    "UNet",
+    "denoising_loss",
+    "geometric",
+    "karras",
+    "lognormal",
 ]

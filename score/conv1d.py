@@ -18,8 +18,13 @@ def convolve(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     """
     reach = dilation * (len(kernel) // 2)
     return jax.lax.conv_general_dilated(
-        x, kernel, (1,), [(reach, reach)], rhs_dilation=(dilation,),
-        dimension_numbers=("NWC", "WIO", "NWC"))
+        x,
+        kernel,
+        (1,),
+        [(reach, reach)],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"),
+    )
 
 
 def _forward(x, kernel, dilation):
@@ -78,10 +83,12 @@ class Conv1dDenoiser(nnx.Module):
         self.embed1 = nnx.Linear(embedding, embedding, rngs=rngs)
         self.embed2 = nnx.Linear(embedding, embedding, rngs=rngs)
         self.enter = nnx.Conv(n_mels, width, (3,), rngs=rngs)
-        self.blocks = nnx.List([
-            Block(width, embedding, DILATIONS[i % len(DILATIONS)], rngs=rngs)
-            for i in range(blocks)
-        ])
+        self.blocks = nnx.List(
+            [
+                Block(width, embedding, DILATIONS[i % len(DILATIONS)], rngs=rngs)
+                for i in range(blocks)
+            ]
+        )
         self.leave = nnx.Conv(width, n_mels, (3,), kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, log_sigma: jax.Array) -> jax.Array:

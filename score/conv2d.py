@@ -23,8 +23,13 @@ def convolve2d(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
 
 def _convolve(x, kernel, reach, *, stride=1, dilation=1):
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(r, r) for r in reach], rhs_dilation=(dilation, dilation),
-        dimension_numbers=DIMENSIONS)
+        x,
+        kernel,
+        (stride, stride),
+        [(r, r) for r in reach],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=DIMENSIONS,
+    )
 
 
 def _reach(shape, dilation):
@@ -43,8 +48,12 @@ def _backward(dilation, saved, cotangent):
         return for_x, jnp.einsum("bhwi,bhwo->io", x, cotangent)[None, None]
     # dL/dk[r] = sum_b,p x[b, p + dilation r] g[b, p]: channels of x as the batch, the batch as
     # channels, and the dilation as stride
-    for_kernel = _convolve(x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3),
-                           _reach(kernel.shape, dilation), stride=dilation)
+    for_kernel = _convolve(
+        x.transpose(3, 1, 2, 0),
+        cotangent.transpose(1, 2, 0, 3),
+        _reach(kernel.shape, dilation),
+        stride=dilation,
+    )
     return for_x, for_kernel.transpose(1, 2, 0, 3)
 
 
@@ -55,8 +64,15 @@ class Conv2d(nnx.Module):
     """A layer of `convolve2d`; weights start uniform with variance 1 / (3 fan_in), or as given."""
 
     def __init__(
-        self, channels: int, out: int, size: int = 3, dilation: int = 1, *, bias: bool = True,
-        kernel_init: nnx.Initializer | None = None, rngs: nnx.Rngs,
+        self,
+        channels: int,
+        out: int,
+        size: int = 3,
+        dilation: int = 1,
+        *,
+        bias: bool = True,
+        kernel_init: nnx.Initializer | None = None,
+        rngs: nnx.Rngs,
     ):
         # small weights: RefineNet adds up dozens of branches, and U-Nets their skips
         init = kernel_init or nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

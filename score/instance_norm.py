@@ -33,8 +33,9 @@ class InstanceNormPlus(nnx.Module):
         mean = x.mean((1, 2), keepdims=True)
         m = _normalise(mean, mean.mean(-1, keepdims=True), -1)
         h = _normalise(x, mean, (1, 2))
-        gamma, alpha, beta = (p[...][level][:, None, None]
-                              for p in (self.gamma, self.alpha, self.beta))
+        gamma, alpha, beta = (
+            p[...][level][:, None, None] for p in (self.gamma, self.alpha, self.beta)
+        )
         if self.compat:
             return gamma * (h * self.scale[...] + self.shift[...]) + alpha * m + beta
         return gamma * (h + alpha * m) + beta

@@ -18,8 +18,14 @@ class NCSNv1(nnx.Module):
     """s = net(x, i), i the nearest of the trained `sigmas`, falling: the index never leaves it."""
 
     def __init__(
-        self, channels: int, width: int, sigmas: Sequence[float] | np.ndarray, *,
-        rescale: bool = False, compat: bool = False, rngs: nnx.Rngs,
+        self,
+        channels: int,
+        width: int,
+        sigmas: Sequence[float] | np.ndarray,
+        *,
+        rescale: bool = False,
+        compat: bool = False,
+        rngs: nnx.Rngs,
     ):
         """Make an untrained network, whose score is 0.
 
@@ -57,7 +63,12 @@ class NCSNv2(nnx.Module):
     """s = net(x) / sigma: no condition but the scale of the output, any level."""
 
     def __init__(
-        self, channels: int, width: int, *, rescale: bool = False, compat: bool = False,
+        self,
+        channels: int,
+        width: int,
+        *,
+        rescale: bool = False,
+        compat: bool = False,
         rngs: nnx.Rngs,
     ):
         """Make an untrained network, whose score is 0; for the arguments see `NCSNv1`."""

@@ -11,8 +11,9 @@ import numpy as np
 def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> np.ndarray:
     """Give `n` falling levels, dense near sigma_min (Karras et al. 2022, eq. 5), float32 `[n]`."""
     if n < 1 or not 0 < sigma_min <= sigma_max:
-        raise ValueError("expected n >= 1 and 0 < sigma_min <= sigma_max, "
-                         f"not {n}, {sigma_min}, {sigma_max}")
+        raise ValueError(
+            f"expected n >= 1 and 0 < sigma_min <= sigma_max, not {n}, {sigma_min}, {sigma_max}"
+        )
     t = np.linspace(0, 1, n) if n > 1 else np.zeros(1)
     ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return ((ends[0] + t * (ends[1] - ends[0])) ** rho).astype(np.float32)
@@ -21,8 +22,9 @@ def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> np.n
 def geometric(n: int, sigma_min: float, sigma_max: float) -> np.ndarray:
     """Give `n` falling levels of constant ratio (Song and Ermon 2019), float32 `[n]`."""
     if n < 1 or not 0 < sigma_min <= sigma_max:
-        raise ValueError("expected n >= 1 and 0 < sigma_min <= sigma_max, "
-                         f"not {n}, {sigma_min}, {sigma_max}")
+        raise ValueError(
+            f"expected n >= 1 and 0 < sigma_min <= sigma_max, not {n}, {sigma_min}, {sigma_max}"
+        )
     return np.geomspace(sigma_max, sigma_min, n).astype(np.float32)
 
 
@@ -133,7 +135,8 @@ def technique4_step(sigma_min: float, ratio: float, steps: int) -> float:
         steps: T, Langevin steps a level.
     """
     if not (sigma_min > 0 and ratio > 1 and steps >= 1):
-        raise ValueError("expected sigma_min > 0, ratio > 1 and steps >= 1, "
-                         f"not {sigma_min}, {ratio}, {steps}")
+        raise ValueError(
+            f"expected sigma_min > 0, ratio > 1 and steps >= 1, not {sigma_min}, {ratio}, {steps}"
+        )
     tried = np.geomspace(1e-6, 1, 200_001)  # 0.007 % apart
     return float(tried[technique4_variance(tried, ratio, steps).argmin()] * sigma_min**2)

@@ -28,27 +28,47 @@ class RefineNet(nnx.Module):
     """
 
     def __init__(
-        self, channels: int, width: int, levels: int | None, *, compat: bool = False,
+        self,
+        channels: int,
+        width: int,
+        levels: int | None,
+        *,
+        compat: bool = False,
         rngs: nnx.Rngs,
     ):
         norm = partial(InstanceNormPlus, levels=levels or 1, compat=compat, rngs=rngs)
-        refine = partial(RefineBlock, norm=norm if levels else _no_norm, rngs=rngs,
-                         pool=mean_pool if levels else max_pool, activate=not compat)
+        refine = partial(
+            RefineBlock,
+            norm=norm if levels else _no_norm,
+            rngs=rngs,
+            pool=mean_pool if levels else max_pool,
+            activate=not compat,
+        )
 
         def pair(inside: int, out: int, dilation: int = 1) -> nnx.List:
-            block = partial(ResidualBlock, dilation=dilation, norm=norm, rngs=rngs,
-                            biased=not compat or dilation > 1)
+            block = partial(
+                ResidualBlock,
+                dilation=dilation,
+                norm=norm,
+                rngs=rngs,
+                biased=not compat or dilation > 1,
+            )
             first = block(inside, out, halve=inside != out, reshape=inside != out or dilation > 1)
             return nnx.List([first, block(out, out)])
 
         twice = 2 * width
         self.enter = Conv2d(channels, width, rngs=rngs)
-        self.down = nnx.List([pair(width, width), pair(width, twice), pair(twice, twice, 2),
-                              pair(twice, twice, 4)])
-        self.up = nnx.List([
-            refine([twice], twice), refine([twice, twice], twice), refine([twice, twice], width),
-            refine([width, width], width, out_blocks=3),
-        ])
+        self.down = nnx.List(
+            [pair(width, width), pair(width, twice), pair(twice, twice, 2), pair(twice, twice, 4)]
+        )
+        self.up = nnx.List(
+            [
+                refine([twice], twice),
+                refine([twice, twice], twice),
+                refine([twice, twice], width),
+                refine([width, width], width, out_blocks=3),
+            ]
+        )
         self.norm = norm(width)
         self.leave = Conv2d(width, channels, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
@@ -69,8 +89,16 @@ class ResidualBlock(nnx.Module):
     """Shortcut + conv(elu(norm(conv(elu(norm(x)))))), at half the size if `halve`."""
 
     def __init__(
-        self, channels: int, out: int, *, dilation: int, norm: MakeNorm, biased: bool,
-        halve: bool = False, reshape: bool = False, rngs: nnx.Rngs,
+        self,
+        channels: int,
+        out: int,
+        *,
+        dilation: int,
+        norm: MakeNorm,
+        biased: bool,
+        halve: bool = False,
+        reshape: bool = False,
+        rngs: nnx.Rngs,
     ):
         self.halve = halve
         self.norm1, self.norm2 = norm(channels), norm(channels)
@@ -92,12 +120,14 @@ class ResidualBlock(nnx.Module):
 class ResidualUnits(nnx.Module):
     """RCU: `blocks` times x + conv(elu(norm(conv(elu(norm(x)))))."""
 
-    def __init__(self, channels: int, blocks: int, *, norm: MakeNorm, activate: bool,
-                 rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, blocks: int, *, norm: MakeNorm, activate: bool, rngs: nnx.Rngs
+    ):
         self.activate = activate
         self.norms = nnx.List([norm(channels) for _ in range(2 * blocks)])
-        self.convs = nnx.List([Conv2d(channels, channels, bias=False, rngs=rngs)
-                               for _ in range(2 * blocks)])
+        self.convs = nnx.List(
+            [Conv2d(channels, channels, bias=False, rngs=rngs) for _ in range(2 * blocks)]
+        )
 
     def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
         """Map x -> like x."""
@@ -114,8 +144,15 @@ class RefineBlock(nnx.Module):
     """RCUs of every input, their fusion (MSF) at the largest size, CRP and RCUs of the sum."""
 
     def __init__(
-        self, channels: Sequence[int], out: int, *, norm: MakeNorm, pool: Callable, activate: bool,
-        out_blocks: int = 1, rngs: nnx.Rngs,
+        self,
+        channels: Sequence[int],
+        out: int,
+        *,
+        norm: MakeNorm,
+        pool: Callable,
+        activate: bool,
+        out_blocks: int = 1,
+        rngs: nnx.Rngs,
     ):
         units = partial(ResidualUnits, norm=norm, activate=activate, rngs=rngs)
         self.pool = pool

@@ -54,8 +54,9 @@ def make(folder: Path, c: Config, seconds: float) -> None:
             part[:] = 0.2 * np.exp(-4 * time_axis) * tone + 0.01 * noise
     for source in range(c.sources):
         leak = 0.2 * true[(source + 1) % c.sources]
-        estimate = 0.9 * true[source] + leak + 0.01 * rng.standard_normal(
-            true.shape[1:], np.float32)
+        estimate = (
+            0.9 * true[source] + leak + 0.01 * rng.standard_normal(true.shape[1:], np.float32)
+        )
         for kind, wave in (("true", true[source]), ("estimate", estimate)):
             soundfile.write(folder / f"{kind}{source}.wav", wave.T, RATE, subtype="FLOAT")
 
@@ -81,9 +82,15 @@ def theirs(folder: Path, threads: int) -> Any:
     from gensep.metrics import import_museval
 
     museval = import_museval()
-    true, estimates = (np.array([soundfile.read(path, always_2d=True)[0]
-                                 for path in sorted(folder.glob(f"{kind}*.wav"))])
-                       for kind in ("true", "estimate"))
+    true, estimates = (
+        np.array(
+            [
+                soundfile.read(path, always_2d=True)[0]
+                for path in sorted(folder.glob(f"{kind}*.wav"))
+            ]
+        )
+        for kind in ("true", "estimate")
+    )
     return lambda: np.array(museval.metrics.bss_eval(true, estimates, window=RATE, hop=RATE)[:4])
 
 
@@ -92,9 +99,11 @@ def work(engine: str, folder: Path, threads: int) -> None:
     call = {"gensep": ours, "museval": theirs}[engine](folder, threads)
     before = time.process_time(), time.perf_counter()
     figures = call()
-    cost = {"cpu_seconds": time.process_time() - before[0],
-            "seconds": time.perf_counter() - before[1],
-            "peak_mb": peak_mb()}
+    cost = {
+        "cpu_seconds": time.process_time() - before[0],
+        "seconds": time.perf_counter() - before[1],
+        "peak_mb": peak_mb(),
+    }
     np.save(folder / f"{engine}.npy", figures)
     (folder / f"{engine}.json").write_text(json.dumps(cost))
 
@@ -114,8 +123,18 @@ def measure(c: Config, seconds: float) -> dict[str, Any]:
         row: dict[str, Any] = {"seconds_of_audio": seconds, "sources": c.sources}
         engines = ["gensep"] + ["museval"] * (c.museval and seconds <= c.museval_limit)
         for engine in engines:
-            subprocess.run([sys.executable, __file__, "--work", f"{engine}:{folder}", "--threads",
-                            str(c.threads)], env=blas(c.threads), check=True)
+            subprocess.run(
+                [
+                    sys.executable,
+                    __file__,
+                    "--work",
+                    f"{engine}:{folder}",
+                    "--threads",
+                    str(c.threads),
+                ],
+                env=blas(c.threads),
+                check=True,
+            )
             row[engine] = json.loads((folder / f"{engine}.json").read_text())
         if len(engines) == 2:
             a, b = (np.load(folder / f"{engine}.npy") for engine in engines)
@@ -144,24 +163,30 @@ def compare_pairs(c: Config) -> dict[str, Any]:
         count, channels = ((2, 1), (3, 1), (2, 2))[rng.integers(3)]
         shape = (count, channels, int(rng.integers(4000, 12_000)))
         true = lfilter([1], [1, -rng.uniform(-0.9, 0.95)], rng.normal(size=shape))
-        mixed = np.einsum("ij,jcn->icn", np.eye(count) + 0.3 * rng.normal(size=(count, count)),
-                          true)
+        mixed = np.einsum(
+            "ij,jcn->icn", np.eye(count) + 0.3 * rng.normal(size=(count, count)), true
+        )
         estimates = mixed + 10 ** rng.uniform(-3, 0) * rng.normal(size=shape)
         for waves in (true, estimates):
             start = rng.integers(shape[2])
             waves[rng.integers(count), :, start : start + rng.integers(4000)] = 0
         win, hop = (int(x) for x in rng.integers(500, 6000, 2))
         (a,) = bss_eval(true, [estimates], 1, win=win, hop=hop)
-        b = museval.metrics.bss_eval(*(x.swapaxes(1, 2) for x in (true, estimates)), window=win,
-                                     hop=hop)[:4]
+        b = museval.metrics.bss_eval(
+            *(x.swapaxes(1, 2) for x in (true, estimates)), window=win, hop=hop
+        )[:4]
         if not all((np.isnan(x) == np.isnan(y)).all() for x, y in zip(a, b, strict=True)):
             raise SystemExit(f"pair {pair}: other frames are nan")
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             if np.isfinite(x).any():
                 largest[i] = max(largest[i], np.nanmax(np.abs(x - y)))
         frames, nans = frames + a.sdr.size, nans + int(np.isnan(a.sdr).sum())
-    return {"pairs": c.pairs, "frames": frames, "nan_frames": nans,
-            "largest_difference_db": dict(zip(NAMES, largest.tolist(), strict=True))}
+    return {
+        "pairs": c.pairs,
+        "frames": frames,
+        "nan_frames": nans,
+        "largest_difference_db": dict(zip(NAMES, largest.tolist(), strict=True)),
+    }
 
 
 def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
@@ -170,12 +195,19 @@ def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
 
     def cells(row: dict[str, Any], engine: str) -> list[str]:
         cost = row.get(engine)
-        return [f"{cost[k]:.{d}f}" for k, d in (("seconds", 1), ("cpu_seconds", 1), ("peak_mb", 0))
-                ] if cost else ["-"] * 3
+        return (
+            [f"{cost[k]:.{d}f}" for k, d in (("seconds", 1), ("cpu_seconds", 1), ("peak_mb", 0))]
+            if cost
+            else ["-"] * 3
+        )
 
-    header = ["audio, s", *(f"{e}, {k}" for e in ("gensep", "museval")
-                            for k in ("s", "CPU s", "peak MB")),
-              "times faster", "in CPU time", "largest difference, dB"]
+    header = [
+        "audio, s",
+        *(f"{e}, {k}" for e in ("gensep", "museval") for k in ("s", "CPU s", "peak MB")),
+        "times faster",
+        "in CPU time",
+        "largest difference, dB",
+    ]
     lines = []
     for row in rows:
         line = [f"{row['seconds_of_audio']:.0f}", *cells(row, "gensep"), *cells(row, "museval")]
@@ -186,9 +218,11 @@ def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
     text = markdown(header, lines) if rows else ""
     if pairs:
         known = ", ".join(f"{k} {v:.1e}" for k, v in pairs["largest_difference_db"].items())
-        text += (f"\n\n{pairs['pairs']} random pairs, {pairs['frames']} frames of a source, of "
-                 f"which {pairs['nan_frames']} are nan on both sides. Largest differences in dB: "
-                 f"{known}.")
+        text += (
+            f"\n\n{pairs['pairs']} random pairs, {pairs['frames']} frames of a source, of "
+            f"which {pairs['nan_frames']} are nan on both sides. Largest differences in dB: "
+            f"{known}."
+        )
     return text
 
 
@@ -206,14 +240,23 @@ def main(argv: list[str]) -> None:
     print(text)
     if c.output:
         shown = shlex.join(["python", "scripts/benchmark_evaluation.py", *argv])
-        record = {"rows": rows, "pairs": pairs, "cores": os.cpu_count(), "commit": commit(),
-                  "versions": versions()}
+        record = {
+            "rows": rows,
+            "pairs": pairs,
+            "cores": os.cpu_count(),
+            "commit": commit(),
+            "versions": versions(),
+        }
         packages = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-        write_atomically(Path(f"{c.output}.md"), f"{HEAD.format(c.sources)}\n{text}\n\n```\n{shown}"
-                         f"\n```\n\n{os.cpu_count()} CPU cores, commit "
-                         f"{record['commit'] or 'unknown'}; {packages}.\n")
-        write_atomically(Path(f"{c.output}.json"),
-                         json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_atomically(
+            Path(f"{c.output}.md"),
+            f"{HEAD.format(c.sources)}\n{text}\n\n```\n{shown}"
+            f"\n```\n\n{os.cpu_count()} CPU cores, commit "
+            f"{record['commit'] or 'unknown'}; {packages}.\n",
+        )
+        write_atomically(
+            Path(f"{c.output}.json"), json.dumps(record, indent=1, allow_nan=False) + "\n"
+        )
     return None
 
 

@@ -39,8 +39,7 @@ def unroll(module):
 
     if isinstance(module, Repeat):
         count = len(jax.tree.leaves(module.steps)[0])
-        return Chain(*[jax.tree.map(lambda leaf, i=i: leaf[i], module.steps)
-                       for i in range(count)])
+        return Chain(*[jax.tree.map(lambda leaf, i=i: leaf[i], module.steps) for i in range(count)])
     if isinstance(module, Chain):
         return Chain(*[unroll(part) for part in module.parts])
     if isinstance(module, Level):
@@ -60,10 +59,23 @@ def measure(c, depth, *, scan):
 
     def make():
         rngs = nnx.Rngs(0)
-        flow = glow((c.frames, 1, c.bands), c.scales, depth, c.width, rngs=rngs, kernel=(3, 1),
-                    squeeze=(2, 1), embedding=64)
-        return Density(flow if scan else unroll(flow), jnp.zeros(c.bands), jnp.asarray(0.3),
-                       "bands", SigmaEmbedding(64, 0.01, rngs=rngs))
+        flow = glow(
+            (c.frames, 1, c.bands),
+            c.scales,
+            depth,
+            c.width,
+            rngs=rngs,
+            kernel=(3, 1),
+            squeeze=(2, 1),
+            embedding=64,
+        )
+        return Density(
+            flow if scan else unroll(flow),
+            jnp.zeros(c.bands),
+            jnp.asarray(0.3),
+            "bands",
+            SigmaEmbedding(64, 0.01, rngs=rngs),
+        )
 
     model, optimiser = jax.jit(make)(), optax.adam(1e-4)
     x = jax.random.normal(jax.random.key(0), (c.batch, c.frames, c.bands))
@@ -85,8 +97,14 @@ def measure(c, depth, *, scan):
         jax.block_until_ready(compiled(model, state))
         times.append(time.perf_counter() - began)
     size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    return (f"L{c.scales}K{depth}", "scan" if scan else "unrolled", f"{size / 1e6:.1f} M",
-            f"{took:.1f}", f"{memory:.0f}", f"{min(times):.2f}")
+    return (
+        f"L{c.scales}K{depth}",
+        "scan" if scan else "unrolled",
+        f"{size / 1e6:.1f} M",
+        f"{took:.1f}",
+        f"{memory:.0f}",
+        f"{min(times):.2f}",
+    )
 
 
 def main(argv):
@@ -98,14 +116,25 @@ def main(argv):
     rows = [measure(c, depth, scan=True) for depth in c.depths]
     rows += [measure(c, depth, scan=False) for depth in c.unrolled]
     packages = ", ".join(f"{k} {v}" for k, v in versions().items())
-    page = "\n".join([
-        "# What depth costs a flow", "",
-        f"An update of a sigma-conditioned Glow, width {c.width}, {c.batch} windows of {c.frames} "
-        f"x {c.bands} with bands as channels. Memory is what the compiled update needs beside "
-        "parameters and optimiser; the time of an update is the least of four.", "",
-        markdown(("flow", "steps", "parameters", "compile, s", "memory, MiB", "update, s"), rows),
-        "", "```sh", shlex.join([*PROG.split(), *argv]), "```", "",
-        f"{os.cpu_count()} CPU cores; commit {commit() or 'unknown'}; {packages}."])
+    page = "\n".join(
+        [
+            "# What depth costs a flow",
+            "",
+            f"An update of a sigma-conditioned Glow, width {c.width}, {c.batch} windows of {c.frames} "
+            f"x {c.bands} with bands as channels. Memory is what the compiled update needs beside "
+            "parameters and optimiser; the time of an update is the least of four.",
+            "",
+            markdown(
+                ("flow", "steps", "parameters", "compile, s", "memory, MiB", "update, s"), rows
+            ),
+            "",
+            "```sh",
+            shlex.join([*PROG.split(), *argv]),
+            "```",
+            "",
+            f"{os.cpu_count()} CPU cores; commit {commit() or 'unknown'}; {packages}.",
+        ]
+    )
     print(page)
     if c.output:
         write_atomically(Path(f"{c.output}.md"), page + "\n")

@@ -16,8 +16,14 @@ from gensep import errors
 from gensep.config import option, parse
 
 PROG = "python scripts/benchmark_images.py"
-CLASSICAL = {"sampler": "basis-noisy", "steps": 10, "samples": 1, "schedule": "geometric",
-             "sigma_max": 1.0, "sigma_min": 0.01}
+CLASSICAL = {
+    "sampler": "basis-noisy",
+    "steps": 10,
+    "samples": 1,
+    "schedule": "geometric",
+    "sigma_max": 1.0,
+    "sigma_min": 0.01,
+}
 # row -> settings; `basis-noisy` is 100 Langevin steps at each of the published ten levels
 ROWS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -25,8 +31,13 @@ ROWS: dict[str, dict[str, Any]] = {
     "fresh noise, no Jacobian": {"sampler": "pigdm-free", "samples": 1, "steps": 150},
     "six chains": {"samples": 6, "steps": 40},
     # for flows: their scores are rough, so that they need more levels, and their densities judge
-    "six long chains by likelihood": {"samples": 6, "steps": 100, "sigma_max": 1.0, "rho": 1.0,
-                                      "judge": "likelihood"},
+    "six long chains by likelihood": {
+        "samples": 6,
+        "steps": 100,
+        "sigma_max": 1.0,
+        "rho": 1.0,
+        "judge": "likelihood",
+    },
     "BASIS 10 x 100": CLASSICAL,
     "BASIS 10 x 100 above 0.05": {**CLASSICAL, "sigma_min": 0.05},
     "MALA 20 x 20": {**CLASSICAL, "sampler": "mala", "steps": 20, "sigma_min": 0.05},
@@ -44,8 +55,10 @@ class Config:
     split: bool = option(False, "sources from different halves of the classes")  # noqa: FBT003
     part: str = option("test", "test or valid")
     pairs: int = option(1000, "mixtures")
-    rows: tuple[str, ...] = option(("default", "BASIS 10 x 100"), f"of {', '.join(ROWS)}; NAME@N "
-                                   "takes the first N mixtures only")
+    rows: tuple[str, ...] = option(
+        ("default", "BASIS 10 x 100"),
+        f"of {', '.join(ROWS)}; NAME@N takes the first N mixtures only",
+    )
     seed: int = option(0, "seed of mixtures and samplers")
     output: str = option(..., "path without ending for the .md, .json and .png")
 
@@ -59,8 +72,9 @@ def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
 
     name, _, count = row.partition("@")
     n = int(count) if count else c.pairs
-    part = task._replace(mixture=task.mixture[:n],
-                         chosen=task.chosen._replace(truth=task.chosen.truth[:, :n]))
+    part = task._replace(
+        mixture=task.mixture[:n], chosen=task.chosen._replace(truth=task.chosen.truth[:, :n])
+    )
     settings = image_run.make_image_settings("default", {"seed": c.seed, **ROWS[name]})
     with tqdm(total=n * settings.samples, desc=row, unit="sample") as bar:
         found = separate_images(part.mix, part.priors, part.mixture, settings, bar.update)
@@ -68,12 +82,20 @@ def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
     scores = image_run.score_all(part, estimates)
     if name == "default":
         image_run.draw(Path(f"{c.output}.png"), part, estimates)
-    return {"row": row, "n": n, "samples": settings.samples, "levels": settings.steps,
-            "forwards": found.forwards, "vjps": found.vjps,
-            "seconds": round(found.run_seconds / n, 3),
-            "residual": float(np.sqrt(np.mean(found.residual**2))),
-            **{k: [round(float(v), 3) for v in values] for k, values in
-               zip(scores._fields, scores, strict=True)}}
+    return {
+        "row": row,
+        "n": n,
+        "samples": settings.samples,
+        "levels": settings.steps,
+        "forwards": found.forwards,
+        "vjps": found.vjps,
+        "seconds": round(found.run_seconds / n, 3),
+        "residual": float(np.sqrt(np.mean(found.residual**2))),
+        **{
+            k: [round(float(v), 3) for v in values]
+            for k, values in zip(scores._fields, scores, strict=True)
+        },
+    }
 
 
 def page(c: Config, rows: list[dict[str, Any]], argv: list[str]) -> str:
@@ -85,17 +107,44 @@ def page(c: Config, rows: list[dict[str, Any]], argv: list[str]) -> str:
     from gensep.runs import commit, versions
     from gensep.statistics import interval, markdown
 
-    lines = [("unprocessed mixture", str(len(rows[0]["mixture"])),
-              str(interval(np.array(rows[0]["mixture"]))), "", "", "0", "")]
+    lines = [
+        (
+            "unprocessed mixture",
+            str(len(rows[0]["mixture"])),
+            str(interval(np.array(rows[0]["mixture"]))),
+            "",
+            "",
+            "0",
+            "",
+        )
+    ]
     for r in rows:
         mean = np.array(r["mean"])
         one = str(interval(np.array(r["sample"]))) if r["samples"] > 1 else ""
-        lines.append((f"{r['row'].partition('@')[0]}, {r['levels']} levels"
-                      + (f", {r['samples']} samples" if r["samples"] > 1 else ""), str(r["n"]),
-                      str(interval(mean)), f"{np.median(mean):.1f}", one,
-                      f"{r['forwards']} + {r['vjps']}", f"{r['seconds']:.2f}"))
-    table = markdown(("sampler", "n", "PSNR, dB [95 %]", "median", "one sample alone",
-                      "forwards + VJPs a source", "s a mixture"), lines)
+        lines.append(
+            (
+                f"{r['row'].partition('@')[0]}, {r['levels']} levels"
+                + (f", {r['samples']} samples" if r["samples"] > 1 else ""),
+                str(r["n"]),
+                str(interval(mean)),
+                f"{np.median(mean):.1f}",
+                one,
+                f"{r['forwards']} + {r['vjps']}",
+                f"{r['seconds']:.2f}",
+            )
+        )
+    table = markdown(
+        (
+            "sampler",
+            "n",
+            "PSNR, dB [95 %]",
+            "median",
+            "one sample alone",
+            "forwards + VJPs a source",
+            "s a mixture",
+        ),
+        lines,
+    )
     shown = shlex.join([*PROG.split(), *hide_paths(argv)])
     how = "sources from classes 0-4 and 5-9" if c.split else "any two images"
     packages = ", ".join(f"{k} {v}" for k, v in versions().items())
@@ -112,7 +161,7 @@ denoises each, or by its exact likelihood where the row says so.
 {shown}
 ```
 
-Commit {commit() or 'unknown'}; {packages}.
+Commit {commit() or "unknown"}; {packages}.
 """
 
 
@@ -125,8 +174,16 @@ def main(argv: list[str]) -> None:
     from gensep.image_run import make_task
     from gensep.runs import write_atomically
 
-    task = make_task(c.images, c.priors, part=c.part, data_dir=c.data_dir, mix=c.mix,
-                     split=c.split, pairs=c.pairs, seed=c.seed)
+    task = make_task(
+        c.images,
+        c.priors,
+        part=c.part,
+        data_dir=c.data_dir,
+        mix=c.mix,
+        split=c.split,
+        pairs=c.pairs,
+        seed=c.seed,
+    )
     path = Path(f"{c.output}.json")
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for row in c.rows:

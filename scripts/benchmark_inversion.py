@@ -23,13 +23,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 RATE, N_FFT, HOP = 16000, 2048, 512
 SPEED_SECONDS = 4.0
 # algorithms on 11 other pieces, 96 mels over 125 to 7600 Hz; ours cover 30 to 8000 Hz
-EXPECTED = {"STFT mask, IBM": 11.92, "STFT mask, IRM1": 12.14, "STFT mask, Wiener power": 12.82,
-            "STFT mask, PSM clipped": 13.71, "mel, spread mask": 11.92,
-            "mel, NNLS to Wiener": 11.51, "mel, pinv to Wiener": 11.23,
-            "mel, NNLS magnitude, mixture phase": 7.97,
-            "mel, spread mask, MISI 5": 11.72, "true magnitude, mixture phase": 13.35,
-            "true magnitude, MISI 1": 14.53, "true magnitude, MISI 5": 19.98,
-            "true magnitude, MISI 20": 31.35, "true magnitude, Griffin-Lim 32": -35.0}
+EXPECTED = {
+    "STFT mask, IBM": 11.92,
+    "STFT mask, IRM1": 12.14,
+    "STFT mask, Wiener power": 12.82,
+    "STFT mask, PSM clipped": 13.71,
+    "mel, spread mask": 11.92,
+    "mel, NNLS to Wiener": 11.51,
+    "mel, pinv to Wiener": 11.23,
+    "mel, NNLS magnitude, mixture phase": 7.97,
+    "mel, spread mask, MISI 5": 11.72,
+    "true magnitude, mixture phase": 13.35,
+    "true magnitude, MISI 1": 14.53,
+    "true magnitude, MISI 5": 19.98,
+    "true magnitude, MISI 20": 31.35,
+    "true magnitude, Griffin-Lim 32": -35.0,
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,9 @@ def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Calla
 
     def mel(name: str, **options: Any) -> Callable[[], Any]:
         def call() -> np.ndarray:
-            parts = invert_masks(lambda: [mixture[None]], RATE, shares, form, name,
-                                 Options(**options))
+            parts = invert_masks(
+                lambda: [mixture[None]], RATE, shares, form, name, Options(**options)
+            )
             return np.concatenate(list(parts), -1)[:, 0]
 
         return call
@@ -88,13 +98,16 @@ def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Calla
         "STFT mask, IRM1": masked(partial(oracles.irm, alpha=1.0)),
         "STFT mask, Wiener power": masked(partial(oracles.irm, alpha=2.0)),
         "STFT mask, PSM clipped": masked(oracles.psm),
-        "mel, spread mask": mel("spread"), "mel, NNLS to Wiener": mel("nnls"),
-        "mel, pinv to Wiener": mel("pinv"), "mel, EM Wiener 1": mel("em_wiener"),
+        "mel, spread mask": mel("spread"),
+        "mel, NNLS to Wiener": mel("nnls"),
+        "mel, pinv to Wiener": mel("pinv"),
+        "mel, EM Wiener 1": mel("em_wiener"),
         "mel, NNLS magnitude, mixture phase": mel("mixture_phase"),
         "mel, spread mask, MISI 5": mel("misi"),
         "mel, spread mask, Griffin-Lim 32": mel("griffin_lim"),
         "true magnitude, mixture phase": lambda: istft(with_phase, HOP, len(mixture)),
-        "true magnitude, MISI 1": misi(1), "true magnitude, MISI 5": misi(5),
+        "true magnitude, MISI 1": misi(1),
+        "true magnitude, MISI 5": misi(5),
         "true magnitude, MISI 20": misi(20),
         "true magnitude, Griffin-Lim 32": griffin_lim(random, 0.0),
         "true magnitude, fast Griffin-Lim 32": griffin_lim(random, 0.99),
@@ -112,21 +125,30 @@ def measure(c: Config) -> Iterator[dict[str, Any]]:
 
     from gensep.metrics import si_sdr
 
-    rendering = build(Rendering, {"scores": c.scores, "sounds": c.sounds, "pieces": c.pieces,
-                                  "seed": c.seed})
+    rendering = build(
+        Rendering, {"scores": c.scores, "sounds": c.sounds, "pieces": c.pieces, "seed": c.seed}
+    )
     for song, stems in tqdm(pieces(rendering, c.set), total=c.pieces, desc=c.set):
         true = np.stack([soxr.resample(x, RENDERED, RATE) for x in stems.values()])
         true = true.astype(np.float32)
         mixture = true.sum(0)
-        yield {"piece": song, "method": "mixture", "seconds": 0.0,
-               "si_sdr": [si_sdr(mixture, t) for t in true]}
+        yield {
+            "piece": song,
+            "method": "mixture",
+            "seconds": 0.0,
+            "si_sdr": [si_sdr(mixture, t) for t in true],
+        }
         for name, call in methods(true, mixture, c.seed).items():
             np.asarray(call())  # compiles
             began = time.perf_counter()
             found = np.asarray(call())
             took = (time.perf_counter() - began) / (len(mixture) / RATE)
-            yield {"piece": song, "method": name, "seconds": took,
-                   "si_sdr": [si_sdr(y, t) for y, t in zip(found, true, strict=True)]}
+            yield {
+                "piece": song,
+                "method": name,
+                "seconds": took,
+                "si_sdr": [si_sdr(y, t) for y, t in zip(found, true, strict=True)],
+            }
 
 
 def speed(seed: int) -> list[dict[str, Any]]:
@@ -153,14 +175,23 @@ def speed(seed: int) -> list[dict[str, Any]]:
     plain = np.asarray(magnitude.T)
     first = magnitude.astype(jnp.complex64)
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        "NNLS of mel power": (lambda: solve(power, bands),
-                              lambda: librosa.util.nnls(bank, columns)),
-        "Griffin-Lim 32": (lambda: phase.griffin_lim(first, HOP, len(wave), 32, 0.0),
-                           lambda: librosa.griffinlim(plain, n_iter=32, hop_length=HOP, init=None,
-                                                      momentum=0.0, length=len(wave))),
-        "fast Griffin-Lim 32": (lambda: phase.griffin_lim(first, HOP, len(wave), 32, 0.99),
-                                lambda: librosa.griffinlim(plain, n_iter=32, hop_length=HOP,
-                                                           init=None, length=len(wave)))}
+        "NNLS of mel power": (
+            lambda: solve(power, bands),
+            lambda: librosa.util.nnls(bank, columns),
+        ),
+        "Griffin-Lim 32": (
+            lambda: phase.griffin_lim(first, HOP, len(wave), 32, 0.0),
+            lambda: librosa.griffinlim(
+                plain, n_iter=32, hop_length=HOP, init=None, momentum=0.0, length=len(wave)
+            ),
+        ),
+        "fast Griffin-Lim 32": (
+            lambda: phase.griffin_lim(first, HOP, len(wave), 32, 0.99),
+            lambda: librosa.griffinlim(
+                plain, n_iter=32, hop_length=HOP, init=None, length=len(wave)
+            ),
+        ),
+    }
     rows = []
     for name, calls in pairs.items():
         best, found = [np.inf, np.inf], [np.zeros(0)] * 2
@@ -171,12 +202,18 @@ def speed(seed: int) -> list[dict[str, Any]]:
                 if turn:  # the first compiles
                     best[i] = min(best[i], time.perf_counter() - began)
         ours, theirs = found[0], found[1].T if name.startswith("NNLS") else found[1]
-        row = {"what": name, "gensep": best[0] / SPEED_SECONDS, "librosa": best[1] / SPEED_SECONDS,
-               "ratio": best[1] / best[0],
-               "difference": float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))}
+        row = {
+            "what": name,
+            "gensep": best[0] / SPEED_SECONDS,
+            "librosa": best[1] / SPEED_SECONDS,
+            "ratio": best[1] / best[0],
+            "difference": float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)),
+        }
         if name.startswith("NNLS"):
-            row["misfit"] = [float(np.linalg.norm(s @ bank.T - columns.T) / np.linalg.norm(columns))
-                             for s in (ours, theirs)]
+            row["misfit"] = [
+                float(np.linalg.norm(s @ bank.T - columns.T) / np.linalg.norm(columns))
+                for s in (ours, theirs)
+            ]
         rows.append(row)
     return rows
 
@@ -185,27 +222,42 @@ def summary(rows: list[dict[str, Any]]) -> str:
     """Give the markdown table: a line a method, mean SI-SDR over the sources of a piece."""
     from gensep.metrics import paired_interval
 
-    lines = ["| method | n | SI-SDR, dB [95 %] | elsewhere, dB | s per s |",
-             "|---|---|---|---|---|"]
+    lines = [
+        "| method | n | SI-SDR, dB [95 %] | elsewhere, dB | s per s |",
+        "|---|---|---|---|---|",
+    ]
     for method in dict.fromkeys(r["method"] for r in rows):
         mine = [r for r in rows if r["method"] == method]
         interval = paired_interval([np.mean(r["si_sdr"]) for r in mine])
         seconds = float(np.median([r["seconds"] for r in mine]))
-        cells = [method, str(len(mine)), "{:.2f} [{:.2f}, {:.2f}]".format(*interval),
-                 f"{EXPECTED[method]:.2f}" if method in EXPECTED else "",
-                 f"{seconds:.4f}" if seconds else ""]
+        cells = [
+            method,
+            str(len(mine)),
+            "{:.2f} [{:.2f}, {:.2f}]".format(*interval),
+            f"{EXPECTED[method]:.2f}" if method in EXPECTED else "",
+            f"{seconds:.4f}" if seconds else "",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def speed_table(rows: list[dict[str, Any]]) -> str:
     """Give the markdown table of speed beside librosa."""
-    lines = ["| on noise | gensep, s per s | librosa, s per s | ratio | relative difference |",
-             "|---|---|---|---|---|"]
-    lines += [f"| {r['what']} | {r['gensep']:.4f} | {r['librosa']:.4f} | {r['ratio']:.0f} | "
-              f"{r['difference']:.0e} |" for r in rows]
-    fits = [f"Misfit of the mel power, relative: gensep {a:.1e}, librosa {b:.1e}."
-            for r in rows if "misfit" in r for a, b in [r["misfit"]]]
+    lines = [
+        "| on noise | gensep, s per s | librosa, s per s | ratio | relative difference |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['what']} | {r['gensep']:.4f} | {r['librosa']:.4f} | {r['ratio']:.0f} | "
+        f"{r['difference']:.0e} |"
+        for r in rows
+    ]
+    fits = [
+        f"Misfit of the mel power, relative: gensep {a:.1e}, librosa {b:.1e}."
+        for r in rows
+        if "misfit" in r
+        for a, b in [r["misfit"]]
+    ]
     return "\n".join(lines + ["", *fits])
 
 
@@ -224,12 +276,15 @@ def main(argv: list[str]) -> None:
     if c.output:
         shown = shlex.join(["python", "scripts/benchmark_inversion.py", *hide_paths(argv)])
         packages = ", ".join(f"{k} {v}" for k, v in versions().items())
-        about = (f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
-                 f"{commit() or 'unknown'}; {packages}.")
+        about = (
+            f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
+            f"{commit() or 'unknown'}; {packages}."
+        )
         page = f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
-        write_atomically(Path(f"{c.output}.json"),
-                         "".join(json.dumps(r) + "\n" for r in [*rows, *fast]))
+        write_atomically(
+            Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in [*rows, *fast])
+        )
 
 
 HEAD = """# From mel to audio: ceilings

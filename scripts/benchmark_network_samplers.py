@@ -22,9 +22,20 @@ from gensep.config import build, option, parse
 PROG = "scripts/benchmark_network_samplers.py"
 # sampler of gensep.settings -> noise levels; costs are of one order but for `basis`
 METHODS = {
-    "mmps": 23, "mmps-cg4": 14, "mmps-sde": 23, "mmps-heun": 12, "mmps-pc": 8, "mmps-draws": 8,
-    "pigdm": 35, "pigdm-free": 70, "dps": 35, "daps": 70, "split-gibbs": 7, "msdm-gaussian": 35,
-    "basis": 10, "basis-noisy": 10,  # 100 Langevin steps a level: ten times the cost
+    "mmps": 23,
+    "mmps-cg4": 14,
+    "mmps-sde": 23,
+    "mmps-heun": 12,
+    "mmps-pc": 8,
+    "mmps-draws": 8,
+    "pigdm": 35,
+    "pigdm-free": 70,
+    "dps": 35,
+    "daps": 70,
+    "split-gibbs": 7,
+    "msdm-gaussian": 35,
+    "basis": 10,
+    "basis-noisy": 10,  # 100 Langevin steps a level: ten times the cost
 }
 
 
@@ -60,15 +71,25 @@ def real_cases(c: Config) -> tuple[Any, list[Case]]:
     from gensep.audio import mid_stream
     from gensep.separation import assemble
 
-    options = build(rendered.Config, {"scores": c.scores, "sounds": c.sounds, "split": c.split,
-                                      "pieces": c.pieces, "seed": c.seed})
+    options = build(
+        rendered.Config,
+        {
+            "scores": c.scores,
+            "sounds": c.sounds,
+            "split": c.split,
+            "pieces": c.pieces,
+            "seed": c.seed,
+        },
+    )
     cases, team = [], None
     for _, stems in rendered.pieces(options, c.set):
         team = team or assemble(list(stems))
         form = team.representation
         waves = np.stack(list(stems.values()))[:, : round(c.seconds * rendered.RATE)]
-        found = [analyse(mid_stream([w[None]], rendered.RATE, form.sample_rate), form)
-                 for w in (waves.sum(0), *waves)]
+        found = [
+            analyse(mid_stream([w[None]], rendered.RATE, form.sample_rate), form)
+            for w in (waves.sum(0), *waves)
+        ]
         gain = 10 ** ((form.level_db - found[0].level) / 10)
         mixture = np.asarray(form.encode(found[0].power * gain, len(waves)))
         truth = np.stack([np.asarray(form.encode(f.power * gain)) for f in found[1:]])
@@ -88,8 +109,12 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
     keys = jax.random.split(jax.random.key(c.seed), len(team.priors) + 1)
     frames = round(c.seconds * form.sample_rate / form.hop_length) // 32 * 32
     shape = (c.pieces, frames, form.n_mels)
-    draws = np.stack([np.asarray(draw(p, k, shape, karras(64, p.sigmas[-1], p.sigmas[0], 5.0)))
-                      for p, k in zip(team.priors, keys, strict=False)])
+    draws = np.stack(
+        [
+            np.asarray(draw(p, k, shape, karras(64, p.sigmas[-1], p.sigmas[0], 5.0)))
+            for p, k in zip(team.priors, keys, strict=False)
+        ]
+    )
     mixed = np.asarray(form.mixing(jnp.zeros(len(draws)))(jnp.asarray(draws)))
     mixed = mixed + tau * np.asarray(jax.random.normal(keys[-1], mixed.shape))
     return [Case(draws[:, i], mixed[i], None) for i in range(c.pieces)]
@@ -118,8 +143,12 @@ def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, A
 
     program, rows, spent = jax.jit(run), [], 0.0
     for i, case in enumerate(cases):
-        arguments = (jax.random.key(c.seed + i), wide, jnp.asarray(case.mixture),
-                     jnp.asarray(sigmas))
+        arguments = (
+            jax.random.key(c.seed + i),
+            wide,
+            jnp.asarray(case.mixture),
+            jnp.asarray(sigmas),
+        )
         if i == 0:
             program = program.lower(*arguments).compile()
         began = time.perf_counter()
@@ -130,14 +159,26 @@ def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, A
         samples = np.moveaxis(np.asarray(x), 1, 0)[:, :, active]
         covered = float(coverage(jnp.asarray(samples), jnp.asarray(case.truth[:, active])))
         error = np.sqrt(np.mean((samples.mean(0) - case.truth[:, active]) ** 2)) * form.span_db
-        rows.append({"coverage": covered, "error_db": float(error),
-                     "residual_db": float(info.residual[-1].mean()) * form.span_db,
-                     "gain": _gain(case, x, form)})
+        rows.append(
+            {
+                "coverage": covered,
+                "error_db": float(error),
+                "residual_db": float(info.residual[-1].mean()) * form.span_db,
+                "gain": _gain(case, x, form),
+            }
+        )
     forwards, vjps = float(info.forwards.sum()), float(info.vjps.sum())
     seconds = sum(len(k.mixture) for k in cases) * form.hop_length / form.sample_rate
     means = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
-    return {"method": method, "levels": s.steps, "forwards": forwards, "vjps": vjps, **means,
-            "seconds_per_sample": spent / seconds / c.samples, "cases": rows}
+    return {
+        "method": method,
+        "levels": s.steps,
+        "forwards": forwards,
+        "vjps": vjps,
+        **means,
+        "seconds_per_sample": spent / seconds / c.samples,
+        "cases": rows,
+    }
 
 
 def _gain(case: Case, x: Any, form: Any) -> float:
@@ -151,20 +192,29 @@ def _gain(case: Case, x: Any, form: Any) -> float:
         return float("nan")
     mixture, masks = case.waves.sum(0), np.asarray(form.masks(x).mean(1))
     stems = np.concatenate(list(apply_masks([mixture[None]], rendered.RATE, masks, form)), -1)
-    return float(np.mean([si_sdr(e, t) - si_sdr(mixture, t)
-                          for e, t in zip(stems[:, 0], case.waves, strict=True)]))
+    return float(
+        np.mean(
+            [
+                si_sdr(e, t) - si_sdr(mixture, t)
+                for e, t in zip(stems[:, 0], case.waves, strict=True)
+            ]
+        )
+    )
 
 
 def table(c: Config, real: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> str:
     """Give both kinds of mixtures in one markdown table."""
-    lines = ["| sampler | levels | forwards + VJPs | gain, dB | coverage | error, dB | "
-             "residual, dB | s per s and sample | coverage, prior exact | error, prior exact |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| sampler | levels | forwards + VJPs | gain, dB | coverage | error, dB | "
+        "residual, dB | s per s and sample | coverage, prior exact | error, prior exact |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for a, b in zip(real, drawn, strict=True):
         lines.append(
             f"| {a['method']} | {a['levels']} | {a['forwards']:.0f} + {a['vjps']:.0f} | "
             f"{a['gain']:.2f} | {a['coverage']:.3f} | {a['error_db']:.2f} | {a['residual_db']:.2f} "
-            f"| {a['seconds_per_sample']:.3f} | {b['coverage']:.3f} | {b['error_db']:.2f} |")
+            f"| {a['seconds_per_sample']:.3f} | {b['coverage']:.3f} | {b['error_db']:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -189,15 +239,23 @@ def main(argv: list[str]) -> None:
     drawn = drawn_cases(c, team, 1.0 / team.representation.span_db)
     results = read_results(c)
     command = shlex.join(["python", PROG, *hide_paths(argv)])
-    for method in tqdm([m for m in c.methods if m not in {r["method"] for r in results["real"]}],
-                       disable=None):
+    for method in tqdm(
+        [m for m in c.methods if m not in {r["method"] for r in results["real"]}], disable=None
+    ):
         results["real"].append(measure(c, team, cases, method))
         results["drawn"].append(measure(c, team, drawn, method))
-        page = (f"{HEAD}\n\n{table(c, **results)}\n\n{c.pieces} mixtures of {c.seconds:g} s, "
-                f"{c.samples} samples, {os.cpu_count()} cores.\n\n```sh\n{command}\n```\n")
+        page = (
+            f"{HEAD}\n\n{table(c, **results)}\n\n{c.pieces} mixtures of {c.seconds:g} s, "
+            f"{c.samples} samples, {os.cpu_count()} cores.\n\n```sh\n{command}\n```\n"
+        )
         if c.output:
-            record = {"settings": settings_of(c), "command": command, "commit": commit(),
-                      "versions": versions(), **results}
+            record = {
+                "settings": settings_of(c),
+                "command": command,
+                "commit": commit(),
+                "versions": versions(),
+                **results,
+            }
             text = json.dumps(_strict(record), indent=1, allow_nan=False) + "\n"
             write_atomically(Path(f"{c.output}.json"), text)
             write_atomically(Path(f"{c.output}.md"), page)
@@ -206,8 +264,14 @@ def main(argv: list[str]) -> None:
 
 def settings_of(c: Config) -> dict[str, Any]:
     """Give what decides a row besides its method."""
-    return {"set": c.set, "split": c.split, "pieces": c.pieces, "seconds": c.seconds,
-            "samples": c.samples, "seed": c.seed}
+    return {
+        "set": c.set,
+        "split": c.split,
+        "pieces": c.pieces,
+        "seconds": c.seconds,
+        "samples": c.samples,
+        "seed": c.seed,
+    }
 
 
 def read_results(c: Config) -> dict[str, list[dict[str, Any]]]:

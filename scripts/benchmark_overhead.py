@@ -58,8 +58,9 @@ def measure(c: Config) -> dict[str, str]:
     form, k = team.representation, len(c.priors)
     wide = tuple(windowed(p, 128, 32) for p in team.priors)
     level = jnp.asarray([100.0, 1e-3])
-    flat = tuple(Gaussian(jnp.zeros(form.n_mels), jnp.full(form.n_mels, 0.25), level)
-                 for _ in c.priors)
+    flat = tuple(
+        Gaussian(jnp.zeros(form.n_mels), jnp.full(form.n_mels, 0.25), level) for _ in c.priors
+    )
     mixture = jax.random.normal(jax.random.key(0), (c.chains, c.frames, form.n_mels)) / 2
 
     def compiled(priors, steps):
@@ -78,6 +79,7 @@ def measure(c: Config) -> dict[str, str]:
 
     def networks(priors, x):
         """As many forwards and products as the sampler takes, in such a loop, and nothing else."""
+
         def level(x, sigma):
             y, pull = jax.vjp(lambda z: denoise_all(priors, z, sigma), x)
             for _ in range(c.products):
@@ -91,12 +93,15 @@ def measure(c: Config) -> dict[str, str]:
     bare, _, _ = compiled(flat, c.steps)
     x = jnp.broadcast_to(mixture, (k, *mixture.shape))
     alone = clock(jax.jit(networks), wide, x, repeats=c.repeats)
-    rows = {"sampler, s": f"{whole:.3f}", "its networks alone, s": f"{alone:.3f}",
-            "sampler with Gaussian priors, s": f"{bare:.3f}",
-            "overhead, by Gaussian priors": f"{100 * bare / whole:.1f} %",
-            "compiling, s": f"{took:.1f}",
-            f"working memory at {c.steps} levels, MiB": f"{memory:.0f}",
-            f"working memory at {4 * c.steps} levels, MiB": f"{longer:.0f}"}
+    rows = {
+        "sampler, s": f"{whole:.3f}",
+        "its networks alone, s": f"{alone:.3f}",
+        "sampler with Gaussian priors, s": f"{bare:.3f}",
+        "overhead, by Gaussian priors": f"{100 * bare / whole:.1f} %",
+        "compiling, s": f"{took:.1f}",
+        f"working memory at {c.steps} levels, MiB": f"{memory:.0f}",
+        f"working memory at {4 * c.steps} levels, MiB": f"{longer:.0f}",
+    }
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *wide)
 
     def together(priors, x):
@@ -126,10 +131,23 @@ def main(argv: list[str]) -> None:
     from gensep.runs import commit, write_atomically
 
     lines = [f"| {name} | {value} |" for name, value in measure(c).items()]
-    page = "\n".join([HEAD, "", "| | |", "|---|---|", *lines, "",
-                      f"{len(c.priors)} priors, {c.chains} chains of {c.frames} frames; "
-                      f"{os.cpu_count()} cores, {jax.default_backend()}, commit {commit()}.", "",
-                      "```sh", shlex.join(["python", PROG, *argv]), "```", ""])
+    page = "\n".join(
+        [
+            HEAD,
+            "",
+            "| | |",
+            "|---|---|",
+            *lines,
+            "",
+            f"{len(c.priors)} priors, {c.chains} chains of {c.frames} frames; "
+            f"{os.cpu_count()} cores, {jax.default_backend()}, commit {commit()}.",
+            "",
+            "```sh",
+            shlex.join(["python", PROG, *argv]),
+            "```",
+            "",
+        ]
+    )
     if c.output:
         write_atomically(Path(f"{c.output}.md"), page)
     print(page)

@@ -56,8 +56,9 @@ METHODS = {
     "BASIS 10x100, f(D)": _langevin(100, "denoised"),
     "BASIS 10x1000, f(x)": _langevin(1000, "noisy", cases=("K2 D4",)),
     "BASIS 10x100, wrong units": _langevin(100, "noisy", mixing="AncestorDecibel", cases=DECIBEL),
-    "BASIS 10x100, projected": Method("langevin", {"steps": 100, "step_size": 0.2, "hard": True},
-                                      10, cases=LINEAR),
+    "BASIS 10x100, projected": Method(
+        "langevin", {"steps": 100, "step_size": 0.2, "hard": True}, 10, cases=LINEAR
+    ),
     # MSDM
     "MSDM Gaussian R2": Method("msdm", {"likelihood": "gaussian", "churn": 40 / 150}, 150),
     "MSDM Dirac R1 ODE": Method("msdm", {"repeats": 1, "churn": 0.0}, 150, cases=LINEAR),
@@ -92,8 +93,9 @@ METHODS = {
 class Config:
     """What to measure."""
 
-    methods: tuple[str, ...] = option((), "rows of the table, e.g. --methods exact 'MMPS SDE 16'; "
-                                      "all by default")
+    methods: tuple[str, ...] = option(
+        (), "rows of the table, e.g. --methods exact 'MMPS SDE 16'; all by default"
+    )
     cases: tuple[str, ...] = option((*LINEAR, *DECIBEL), "problems")
     seeds: int = option(4, "problems of a case, each with its own noise")
     mixtures: int | None = option(None, "mixtures of a problem; 24, or 100 in one bin")
@@ -119,11 +121,15 @@ def check(c: Config) -> None:
                 raise UserError(f"method '{name}' needs basis.{part}, which does not exist")
         for samples in (c.samples or SIZES[case][1] for case in c.cases):
             if samples % METHODS[name].group:
-                raise UserError(f"method '{name}' has groups of {METHODS[name].group}: expected a "
-                                f"multiple of it for --samples, not {samples}")
+                raise UserError(
+                    f"method '{name}' has groups of {METHODS[name].group}: expected a "
+                    f"multiple of it for --samples, not {samples}"
+                )
     if min(c.seeds, c.mixtures or 1, (c.samples or 2) - 1) < 1:
-        raise UserError("expected at least 1 seed, 1 mixture and 2 samples, not "
-                        f"{c.seeds}, {c.mixtures} and {c.samples}")
+        raise UserError(
+            "expected at least 1 seed, 1 mixture and 2 samples, not "
+            f"{c.seeds}, {c.mixtures} and {c.samples}"
+        )
 
 
 def settings_of(c: Config, name: str, case: str) -> dict[str, Any]:
@@ -131,9 +137,14 @@ def settings_of(c: Config, name: str, case: str) -> dict[str, Any]:
     from basis.toys import CASES
 
     mixtures, samples = SIZES[case]
-    found = {"method": name, "case": case, **dataclasses.asdict(METHODS[name]),
-             "problem": dataclasses.asdict(CASES[case]), "mixtures": c.mixtures or mixtures,
-             "samples": c.samples or samples}
+    found = {
+        "method": name,
+        "case": case,
+        **dataclasses.asdict(METHODS[name]),
+        "problem": dataclasses.asdict(CASES[case]),
+        "mixtures": c.mixtures or mixtures,
+        "samples": c.samples or samples,
+    }
     return json.loads(json.dumps(found))
 
 
@@ -184,10 +195,14 @@ def prepare(method: Method, case: Any, size: tuple[int, int], example: Any):
         found = judge(jax.random.key(seed), x, drawn, case.unit)
         found = {name: float(value) for name, value in found.items()}
         forwards, vjps = map(int, spent)
-        return {"forwards": forwards, "vjps": vjps, "equivalents": forwards + vjps,
-                "seconds": round(seconds, 3),
-                # JSON has no NaN: what ran away has no figure
-                **{name: v if np.isfinite(v) else None for name, v in found.items()}}
+        return {
+            "forwards": forwards,
+            "vjps": vjps,
+            "equivalents": forwards + vjps,
+            "seconds": round(seconds, 3),
+            # JSON has no NaN: what ran away has no figure
+            **{name: v if np.isfinite(v) else None for name, v in found.items()},
+        }
 
     return run
 
@@ -201,8 +216,15 @@ def compile_method(method: Method, case: Any, size: tuple[int, int], problem: An
     from score import karras
 
     kernel = getattr(basis, method.sampler)(**method.options)
-    sigmas = jnp.asarray(karras(method.levels, method.sigma_min or case.sigmas[1],
-                                method.sigma_max or case.sigmas[0], method.rho), float)
+    sigmas = jnp.asarray(
+        karras(
+            method.levels,
+            method.sigma_min or case.sigmas[1],
+            method.sigma_max or case.sigmas[0],
+            method.rho,
+        ),
+        float,
+    )
     mixtures, samples = size
 
     def repeated(problem):
@@ -245,14 +267,24 @@ def main(argv: list[str]) -> None:
     def done(row: dict[str, Any]) -> None:
         rows[row_key(row["settings"], row["seed"])] = {**row, **source}
         found = {"options": dataclasses.asdict(c), "rows": list(rows.values())}
-        write_atomically(beside(output, "json"),
-                         json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_atomically(
+            beside(output, "json"), json.dumps(found, indent=1, allow_nan=False) + "\n"
+        )
         bar.update()
 
-    wanted = [keep(settings_of(c, name, case), seed) for case in c.cases for name in c.methods
-              if case in METHODS[name].cases for seed in range(c.seeds)]
-    with jax.enable_x64(), tqdm(total=len(wanted), initial=sum(wanted), unit="run",
-                                dynamic_ncols=True, disable=None) as bar:
+    wanted = [
+        keep(settings_of(c, name, case), seed)
+        for case in c.cases
+        for name in c.methods
+        if case in METHODS[name].cases
+        for seed in range(c.seeds)
+    ]
+    with (
+        jax.enable_x64(),
+        tqdm(
+            total=len(wanted), initial=sum(wanted), unit="run", dynamic_ncols=True, disable=None
+        ) as bar,
+    ):
         for case in c.cases:
             bar.set_description(case)
             measure_case(c, case, keep, done)

@@ -33,10 +33,14 @@ class Config:
 
     scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
     sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
-    sets: tuple[str, ...] = option(("duo_same", "duo_shift", "chorale_same", "chorale_shift"),
-                                   "instruments files in configs/benchmark; NAME@A,B,.. adds dB")
-    methods: tuple[str, ...] = option(("default",), "presets, or preset:field=value,...; the field "
-                                      "priors takes the place of --priors")
+    sets: tuple[str, ...] = option(
+        ("duo_same", "duo_shift", "chorale_same", "chorale_shift"),
+        "instruments files in configs/benchmark; NAME@A,B,.. adds dB",
+    )
+    methods: tuple[str, ...] = option(
+        ("default",),
+        "presets, or preset:field=value,...; the field priors takes the place of --priors",
+    )
     priors: str | None = option(None, "folder of run folders; shipped priors by default")
     seconds: float = option(30.0, "of a piece")
     split: str = option("valid", "split of the scores")
@@ -60,10 +64,20 @@ def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     for path in find_scores([str(Path(c.scores) / kind / c.split)]):
         score = read_score(path)
         start = 15.0 if score.seconds > 60 else 0.0
-        playing = build(Playing, {
-            "rate": RATE, "seed": c.seed, "start": start, "duration": c.seconds, "onset_sd": 0.008,
-            "velocity_sd": 0.1, "tempo": (0.9, 1.15), "velocity": (60.0, 100.0),
-            "gains": tuple(float(g) for g in gains.split(",")) if gains else ()})
+        playing = build(
+            Playing,
+            {
+                "rate": RATE,
+                "seed": c.seed,
+                "start": start,
+                "duration": c.seconds,
+                "onset_sd": 0.008,
+                "velocity_sd": 0.1,
+                "tempo": (0.9, 1.15),
+                "velocity": (60.0, 100.0),
+                "gains": tuple(float(g) for g in gains.split(",")) if gains else (),
+            },
+        )
         stems = render_song(score, sources, playing)
         if len(stems) == len(sources) and all(_sounding(x) > 0.4 for x in stems.values()):
             yield score.name, stems
@@ -90,22 +104,41 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
         true = list(stems.values())
         mixture = np.sum(true, 0)
         base = [si_sdr(mixture, t) for t in true]
-        rows.append({"set": name, "piece": song, "method": "mixture", "si_sdr": base,
-                     "gain": [0.0] * len(true), "seconds": 0.0})
+        rows.append(
+            {
+                "set": name,
+                "piece": song,
+                "method": "mixture",
+                "si_sdr": base,
+                "gain": [0.0] * len(true),
+                "seconds": 0.0,
+            }
+        )
         teams = {m: _team(c, m, names) for m in c.methods}
         team = teams[c.methods[0]]
         for method, estimates, took in estimate_all(c, teams, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
-            rows.append({"set": name, "piece": song, "method": method, "si_sdr": values,
-                         "gain": gains, "seconds": took / (len(mixture) / RATE)})
+            rows.append(
+                {
+                    "set": name,
+                    "piece": song,
+                    "method": method,
+                    "si_sdr": values,
+                    "gain": gains,
+                    "seconds": took / (len(mixture) / RATE),
+                }
+            )
             if c.keep and number < c.keep_pieces and method in c.methods:
                 keep(c, stems, estimates, rows, team.representation)
     return rows, names
 
 
 def keep(
-    c: Config, true: dict[str, np.ndarray], estimates: np.ndarray, rows: list[dict],
+    c: Config,
+    true: dict[str, np.ndarray],
+    estimates: np.ndarray,
+    rows: list[dict],
     representation: Any,
 ) -> None:
     """Write mixture, references and the stems of the last row with a record, for gensep.report."""
@@ -128,20 +161,36 @@ def keep(
     write(folder, dict(zip(names, estimates, strict=True)))
     oracle = next(r for r in reversed(rows) if r["method"] == MEL_ORACLE)
     scores = np.array([row["si_sdr"], row["gain"], oracle["gain"]])
-    figures = {name: {k: float(v) if np.isfinite(v) else None for k, v in zip(
-        ("si_sdr", "gain", "oracle_gain"), column, strict=True)}
-        for name, column in zip(names, scores.T, strict=True)}
+    figures = {
+        name: {
+            k: float(v) if np.isfinite(v) else None
+            for k, v in zip(("si_sdr", "gain", "oracle_gain"), column, strict=True)
+        }
+        for name, column in zip(names, scores.T, strict=True)
+    }
     record = {
-        "mixture": "mixture.flac", "root": "..", "stems": [f"{name}.flac" for name in names],
-        "song": f"{row['set']}: {piece}", "method": method,
-        "seconds": len(true[names[0]]) / RATE, "rate": RATE, "channels": 1,
+        "mixture": "mixture.flac",
+        "root": "..",
+        "stems": [f"{name}.flac" for name in names],
+        "song": f"{row['set']}: {piece}",
+        "method": method,
+        "seconds": len(true[names[0]]) / RATE,
+        "rate": RATE,
+        "channels": 1,
         "sampling_seconds_per_second": round(row["seconds"], 4),
-        "scores": figures, "representation": dataclasses.asdict(representation),
+        "scores": figures,
+        "representation": dataclasses.asdict(representation),
         "command": shlex.join(hide_paths(shlex.split(command(c, PROG)))),
         "settings": dataclasses.asdict(settings_of(c, method, len(names))),
-        "options": {"preset": method.partition(":")[0], "seed": c.seed, "reference": "references",
-                    "priors": names},
-        "versions": versions(), "commit": commit()}
+        "options": {
+            "preset": method.partition(":")[0],
+            "seed": c.seed,
+            "reference": "references",
+            "priors": names,
+        },
+        "versions": versions(),
+        "commit": commit(),
+    }
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
     write_atomically(folder / "separation.json", text)
 
@@ -185,8 +234,9 @@ def estimate_all(c: Config, teams, true, mixture) -> Iterator[tuple[str, np.ndar
     yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, first)[:, 0], 0.0
     for method, team in teams.items():
         found = find_masks([mixture[None]], RATE, team, settings_of(c, method, len(true)))
-        stems = np.concatenate(list(apply_masks([mixture[None]], RATE, found.masks,
-                                                team.representation)), -1)
+        stems = np.concatenate(
+            list(apply_masks([mixture[None]], RATE, found.masks, team.representation)), -1
+        )
         yield method, stems[:, 0], found.run_seconds
 
 
@@ -212,8 +262,11 @@ def _typed(text: str) -> Any:
 
 def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
     """Give the markdown table: a line a (set, method), mean gain and its interval over pieces."""
-    lines = ["| set | method | n | SI-SDR gain, dB [95 %] | under mel oracle, dB [95 %] | "
-             "by source, dB | s per s |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| set | method | n | SI-SDR gain, dB [95 %] | under mel oracle, dB [95 %] | "
+        "by source, dB | s per s |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name in dict.fromkeys(r["set"] for r in rows):
         of_set = [r for r in rows if r["set"] == name]
         best = {r["piece"]: np.mean(r["gain"]) for r in of_set if r["method"] == MEL_ORACLE}
@@ -235,8 +288,11 @@ def _cells(rows, best, sources) -> list[str]:
     each = zip(sources, np.mean([r["gain"] for r in rows], 0), strict=True)
     seconds = float(np.median([r["seconds"] for r in rows]))
     intervals = ["{:.2f} [{:.2f}, {:.2f}]".format(*paired_interval(v)) for v in (gains, behind)]
-    return [*intervals, ", ".join(f"{s} {g:.1f}" for s, g in each),
-            f"{seconds:.3f}" if seconds else ""]
+    return [
+        *intervals,
+        ", ".join(f"{s} {g:.1f}" for s, g in each),
+        f"{seconds:.3f}" if seconds else "",
+    ]
 
 
 def main(argv: list[str]) -> None:
@@ -257,8 +313,10 @@ def main(argv: list[str]) -> None:
 
         shown = shlex.join(["python", "scripts/benchmark_separation.py", *hide_paths(argv)])
         packages = ", ".join(f"{k} {v}" for k, v in versions().items())
-        about = (f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
-                 f"{commit() or 'unknown'}; {packages}.")
+        about = (
+            f"{os.cpu_count()} CPU cores, {time.monotonic() - began:.0f} s in all, commit "
+            f"{commit() or 'unknown'}; {packages}."
+        )
         page = f"{HEAD.format(seconds=c.seconds)}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
         write_atomically(Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in rows))

@@ -31,8 +31,9 @@ class Config:
     split: str = option("valid", "split of the data")
     examples: int = option(16, "windows of a data set")
     levels: int = option(33, "noise levels of the ODE")
-    sigma: float | None = option(None, "noise of the density, model units; each prior's smallest "
-                                 "by default")
+    sigma: float | None = option(
+        None, "noise of the density, model units; each prior's smallest by default"
+    )
     seed: int = option(0, "seed of windows, noise and probes")
     output: str = option("docs/results/cross_likelihood", "path without ending for .json and .md")
 
@@ -51,8 +52,13 @@ def main(argv: list[str]) -> None:
     path = Path(f"{c.output}.json")
     check_writable(path.parent)
     old = json.loads(path.read_text()) if path.exists() else {}
-    settings = {"split": c.split, "examples": c.examples, "levels": c.levels, "seed": c.seed,
-                "sigma": c.sigma}
+    settings = {
+        "split": c.split,
+        "examples": c.examples,
+        "levels": c.levels,
+        "seed": c.seed,
+        "sigma": c.sigma,
+    }
     rows = old.get("rows", []) if old.get("settings") == settings else []
     known = {(r["prior"], r["data"]) for r in rows}
     sources = [Path(data).name for data in c.data]
@@ -61,11 +67,17 @@ def main(argv: list[str]) -> None:
     for prior, data in tqdm(todo, unit="pair", dynamic_ncols=True, disable=None):
         options = likelihood.Config(**settings, block=c.examples)
         rows.append(likelihood.measure(prior, data, options))
-        record = {"settings": settings, "rows": rows, "commit": commit(), "versions": versions(),
-                  "cores": os.cpu_count()}
+        record = {
+            "settings": settings,
+            "rows": rows,
+            "commit": commit(),
+            "versions": versions(),
+            "cores": os.cpu_count(),
+        }
         write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    owners = {p.name: (p.header["kind"], Path(p.header["about"].get("data", p.name)).name)
-              for p in loaded}
+    owners = {
+        p.name: (p.header["kind"], Path(p.header["about"].get("data", p.name)).name) for p in loaded
+    }
     shown = shlex.join([*PROG.split(), *hide_folders(argv, c)])
     page = write_page(rows, owners, sources, c, shown)
     write_atomically(Path(f"{c.output}.md"), page)
@@ -73,7 +85,10 @@ def main(argv: list[str]) -> None:
 
 
 def write_page(
-    rows: list[dict[str, Any]], owners: dict[str, tuple[str, str]], sources: list[str], c: Config,
+    rows: list[dict[str, Any]],
+    owners: dict[str, tuple[str, str]],
+    sources: list[str],
+    c: Config,
     shown: str,
 ) -> str:
     """Give the page: two matrices, what they are, and the command.
@@ -83,23 +98,31 @@ def write_page(
     cells, priors = {(r["prior"], r["data"]): r for r in rows}, list(owners)
     first = cells[priors[0], sources[0]]
     steps = max(r["step_error"] for r in rows)
-    lines = ["# Each prior on the data of each source", "",
-             f"Negative log density in {first['unit']} with noise of {first['noise']}, mean and "
-             f"95 % interval over {c.examples} windows of the split '{c.split}' (less is better; "
-             f"{first['floor']:.2f} is the least that the noise allows). Step size leaves errors "
-             f"of at most {steps:.4f}.", ""]
-    for kind, title in (("nll", "Densities: of flows their own, of networks by the "
-                         "probability-flow ODE"),
-                        ("bound", "Bound from denoising alone")):
+    lines = [
+        "# Each prior on the data of each source",
+        "",
+        f"Negative log density in {first['unit']} with noise of {first['noise']}, mean and "
+        f"95 % interval over {c.examples} windows of the split '{c.split}' (less is better; "
+        f"{first['floor']:.2f} is the least that the noise allows). Step size leaves errors "
+        f"of at most {steps:.4f}.",
+        "",
+    ]
+    for kind, title in (
+        ("nll", "Densities: of flows their own, of networks by the probability-flow ODE"),
+        ("bound", "Bound from denoising alone"),
+    ):
         lines += [f"## {title}", "", matrix(cells, priors, sources, kind), ""]
         for family in dict.fromkeys(family for family, _ in owners.values()):
             own = {name: source for name, (k, source) in owners.items() if k == family}
             if margins := gaps(cells, own, sources, kind):
                 gap, best, other = min(margins)
                 which = "Every" if gap.value > 0 else "NOT every"
-                lines += [f"{which} prior of kind '{family}' is the best of its kind on its own "
-                          f"source; the smallest margin, window by window, is {gap}, that of "
-                          f"{best} over {other}.", ""]
+                lines += [
+                    f"{which} prior of kind '{family}' is the best of its kind on its own "
+                    f"source; the smallest margin, window by window, is {gap}, that of "
+                    f"{best} over {other}.",
+                    "",
+                ]
     return "\n".join([*lines, "```sh", shown, "```", ""])
 
 
@@ -115,8 +138,13 @@ def gaps(
     def values(prior: str, source: str) -> Any:
         return np.array(cells[prior, source]["examples"][kind])
 
-    return [(interval(values(p, s) - values(mine, s)), mine, p) for mine, s in own.items()
-            if s in sources for p, other in own.items() if other != s]
+    return [
+        (interval(values(p, s) - values(mine, s)), mine, p)
+        for mine, s in own.items()
+        if s in sources
+        for p, other in own.items()
+        if other != s
+    ]
 
 
 def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: str) -> str:
@@ -135,8 +163,14 @@ def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: s
 
 def hide_folders(argv: list[str], c: Config) -> list[str]:
     """Give the arguments with the folders of data and priors replaced by DATA and runs."""
-    return [f"DATA/{Path(a).name}" if a in c.data else f"runs/{Path(a).name}"
-            if a in c.priors and Path(a).is_absolute() else a for a in argv]
+    return [
+        f"DATA/{Path(a).name}"
+        if a in c.data
+        else f"runs/{Path(a).name}"
+        if a in c.priors and Path(a).is_absolute()
+        else a
+        for a in argv
+    ]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Config:
 @partial(jax.jit, static_argnums=3)
 def bound(prior, key, v, draws):
     """Give the bound of every image of integers `v: [batch, H, W, C]`, bits a dimension."""
+
     def one(key):
         fill = uniform if prior.dequantiser is None else prior.dequantiser
         x, log_q = fill(key, v)
@@ -54,19 +55,30 @@ def measure(name, c):
         raise UserError(f"{name} is not a flow of images")
     settings = loaded.header["settings"]
     if settings["embedding"] and not loaded.header["about"]["config"]["plain"]:
-        raise UserError(f"{name} never saw images without noise; train it with --schedule none or "
-                        "--plain 0.1")
+        raise UserError(
+            f"{name} never saw images without noise; train it with --schedule none or --plain 0.1"
+        )
     images, _ = load_images(loaded.representation.name, c.split, c.data_dir)
     images = images[: c.limit] if c.limit else images
     whole = -(-len(images) // c.batch) * c.batch
     padded = np.resize(images, (whole, *images.shape[1:])).astype(np.float32)
-    each = [bound(loaded.prior, jax.random.fold_in(jax.random.key(0), i), padded[i : i + c.batch],
-                  c.draws) for i in range(0, len(padded), c.batch)]
+    each = [
+        bound(
+            loaded.prior, jax.random.fold_in(jax.random.key(0), i), padded[i : i + c.batch], c.draws
+        )
+        for i in range(0, len(padded), c.batch)
+    ]
     bits = np.concatenate(each)[: len(images)]
-    return {"run": loaded.name, "split": c.split, "images": len(images), "draws": c.draws,
-            "dequantisation": settings["dequantise"], "step": loaded.header["about"]["step"],
-            "bits_per_dim": round(float(bits.mean()), 4),
-            "standard_error": round(float(bits.std() / np.sqrt(len(bits))), 5)}
+    return {
+        "run": loaded.name,
+        "split": c.split,
+        "images": len(images),
+        "draws": c.draws,
+        "dequantisation": settings["dequantise"],
+        "step": loaded.header["about"]["step"],
+        "bits_per_dim": round(float(bits.mean()), 4),
+        "standard_error": round(float(bits.std() / np.sqrt(len(bits))), 5),
+    }
 
 
 def main(argv):

@@ -18,8 +18,10 @@ from gensep import errors
 from gensep.config import option, parse
 from gensep.errors import UserError
 
-TINY = ("--batch 4 --frames 32 --width 16 --blocks 2 --validate_every 15 --save_every 5 "
-        "--valid_windows 8 --levels 4").split()
+TINY = (
+    "--batch 4 --frames 32 --width 16 --blocks 2 --validate_every 15 --save_every 5 "
+    "--valid_windows 8 --levels 4"
+).split()
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -52,10 +54,21 @@ def make_data(folder: Path) -> None:
 
 def start(c: Config, name: str) -> subprocess.Popen:
     """Start, or go on with, the training of run `name`."""
-    command = [sys.executable, "-m", "gensep.train_ncsn", "--data", f"{c.work}/data", "--run",
-               f"{c.work}/{name}", "--steps", str(c.steps), *TINY]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                            start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "gensep.train_ncsn",
+        "--data",
+        f"{c.work}/data",
+        "--run",
+        f"{c.work}/{name}",
+        "--steps",
+        str(c.steps),
+        *TINY,
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def leaves(run: Path) -> dict:
@@ -100,9 +113,11 @@ def main(argv: list[str]) -> None:
     same = one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
     with np.load(work / "whole/prior.npz") as a, np.load(work / "killed/prior.npz") as b:
         same_prior = all(np.array_equal(a[k], b[k]) for k in a.files if k != "header")
-    print(f"{killed} kills; {len(one)} leaves at step {one['step']} "
-          f"{'identical' if same else 'DIFFERENT'}, "
-          f"priors {'identical' if same_prior else 'DIFFERENT'}")
+    print(
+        f"{killed} kills; {len(one)} leaves at step {one['step']} "
+        f"{'identical' if same else 'DIFFERENT'}, "
+        f"priors {'identical' if same_prior else 'DIFFERENT'}"
+    )
     if not (same and same_prior):
         sys.exit(1)
 

@@ -37,13 +37,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         rows = json.loads(path.read_text())["rows"]
         assert all({"settings", "seed"} <= set(row) for row in rows)
     except (OSError, ValueError, LookupError, TypeError, AssertionError):
-        raise UserError(f"expected rows of an earlier run in {path}, found something else; move "
-                        "it away or choose another --output") from None
+        raise UserError(
+            f"expected rows of an earlier run in {path}, found something else; move "
+            "it away or choose another --output"
+        ) from None
     return rows
 
 
-def write_page(output: Path, rows: list[dict[str, Any]], cases: list[str], methods: list[str],
-               command: str) -> str:
+def write_page(
+    output: Path, rows: list[dict[str, Any]], cases: list[str], methods: list[str], command: str
+) -> str:
     """Write OUTPUT.md and OUTPUT.png; give the tables."""
     from gensep.runs import commit, versions, write_atomically
 
@@ -66,15 +69,22 @@ def beside(output: Path, ending: str) -> Path:
 def table(rows: list[dict[str, Any]], case: str, methods: list[str]) -> str:
     """Give the markdown table of a case: mean and standard error over seeds."""
     gap = "gap_rms" if case.startswith("dB") else "gap_mse"
-    lines = ["| sampler | n | forwards | VJPs | equivalents | SW | gap | mse1 | cov | residual | "
-             "bias | s |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| sampler | n | forwards | VJPs | equivalents | SW | gap | mse1 | cov | residual | "
+        "bias | s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for name in methods:
         mine = [r for r in rows if (r["settings"]["case"], r["settings"]["method"]) == (case, name)]
         if mine:
             figures = ("sw", gap, "mse1", "coverage", "residual", "bias")
-            cells = [name, str(len(mine)), *(str(mine[0][cost]) for cost in COSTS),
-                     *(_cell([r[figure] for r in mine]) for figure in figures),
-                     f"{np.mean([r['seconds'] for r in mine]):.2f}"]
+            cells = [
+                name,
+                str(len(mine)),
+                *(str(mine[0][cost]) for cost in COSTS),
+                *(_cell([r[figure] for r in mine]) for figure in figures),
+                f"{np.mean([r['seconds'] for r in mine]):.2f}",
+            ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -102,8 +112,16 @@ def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> No
             if row["settings"]["case"] == case and row["sw"] is not None:
                 found.setdefault(row["settings"]["method"], []).append(row)
         errors = {name: float(np.mean([r["sw"] for r in mine])) for name, mine in found.items()}
-        panels[case] = {name: (found[name][0]["equivalents"], error)
-                        for name, error in errors.items() if found[name][0]["equivalents"] > 0}
+        panels[case] = {
+            name: (found[name][0]["equivalents"], error)
+            for name, error in errors.items()
+            if found[name][0]["equivalents"] > 0
+        }
         floors[case] = errors.get("exact")
-    plot_trade_off(path, panels, floors, "network evaluations (1 VJP = 1 forward)",
-                   "sliced Wasserstein-2 distance")
+    plot_trade_off(
+        path,
+        panels,
+        floors,
+        "network evaluations (1 VJP = 1 forward)",
+        "sliced Wasserstein-2 distance",
+    )

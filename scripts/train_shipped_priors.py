@@ -21,18 +21,27 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ("piano", "violin", "clarinet", "saxophone", "bassoon")
 STAGES = ("lines", "render", "spec", "train", "export")
 # source -> (set, tracks, seconds of each excerpt, excerpts, share of the lines that is taken)
-WIND = (("chorales", ("soprano", "alto", "tenor", "bass"), 60, 1, 0.4),
-        ("quartets", ("violin1", "violin2", "viola", "cello"), 75, 1, 0.7),
-        ("lieder", ("violin",), 45, 1, 0.5))
+WIND = (
+    ("chorales", ("soprano", "alto", "tenor", "bass"), 60, 1, 0.4),
+    ("quartets", ("violin1", "violin2", "viola", "cello"), 75, 1, 0.7),
+    ("lieder", ("violin",), 45, 1, 0.5),
+)
 LINES = {
     "piano": (("lieder", ("piano",), 80, 1, 1.0),),
-    "violin": (("lieder", ("violin",), 80, 1, 1.0), ("chorales", ("soprano", "alto"), 60, 1, 1.0),
-               ("quartets", ("violin1", "violin2"), 75, 3, 1.0)),
-    "clarinet": WIND, "saxophone": WIND, "bassoon": WIND,
+    "violin": (
+        ("lieder", ("violin",), 80, 1, 1.0),
+        ("chorales", ("soprano", "alto"), 60, 1, 1.0),
+        ("quartets", ("violin1", "violin2"), 75, 3, 1.0),
+    ),
+    "clarinet": WIND,
+    "saxophone": WIND,
+    "bassoon": WIND,
 }
 VARIANTS = {"piano": 2}
-RENDER = ("--layout solo --timbre 0.8 --layer_probability 0.25 --onset_sd 0.008 --velocity_sd 0.12 "
-          "--tempo 0.8 1.25 --transpose -4 4 --velocity 45 115").split()
+RENDER = (
+    "--layout solo --timbre 0.8 --layer_probability 0.25 --onset_sd 0.008 --velocity_sd 0.12 "
+    "--tempo 0.8 1.25 --transpose -4 4 --velocity 45 115"
+).split()
 VALID_SHARE = 0.05  # of the training scores; the benchmark's validation scores stay untouched
 
 
@@ -85,8 +94,11 @@ def cut_lines(c: Config, source: str) -> None:
                 for i in range(excerpts):
                     end = max(n.off for n in notes)
                     start = chance(source, path, name, i) * max(0.0, end - seconds)
-                    part = [n._replace(on=n.on - start, off=min(n.off - start, seconds))
-                            for n in notes if start <= n.on < start + seconds]
+                    part = [
+                        n._replace(on=n.on - start, off=min(n.off - start, seconds))
+                        for n in notes
+                        if start <= n.on < start + seconds
+                    ]
                     if len(part) < 4:
                         continue
                     label = f"{kind}_{score.name}_{name}_{i}"
@@ -121,8 +133,18 @@ def train(c: Config, source: str, minutes: float) -> None:
     """Train one prior for at most so many minutes."""
     work = Path(c.work)
     extra = [f"--{key}={getattr(c, key)}" for key in ("steps", "batch") if getattr(c, key)]
-    call("gensep.train_ncsn", "--config", c.training, "--data", work / "spec" / source,
-         "--run", work / "runs" / source, "--max_minutes", minutes, *extra)
+    call(
+        "gensep.train_ncsn",
+        "--config",
+        c.training,
+        "--data",
+        work / "spec" / source,
+        "--run",
+        work / "runs" / source,
+        "--max_minutes",
+        minutes,
+        *extra,
+    )
 
 
 def export(c: Config, source: str) -> None:
@@ -154,12 +176,27 @@ def main(argv: list[str]) -> None:
             if stage == "lines":
                 cut_lines(c, source)
             elif stage == "render":
-                call("gensep.render", work / "lines" / source, "--output", work / "stems" / source,
-                     "--instruments", one_table(c, source), "--sounds", *c.sounds,
-                     "--variants", VARIANTS.get(source, 1), *RENDER, seconds=left())
+                call(
+                    "gensep.render",
+                    work / "lines" / source,
+                    "--output",
+                    work / "stems" / source,
+                    "--instruments",
+                    one_table(c, source),
+                    "--sounds",
+                    *c.sounds,
+                    "--variants",
+                    VARIANTS.get(source, 1),
+                    *RENDER,
+                    seconds=left(),
+                )
             elif stage == "spec":
-                call("gensep.wav_to_spec", work / "stems" / source / source, work / "spec",
-                     seconds=left())
+                call(
+                    "gensep.wav_to_spec",
+                    work / "stems" / source / source,
+                    work / "spec",
+                    seconds=left(),
+                )
             else:
                 export(c, source)
     print(f"-- done ({time.monotonic() - began:.0f} s)", flush=True)

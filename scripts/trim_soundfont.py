@@ -18,8 +18,15 @@ from gensep.errors import UserError
 GAP = 46  # zero samples that the format demands behind each sample
 INSTRUMENT, SAMPLE = 41, 53  # generators that end a zone and name what it plays
 ROM = 0x8000
-RECORDS = {"phdr": "20sHHHIII", "pbag": "HH", "pgen": "HH", "inst": "20sH", "ibag": "HH",
-           "igen": "HH", "shdr": "20sIIIIIBbHH"}
+RECORDS = {
+    "phdr": "20sHHHIII",
+    "pbag": "HH",
+    "pgen": "HH",
+    "inst": "20sH",
+    "ibag": "HH",
+    "igen": "HH",
+    "shdr": "20sIIIIIBbHH",
+}
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,9 @@ def records(font: dict, name: str) -> list[tuple]:
 
 def presets(font: dict) -> list[tuple[int, int, str]]:
     """List (bank, program, name), sorted."""
-    return sorted((bank, program, _text(name))
-                  for name, program, bank, *_ in records(font, "phdr")[:-1])
+    return sorted(
+        (bank, program, _text(name)) for name, program, bank, *_ in records(font, "phdr")[:-1]
+    )
 
 
 def _text(name: bytes) -> str:
@@ -76,17 +84,22 @@ def _text(name: bytes) -> str:
 
 def used_samples(font: dict, wanted) -> set[int]:
     """The samples that the presets with `wanted(bank, program)` play, and their stereo partners."""
-    instruments = _targets(records(font, "phdr"), 3, records(font, "pbag"), records(font, "pgen"),
-                           INSTRUMENT)
-    samples = _targets(records(font, "inst"), 1, records(font, "ibag"), records(font, "igen"),
-                       SAMPLE)
+    instruments = _targets(
+        records(font, "phdr"), 3, records(font, "pbag"), records(font, "pgen"), INSTRUMENT
+    )
+    samples = _targets(
+        records(font, "inst"), 1, records(font, "ibag"), records(font, "igen"), SAMPLE
+    )
     headers = records(font, "shdr")
     used: set[int] = set()
     for preset, plays in zip(records(font, "phdr"), instruments, strict=False):
         if wanted(preset[2], preset[1]):
             used.update(s for i in plays for s in samples[i])
-    return used | {headers[s][8] for s in used if headers[s][9] in (2, 4, 8)
-                   and headers[s][8] < len(headers) - 1}
+    return used | {
+        headers[s][8]
+        for s in used
+        if headers[s][9] in (2, 4, 8) and headers[s][8] < len(headers) - 1
+    }
 
 
 def _targets(heads, bag_field: int, bags, generators, kind: int) -> list[list[int]]:
@@ -118,8 +131,10 @@ def trim(data: bytes, wanted) -> bytes:
             if (start, end) not in moved:
                 moved[start, end] = place
                 for key, width in fields.items():
-                    parts[key] += [wave[key][start * width : end * width],
-                                   np.zeros(GAP * width, np.uint8)]
+                    parts[key] += [
+                        wave[key][start * width : end * width],
+                        np.zeros(GAP * width, np.uint8),
+                    ]
                 place += end - start + GAP
             shift = moved[start, end] - start
             start, end, loop, loop_end = (v + shift for v in (start, end, loop, loop_end))
@@ -133,7 +148,8 @@ def write_font(font: dict[str, dict[str, bytes]]) -> bytes:
     """Join {list: {chunk: content}} to an SF2 file."""
     body = b"sfbk" + b"".join(
         _chunk("LIST", kind.encode("latin1") + b"".join(_chunk(n, c) for n, c in chunks.items()))
-        for kind, chunks in font.items())
+        for kind, chunks in font.items()
+    )
     return _chunk("RIFF", body)
 
 
@@ -151,8 +167,9 @@ def main(argv: list[str]) -> None:
         raise UserError(f"cannot read {config.font}: {error.strerror}") from None
 
     def wanted(bank: int, program: int) -> bool:
-        return ((not config.programs or program in config.programs)
-                and (not config.banks or bank in config.banks))
+        return (not config.programs or program in config.programs) and (
+            not config.banks or bank in config.banks
+        )
 
     for bank, program, name in presets(read_font(data)):
         if wanted(bank, program):

@@ -14,8 +14,11 @@ from jax.experimental.compilation_cache import compilation_cache
 def programs(tmp_path_factory):
     """Keep compiled programs on disk for a module, whose runs compile the same ones."""
     folder = str(tmp_path_factory.mktemp("programs"))
-    names = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0,
-             "jax_persistent_cache_min_entry_size_bytes": -1}
+    names = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
     before = {name: getattr(jax.config, name) for name in names}
     for name, value in names.items():
         jax.config.update(name, value)

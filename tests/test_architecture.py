@@ -9,21 +9,38 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIBRARIES = {"basis": {"jax", "numpy"}, "score": {"jax", "flax", "numpy"},
-             "flows": {"jax", "flax", "numpy"}}
-COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config",
-            "gensep.train_glow": "Config", "gensep.train_realnvp": "Config",
-            "gensep.train_flowpp": "Config", "gensep.train_noisy_glow": "Config",
-            "gensep.render": "Config",
-            "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config",
-            "gensep.evaluate": "Config", "gensep.compare": "Config", "gensep.oracle": "Config",
-            "gensep.invert": "Config", "gensep.sample": "Config", "gensep.likelihood": "Config",
-            "gensep.noise_levels": "Config"}
+LIBRARIES = {
+    "basis": {"jax", "numpy"},
+    "score": {"jax", "flax", "numpy"},
+    "flows": {"jax", "flax", "numpy"},
+}
+COMMANDS = {
+    "gensep.basis": "Config",
+    "gensep.train_ncsn": "Config",
+    "gensep.train_glow": "Config",
+    "gensep.train_realnvp": "Config",
+    "gensep.train_flowpp": "Config",
+    "gensep.train_noisy_glow": "Config",
+    "gensep.render": "Config",
+    "gensep.wav_to_spec": "WavToSpec",
+    "gensep.report": "Config",
+    "gensep.evaluate": "Config",
+    "gensep.compare": "Config",
+    "gensep.oracle": "Config",
+    "gensep.invert": "Config",
+    "gensep.sample": "Config",
+    "gensep.likelihood": "Config",
+    "gensep.noise_levels": "Config",
+}
 # comparisons and pictures only; neither training nor separation waits for them to load
 SELDOM = {"librosa", "museval", "musdb", "music21", "av"}
 FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
-TREES = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"):
-         ast.parse(p.read_text()) for p in FILES}
+TREES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        p.read_text()
+    )
+    for p in FILES
+}
 
 
 def imported(tree, *, top_only=False):
@@ -61,8 +78,11 @@ def test_libraries_are_mathematics_only(library):
     for name, tree in TREES.items():
         if name.split(".")[0] == library:
             assert outside(imported(tree)) <= LIBRARIES[library] | {library}, name
-            called = {node.func.id for node in ast.walk(tree)
-                      if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+            called = {
+                node.func.id
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
             assert not called & {"open", "print", "input"}, name
 
 
@@ -79,8 +99,18 @@ def test_what_is_seldom_needed_is_imported_where_it_is():
 
 def test_commands_are_light_until_they_run():
     """Help may not wait for JAX: neither a command nor what it imports loads it at once."""
-    heavy = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "matplotlib", "scipy", "basis",
-             "score", "flows"}
+    heavy = {
+        "jax",
+        "flax",
+        "optax",
+        "orbax",
+        "tensorflow_datasets",
+        "matplotlib",
+        "scipy",
+        "basis",
+        "score",
+        "flows",
+    }
     for command in COMMANDS:
         seen, left = set(), [command]
         while left:
@@ -122,14 +152,23 @@ def test_every_option_is_read_somewhere(command):
     names = [command, *imported(TREES[command])]
     if "gensep.examples" in names:  # hands the config on to the kind of data it finds
         names += imported(TREES["gensep.examples"])
-    near = [TREES[n] for n in names
-            if n in TREES and n.startswith("gensep.") and n != "gensep.config"]
-    read = {node.attr for tree in near for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
-    read |= {word.value for tree in near for loop in ast.walk(tree)
-             if isinstance(loop, ast.comprehension | ast.For | ast.Assign)
-             for word in ast.walk(getattr(loop, "iter", None) or loop.value)
-             if isinstance(word, ast.Constant)}
+    near = [
+        TREES[n] for n in names if n in TREES and n.startswith("gensep.") and n != "gensep.config"
+    ]
+    read = {
+        node.attr
+        for tree in near
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    read |= {
+        word.value
+        for tree in near
+        for loop in ast.walk(tree)
+        if isinstance(loop, ast.comprehension | ast.For | ast.Assign)
+        for word in ast.walk(getattr(loop, "iter", None) or loop.value)
+        if isinstance(word, ast.Constant)
+    }
     unread = {field.name for field in dataclasses.fields(cls)} - read
     assert not unread
 

@@ -69,8 +69,10 @@ def test_nan_and_inf_are_refused_with_their_place(tmp_path, bad):
 
 def test_odd_but_valid_files_are_read(tmp_path):
     for name, subtype, rate, channels, samples in [
-        ("8bit.wav", "PCM_U8", 22050, 1, 500), ("fast.wav", "PCM_24", 192000, 2, 500),
-        ("many.wav", "FLOAT", 48000, 12, 500), ("one.wav", "PCM_16", 16000, 1, 1),
+        ("8bit.wav", "PCM_U8", 22050, 1, 500),
+        ("fast.wav", "PCM_24", 192000, 2, 500),
+        ("many.wav", "FLOAT", 48000, 12, 500),
+        ("one.wav", "PCM_16", 16000, 1, 1),
     ]:
         signal = noise(samples, channels)
         soundfile.write(tmp_path / name, signal, rate, subtype=subtype)
@@ -135,9 +137,12 @@ def test_stems_are_written_whole(tmp_path, suffix):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_on_an_exception(tmp_path, error):
     (tmp_path / "a.wav").write_text("old")
-    with pytest.raises(error), audio.StemWriter(  # noqa: PT012
-        [tmp_path / "a.wav", tmp_path / "b.wav"], 16000, 1, 10
-    ) as stems:
+    with (
+        pytest.raises(error),
+        audio.StemWriter(  # noqa: PT012
+            [tmp_path / "a.wav", tmp_path / "b.wav"], 16000, 1, 10
+        ) as stems,
+    ):
         stems.write(0, np.zeros((1, 10)))
         raise error
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
@@ -145,8 +150,10 @@ def test_nothing_is_left_on_an_exception(tmp_path, error):
 
 
 def test_a_stem_of_the_wrong_length_is_not_kept(tmp_path):
-    with (pytest.raises(ValueError, match="got 9 samples, not 10"),
-          audio.StemWriter([tmp_path / "a.wav"], 16000, 1, 10) as stems):
+    with (
+        pytest.raises(ValueError, match="got 9 samples, not 10"),
+        audio.StemWriter([tmp_path / "a.wav"], 16000, 1, 10) as stems,
+    ):
         stems.write(0, np.zeros((1, 9)))
     assert list(tmp_path.iterdir()) == []
 

@@ -45,8 +45,11 @@ def gaussians(k, size, seed=0, low=0.2, high=1.5):
     rng = np.random.default_rng(seed)
     means = jnp.asarray(rng.normal(size=(k, size)), jnp.float32)
     variances = jnp.asarray(rng.uniform(low, high, (k, size)), jnp.float32)
-    return means, variances, tuple(Gaussian(m, v, LEVELS) for m, v in zip(means, variances,
-                                                                          strict=True))
+    return (
+        means,
+        variances,
+        tuple(Gaussian(m, v, LEVELS) for m, v in zip(means, variances, strict=True)),
+    )
 
 
 def moments(draws):
@@ -82,8 +85,9 @@ def stationary(means, variances, gains, mixture, sigma, variance, *, step, scale
 def posterior(means, variances, gains, mixture, tau):
     """Condition the joint Gaussian, per element: mean `[k, size]`, covariance `[k, k, size]`."""
     a, v = np.asarray(gains, np.float64), np.asarray(variances, np.float64)
-    covariance = np.stack([np.linalg.inv(np.diag(1 / v_d) + np.outer(a, a) / tau**2)
-                           for v_d in v.T], -1)
+    covariance = np.stack(
+        [np.linalg.inv(np.diag(1 / v_d) + np.outer(a, a) / tau**2) for v_d in v.T], -1
+    )
     pull = np.asarray(means) / v + a[:, None] * np.asarray(mixture, np.float64) / tau**2
     return np.einsum("ijd,jd->id", covariance, pull), covariance
 
@@ -97,13 +101,19 @@ def mmps_law(means, variances, gains, mixture, sigmas, tau, memory=1.0):
     means, variances = np.asarray(means, np.float64), np.asarray(variances, np.float64)
     mean = np.broadcast_to(np.asarray(mixture, np.float64), (k, size)).copy()
     law = np.repeat(np.eye(k)[..., None] * sigmas[0].astype(np.float64) ** 2, size, -1)
-    for sigma, after in zip(sigmas.astype(np.float64), [*sigmas[1:].astype(np.float64), 0.0],
-                            strict=True):
+    for sigma, after in zip(
+        sigmas.astype(np.float64), [*sigmas[1:].astype(np.float64), 0.0], strict=True
+    ):
         total, kept = variances + sigma**2, memory * (after / sigma) ** 2
 
         def clean(x, sigma=sigma, total=total):
-            return posterior((sigma**2 * means + variances * x) / total,
-                             variances * sigma**2 / total, gains, mixture, tau)[0]
+            return posterior(
+                (sigma**2 * means + variances * x) / total,
+                variances * sigma**2 / total,
+                gains,
+                mixture,
+                tau,
+            )[0]
 
         shift = clean(np.zeros((k, size)))
         unit = [np.where(np.arange(k)[:, None] == j, 1.0, 0.0) for j in range(k)]
@@ -115,26 +125,38 @@ def mmps_law(means, variances, gains, mixture, sigmas, tau, memory=1.0):
     return mean, law
 
 
-@pytest.mark.parametrize(("k", "scale", "at"), [
-    (2, 1.0, "noisy"), (3, 2.5, "noisy"), (3, 2.5, "denoised")])
+@pytest.mark.parametrize(
+    ("k", "scale", "at"), [(2, 1.0, "noisy"), (3, 2.5, "noisy"), (3, 2.5, "denoised")]
+)
 def test_langevin_at_one_level_has_the_stationary_law(k, scale, at):
     size, chains, sigma, variance, step = 3, 40_000, 0.7, 0.09, 0.2
     means, variances, priors = gaussians(k, size)
     gains, mixture = GAINS[k], np.array([0.5, -1.0, 2.0], np.float32)
-    problem = Problem(priors, Linear(jnp.asarray(gains)), jnp.broadcast_to(mixture, (chains, size)),
-                      jnp.asarray(variance))
+    problem = Problem(
+        priors,
+        Linear(jnp.asarray(gains)),
+        jnp.broadcast_to(mixture, (chains, size)),
+        jnp.asarray(variance),
+    )
     kernel = langevin(150, step, scale, at).step
     shape = (k, chains, size)
 
     @jax.jit
     def run(key):
         start, key = jax.random.split(key)
-        return kernel(key, jax.random.normal(start, shape), problem, sigma, sigma,
-                      lambda key: jax.random.normal(key, shape))[0]
+        return kernel(
+            key,
+            jax.random.normal(start, shape),
+            problem,
+            sigma,
+            sigma,
+            lambda key: jax.random.normal(key, shape),
+        )[0]
 
     mean, covariance = moments(run(jax.random.key(1)))
-    true_mean, true_covariance = stationary(means, variances, gains, mixture, sigma, variance,
-                                            step=step, scale=scale, at=at)
+    true_mean, true_covariance = stationary(
+        means, variances, gains, mixture, sigma, variance, step=step, scale=scale, at=at
+    )
     np.testing.assert_allclose(mean, true_mean, atol=0.025)  # five standard errors
     np.testing.assert_allclose(covariance, true_covariance, atol=0.035)
 
@@ -143,8 +165,9 @@ def test_small_langevin_steps_approach_the_law_itself():
     """As steps shrink the chain forgets its step: precision diag(1/(v+s^2)) + a a^T / gamma^2."""
     means, variances, _ = gaussians(2, 3)
     mixture, a, sigma = np.zeros(3), np.array(GAINS[2]), 0.7
-    mean, covariance = stationary(means, variances, a, mixture, sigma, 0.09, step=1e-5, scale=1.0,
-                                  at="noisy")
+    mean, covariance = stationary(
+        means, variances, a, mixture, sigma, 0.09, step=1e-5, scale=1.0, at="noisy"
+    )
     for d in range(3):
         precision = np.diag(1 / (np.asarray(variances)[:, d] + sigma**2))
         precision = precision + np.outer(a, a) / (sigma**2 + 0.09)
@@ -160,8 +183,16 @@ def test_langevin_ends_on_the_conditioned_mean():
     sigma, mixture, gains = 0.1, jnp.ones((3, 4)), jnp.asarray(GAINS[2])
     problem = Problem(priors, Linear(gains), mixture, jnp.asarray(0.04))
     start = jax.random.normal(jax.random.key(0), (2, 3, 4))
-    kernel = jax.jit(partial(langevin(5, at="noisy").step, jax.random.key(1), start, problem, sigma,
-                             normal=lambda key: jax.random.normal(key, start.shape)))
+    kernel = jax.jit(
+        partial(
+            langevin(5, at="noisy").step,
+            jax.random.key(1),
+            start,
+            problem,
+            sigma,
+            normal=lambda key: jax.random.normal(key, start.shape),
+        )
+    )
     kept, last = (kernel(sigma_next=after)[0] for after in (0.05, 0.0))
     kept, a = np.asarray(kept, np.float64), np.array(GAINS[2])
     means, variances = np.asarray(means)[:, None], np.asarray(variances)[:, None]
@@ -175,8 +206,9 @@ def test_annealed_langevin_ends_in_the_posterior():
     k, size, chains, tau = 2, 3, 4000, 0.3
     means, variances, priors = gaussians(k, size)
     gains, mixture = jnp.asarray(GAINS[k]), jnp.array([0.5, -1.0, 2.0])
-    problem = Problem(priors, Linear(gains), jnp.broadcast_to(mixture, (chains, size)),
-                      jnp.asarray(tau**2))
+    problem = Problem(
+        priors, Linear(gains), jnp.broadcast_to(mixture, (chains, size)), jnp.asarray(tau**2)
+    )
     sigmas = jnp.asarray(karras(12, 0.1, 3.0))
     kernel = langevin(steps=150, step_size=0.3)
     draws, _ = jax.jit(partial(sample, kernel))(jax.random.key(0), problem, sigmas)
@@ -193,10 +225,15 @@ def test_mmps_with_fresh_noise_has_the_law_of_its_chain(memory):
     means, variances, priors = gaussians(2, size)
     mixture = np.array([0.5, -1.0, 2.0], np.float32)
     sigmas = karras(12, 0.1, 20.0)
-    problem = Problem(priors, Linear(jnp.asarray(GAINS[2])),
-                      jnp.broadcast_to(mixture, (chains, size)), jnp.asarray(tau**2))
-    draws, _ = jax.jit(partial(sample, mmps(memory=memory)))(jax.random.key(3), problem,
-                                                             jnp.asarray(sigmas))
+    problem = Problem(
+        priors,
+        Linear(jnp.asarray(GAINS[2])),
+        jnp.broadcast_to(mixture, (chains, size)),
+        jnp.asarray(tau**2),
+    )
+    draws, _ = jax.jit(partial(sample, mmps(memory=memory)))(
+        jax.random.key(3), problem, jnp.asarray(sigmas)
+    )
     law = mmps_law(means, variances, GAINS[2], mixture, sigmas, tau, memory)
     mean, covariance = moments(draws)
     largest = law[1].max()
@@ -225,10 +262,15 @@ def test_mmps_draws_from_the_gaussian_posterior(k):
     exact = posterior(means, variances, gains, mixture, tau)
     for steps, chains in ((12, 60_000), (400, 10_000))[: 1 if k == 2 else 2]:
         sigmas = karras(steps, 0.02, 20.0)
-        problem = Problem(priors, Linear(jnp.asarray(gains)),
-                          jnp.broadcast_to(mixture, (chains, size)), jnp.asarray(tau**2))
-        draws, info = jax.jit(partial(sample, mmps()))(jax.random.key(2), problem,
-                                                       jnp.asarray(sigmas))
+        problem = Problem(
+            priors,
+            Linear(jnp.asarray(gains)),
+            jnp.broadcast_to(mixture, (chains, size)),
+            jnp.asarray(tau**2),
+        )
+        draws, info = jax.jit(partial(sample, mmps()))(
+            jax.random.key(2), problem, jnp.asarray(sigmas)
+        )
         mean, covariance = moments(draws)
         assert info.residual.shape == (steps, chains)
         if steps == 12:
@@ -247,10 +289,15 @@ def test_mmps_with_less_memory_has_the_law_of_its_chain(memory):
     """All noise is of the level it should be; the samples are too much alike, by a known amount."""
     means, variances, priors = gaussians(2, 3)
     mixture, sigmas = np.array([0.5, -1.0, 2.0], np.float32), karras(12, 0.2, 5.0)
-    problem = Problem(priors, Linear(jnp.asarray(GAINS[2])),
-                      jnp.broadcast_to(mixture, (40_000, 3)), jnp.asarray(0.3**2))
-    draws, _ = jax.jit(partial(sample, mmps(memory=memory)))(jax.random.key(2), problem,
-                                                             jnp.asarray(sigmas))
+    problem = Problem(
+        priors,
+        Linear(jnp.asarray(GAINS[2])),
+        jnp.broadcast_to(mixture, (40_000, 3)),
+        jnp.asarray(0.3**2),
+    )
+    draws, _ = jax.jit(partial(sample, mmps(memory=memory)))(
+        jax.random.key(2), problem, jnp.asarray(sigmas)
+    )
     mean, covariance = moments(draws)
     law = mmps_law(means, variances, GAINS[2], mixture, sigmas, 0.3, memory)
     full = mmps_law(means, variances, GAINS[2], mixture, sigmas, 0.3)
@@ -261,9 +308,12 @@ def test_mmps_with_less_memory_has_the_law_of_its_chain(memory):
 
 def conditioning(priors, gains, x, *, sigma, tau, iterations):
     """Give E[x0 | x, m] of moment matching at sources x `[k, batch, size]`."""
-    problem = Problem(priors, Linear(jnp.asarray(gains)),
-                      jnp.broadcast_to(MIXTURE, x.shape[1:]).astype(jnp.float32),
-                      jnp.asarray(tau**2))
+    problem = Problem(
+        priors,
+        Linear(jnp.asarray(gains)),
+        jnp.broadcast_to(MIXTURE, x.shape[1:]).astype(jnp.float32),
+        jnp.asarray(tau**2),
+    )
     guidance = moment_matching(iterations)
     return np.asarray(jax.jit(lambda x: guidance(None, x, problem, sigma, None).conditioned)(x))
 
@@ -272,8 +322,16 @@ def exactly(means, variances, gains, x, *, sigma, tau):
     """Give E[x0 | x, m] in closed form: x0 given x is Gaussian, which the mixture conditions."""
     means, variances = np.asarray(means, np.float64), np.asarray(variances, np.float64)
     left = variances * sigma**2 / (variances + sigma**2)
-    out = [posterior((sigma**2 * means + variances * x[:, b]) / (variances + sigma**2), left, gains,
-                     MIXTURE, tau)[0] for b in range(x.shape[1])]
+    out = [
+        posterior(
+            (sigma**2 * means + variances * x[:, b]) / (variances + sigma**2),
+            left,
+            gains,
+            MIXTURE,
+            tau,
+        )[0]
+        for b in range(x.shape[1])
+    ]
     return np.stack(out, 1)
 
 
@@ -292,8 +350,9 @@ def test_one_iteration_conditions_gaussians_exactly(k):
         exact = exactly(means, variances, GAINS[k], x, sigma=sigma, tau=0.2)
         np.testing.assert_allclose(got, exact, atol=2e-5)
     got = conditioning(blind, GAINS[k], x, sigma=1.0, tau=0.2, iterations=1)
-    np.testing.assert_allclose(got, exactly(means, flat, GAINS[k], x, sigma=1.0, tau=0.2),
-                               atol=2e-5)
+    np.testing.assert_allclose(
+        got, exactly(means, flat, GAINS[k], x, sigma=1.0, tau=0.2), atol=2e-5
+    )
 
 
 def test_iterations_condition_unknown_unequal_variances():
@@ -302,8 +361,10 @@ def test_iterations_condition_unknown_unequal_variances():
     blind = tuple(WithoutSpread(p) for p in priors)
     x = 2 * np.random.default_rng(5).normal(size=(2, 2, 4)).astype(np.float32)
     exact = exactly(means, variances, GAINS[2], x, sigma=1.0, tau=0.2)
-    errors = [np.abs(conditioning(blind, GAINS[2], x, sigma=1.0, tau=0.2, iterations=n)
-                     - exact).max() for n in (1, 2, 4)]
+    errors = [
+        np.abs(conditioning(blind, GAINS[2], x, sigma=1.0, tau=0.2, iterations=n) - exact).max()
+        for n in (1, 2, 4)
+    ]
     assert errors[0] > 0.02
     assert errors[0] > 2 * errors[1]
     assert errors[2] < 1e-4
@@ -312,8 +373,9 @@ def test_iterations_condition_unknown_unequal_variances():
 def test_unseen_elements_are_drawn_from_their_priors():
     means, variances, priors = gaussians(2, 2)
     chains, sigmas = 10_000, karras(100, 0.01, 30.0)
-    problem = Problem(priors, Linear(jnp.ones(2)), jnp.full((chains, 2), 3.0),
-                      jnp.array([1e12, 0.01]))
+    problem = Problem(
+        priors, Linear(jnp.ones(2)), jnp.full((chains, 2), 3.0), jnp.array([1e12, 0.01])
+    )
     draws, info = jax.jit(partial(sample, mmps()))(jax.random.key(2), problem, jnp.asarray(sigmas))
     mean, covariance = moments(draws)
     np.testing.assert_allclose(mean[:, 0], means[:, 0], atol=0.06)
@@ -356,8 +418,10 @@ def test_decibel_gradient_is_the_softmax_and_the_slope():
     np.testing.assert_allclose(weights(Linear(jnp.array([2.0, -3.0])), z)[1], -3.0)
 
 
-@pytest.mark.parametrize(("make", "mixing"), [
-    (partial(langevin, 5), Linear), (mmps, lambda gains: Decibel(jnp.asarray(3.0), gains))])
+@pytest.mark.parametrize(
+    ("make", "mixing"),
+    [(partial(langevin, 5), Linear), (mmps, lambda gains: Decibel(jnp.asarray(3.0), gains))],
+)
 def test_sources_may_be_permuted(make, mixing):
     _, _, priors = gaussians(3, 4)
     gains, order = jnp.array([1.0, 0.5, -0.7]), np.array([2, 0, 1])
@@ -366,8 +430,13 @@ def test_sources_may_be_permuted(make, mixing):
     @jax.jit
     def run(priors, gains, order):
         problem = Problem(priors, mixing(gains), jnp.ones((2, 4)), jnp.asarray(0.01))
-        return sample(make(), jax.random.key(3), problem, sigmas,
-                      lambda key: jax.random.normal(key, (3, 2, 4))[order])[0]
+        return sample(
+            make(),
+            jax.random.key(3),
+            problem,
+            sigmas,
+            lambda key: jax.random.normal(key, (3, 2, 4))[order],
+        )[0]
 
     straight = run(priors, gains, np.arange(3))
     turned = run(tuple(priors[i] for i in order), gains[order], order)
@@ -408,8 +477,9 @@ def test_one_exactly_observed_source_is_the_mixture():
     mixture = jnp.array([[0.3, -1.0, 0.5, 2.0]])
     mixing = Decibel(jnp.asarray(4.0), jnp.zeros(1))
     problem = Problem(priors, mixing, mixture, jnp.asarray(1e-8))
-    draws, info = jax.jit(partial(sample, mmps()))(jax.random.key(0), problem,
-                                                   jnp.asarray(karras(20, 0.01, 5.0)))
+    draws, info = jax.jit(partial(sample, mmps()))(
+        jax.random.key(0), problem, jnp.asarray(karras(20, 0.01, 5.0))
+    )
     np.testing.assert_allclose(draws[0], mixture, atol=1e-3)
     assert float(info.residual[-1, 0]) < 0.05
 
@@ -419,8 +489,10 @@ def test_levels_are_checked_with_a_remedy():
     wide = narrow._replace(sigmas=jnp.array([10.0, 0.01]))
     check_levels([wide, narrow], [1.0, 0.5, 0.1])
     for bad in (0.01, 2.0):
-        with pytest.raises(ValueError, match=(
-                rf"prior 1 \(Gaussian\) .* sigma={bad:.4g}; .* from 1 to 0\.1: .*train it")):
+        with pytest.raises(
+            ValueError,
+            match=(rf"prior 1 \(Gaussian\) .* sigma={bad:.4g}; .* from 1 to 0\.1: .*train it"),
+        ):
             check_levels([wide, narrow], [0.5, bad])
     with pytest.raises(ValueError, match="at least one prior"):
         check_levels([], [1.0])

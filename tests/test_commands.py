@@ -84,14 +84,23 @@ def test_stems_record_and_picture(run, tmp_path):
     code, out, err = run("my mix.wav", *QUICK[:-2], quick=False)
     assert code == 0, err
     folder = tmp_path / "separated" / "my mix"
-    assert left(folder) == ["high.wav", "low.wav", "separation.json", "spectrograms.png",
-                            "trace.png"]
+    assert left(folder) == [
+        "high.wav",
+        "low.wav",
+        "separation.json",
+        "spectrograms.png",
+        "trace.png",
+    ]
     mixture, _ = soundfile.read("my mix.wav", always_2d=True)
     total = 0
     for name in ("low", "high"):
         info = soundfile.info(folder / f"{name}.wav")
-        assert (info.samplerate, info.channels, info.frames, info.subtype) == (22050, 2, 20_000,
-                                                                               "FLOAT")
+        assert (info.samplerate, info.channels, info.frames, info.subtype) == (
+            22050,
+            2,
+            20_000,
+            "FLOAT",
+        )
         total = total + soundfile.read(folder / f"{name}.wav")[0]
     assert np.abs(total - mixture).max() < 1e-5
     record = json.loads((folder / "separation.json").read_text())
@@ -105,8 +114,17 @@ def test_stems_record_and_picture(run, tmp_path):
     assert record["settings"]["seed"] == 0
     assert record["options"]["window"] == 32
     assert {"python", "jax", "numpy"} <= set(record["versions"])
-    assert np.isfinite([record[k] for k in ("compile_seconds", "sampling_seconds", "residual_db",
-                                            "sampling_seconds_per_second")]).all()
+    assert np.isfinite(
+        [
+            record[k]
+            for k in (
+                "compile_seconds",
+                "sampling_seconds",
+                "residual_db",
+                "sampling_seconds_per_second",
+            )
+        ]
+    ).all()
     assert "scores" not in record
     assert "2 stems of 0.9 s" in err.splitlines()[-1]
     assert out == ""
@@ -114,8 +132,17 @@ def test_stems_record_and_picture(run, tmp_path):
 
 def test_uncertainty_is_written_beside_the_stems(run, tmp_path):
     soundfile.write("m.wav", noise(20_000), 16000)
-    code, _, err = run("m.wav", *QUICK[:2], "--samples", "4", *QUICK[4:], "--uncertainty",
-                       "--constraint", "hard", quick=False)
+    code, _, err = run(
+        "m.wav",
+        *QUICK[:2],
+        "--samples",
+        "4",
+        *QUICK[4:],
+        "--uncertainty",
+        "--constraint",
+        "hard",
+        quick=False,
+    )
     assert code == 0, err
     folder = tmp_path / "separated/m"
     with np.load(folder / "uncertainty.npz", allow_pickle=False) as file:
@@ -150,19 +177,31 @@ def test_saved_masks_make_the_same_stems(run, tmp_path):
 def test_several_inputs_formats_and_seeds(run):
     for name in "ab":
         soundfile.write(f"{name}.flac", noise(9000, seed=ord(name)), 16000)
-    code, _, err = run("a.flac", "b.flac", "--output", "out/{name}_{folder}", "--ext", "flac",
-                       "--subtype", "PCM_16", "--seed", "3")
+    code, _, err = run(
+        "a.flac",
+        "b.flac",
+        "--output",
+        "out/{name}_{folder}",
+        "--ext",
+        "flac",
+        "--subtype",
+        "PCM_16",
+        "--seed",
+        "3",
+    )
     assert code == 0, err
-    assert left("out") == [f"{n}_./{s}" for n in "ab"
-                           for s in ("high.flac", "low.flac", "separation.json")]
+    assert left("out") == [
+        f"{n}_./{s}" for n in "ab" for s in ("high.flac", "low.flac", "separation.json")
+    ]
     assert soundfile.info("out/a_./low.flac").subtype == "PCM_16"
     first = soundfile.read("out/a_./low.flac")[0]
     for seed, same in (("3", True), ("4", False)):
         run("a.flac", "--output", "again", "--ext", ".flac", "--seed", seed)
         other = soundfile.read("again/low.flac")[0]
         assert (np.abs(other - first).max() < 1e-4) == same
-    refused(run("a.flac", "b.flac", "--output", "one"), "put {name} or {folder} into --output",
-            "one")
+    refused(
+        run("a.flac", "b.flac", "--output", "one"), "put {name} or {folder} into --output", "one"
+    )
     refused(run("a.flac", "--output", "{nam}"), "--output knows {name} and {folder}", "{nam}")
 
 
@@ -171,19 +210,28 @@ def test_equal_priors_are_numbered_and_one_prior_is_the_mixture(run):
     assert run("m.wav", priors=("low", "high", "low"))[0] == 0
     assert left("separated/m") == ["high.wav", "low1.wav", "low2.wav", "separation.json"]
     assert run("m.wav", "--output", "one", priors=("high",))[0] == 0
-    np.testing.assert_allclose(soundfile.read("one/high.wav")[0], soundfile.read("m.wav")[0],
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        soundfile.read("one/high.wav")[0], soundfile.read("m.wav")[0], atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("subtype", "rate", "channels", "samples"), [
-    ("PCM_16", 16000, 1, 1), ("PCM_U8", 8000, 1, 3000), ("PCM_24", 192000, 1, 9000),
-    ("FLOAT", 48000, 12, 2000)])
+@pytest.mark.parametrize(
+    ("subtype", "rate", "channels", "samples"),
+    [
+        ("PCM_16", 16000, 1, 1),
+        ("PCM_U8", 8000, 1, 3000),
+        ("PCM_24", 192000, 1, 9000),
+        ("FLOAT", 48000, 12, 2000),
+    ],
+)
 def test_odd_but_valid_files_are_separated(run, subtype, rate, channels, samples):
     soundfile.write("m.wav", noise(samples, channels), rate, subtype=subtype)
     code, _, err = run("m.wav")
     assert code == 0, err
-    mixture, stems = soundfile.read("m.wav")[0], [soundfile.read(f"separated/m/{s}.wav")[0]
-                                                  for s in ("low", "high")]
+    mixture, stems = (
+        soundfile.read("m.wav")[0],
+        [soundfile.read(f"separated/m/{s}.wav")[0] for s in ("low", "high")],
+    )
     assert stems[0].shape == mixture.shape
     assert np.abs(sum(stems) - mixture).max() < 1e-5
     assert soundfile.info("separated/m/low.wav").samplerate == rate
@@ -225,15 +273,18 @@ def test_reference_prints_scores_beside_the_oracle(run):
     scores = json.loads(Path("separated/m/separation.json").read_text())["scores"]
     for name, *figures in lines[1:3]:
         assert [float(x) for x in figures] == pytest.approx(
-            [scores[name][k] for k in ("si_sdr", "gain", "oracle_gain")], abs=0.006)
+            [scores[name][k] for k in ("si_sdr", "gain", "oracle_gain")], abs=0.006
+        )
         assert scores[name]["oracle_gain"] > 15  # two tones far apart that change places
         assert scores[name]["gain"] < scores[name]["oracle_gain"]
     mean = np.mean([float(line[1]) for line in lines[1:3]])
     assert float(lines[3][1]) == pytest.approx(mean, abs=0.01)
     report.main(["separated/m"])  # the record is all that the page needs
     html = Path("separated/m/report.html").read_text("utf-8")
-    assert all(f'"role": "{role}", "source": "high"' in html
-               for role in ("estimate", "reference", "oracle"))
+    assert all(
+        f'"role": "{role}", "source": "high"' in html
+        for role in ("estimate", "reference", "oracle")
+    )
 
 
 def test_a_silent_reference_has_no_score(run):
@@ -338,19 +389,34 @@ def test_old_stems_stay_where_a_later_run_fails(run):
 def test_ctrl_c_stops_at_once_and_leaves_nothing(runs, tmp_path, moment):
     """A run as from a shell, interrupted while XLA compiles or while chains are sampled."""
     soundfile.write(tmp_path / "m.wav", noise(160_000), 16000)
-    script = ("import runpy, signal; from gensep import sampling\n"
-              "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-              "real = sampling._compiled\n"
-              "def compiled(*a):\n"
-              "    open('compiling', 'w').close(); made = real(*a)\n"
-              "    open('sampling', 'w').close(); return made\n"
-              "sampling._compiled = compiled\n"
-              "runpy.run_module('gensep.basis', run_name='__main__')")
-    argv = ["m.wav", "--priors", str(runs / "low"), str(runs / "high"), "--samples", "100000",
-            "--steps", "2"]
-    process = subprocess.Popen([sys.executable, "-c", script, *argv], cwd=tmp_path, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+    script = (
+        "import runpy, signal; from gensep import sampling\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "real = sampling._compiled\n"
+        "def compiled(*a):\n"
+        "    open('compiling', 'w').close(); made = real(*a)\n"
+        "    open('sampling', 'w').close(); return made\n"
+        "sampling._compiled = compiled\n"
+        "runpy.run_module('gensep.basis', run_name='__main__')"
+    )
+    argv = [
+        "m.wav",
+        "--priors",
+        str(runs / "low"),
+        str(runs / "high"),
+        "--samples",
+        "100000",
+        "--steps",
+        "2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *argv],
+        cwd=tmp_path,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / moment).exists() and time.monotonic() < deadline:
@@ -369,6 +435,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(runs, tmp_path, moment):
 
 def test_ctrl_c_is_not_lost_in_a_garbage_callback():
     """JAX runs one, where exceptions are only printed; compiling is long and ends in it."""
+
     def _xla_gc_callback():
         signal.raise_signal(signal.SIGINT)
 
@@ -390,7 +457,10 @@ def test_ctrl_c_is_not_lost_in_a_garbage_callback():
 def test_shipped_priors_are_listed(run, tmp_path, monkeypatch, runs):
     monkeypatch.setattr(priors, "SHIPPED", tmp_path / "none")
     assert run("--list_priors", priors=(), quick=False) == (
-        0, "no priors ship with this installation\n", "")
+        0,
+        "no priors ship with this installation\n",
+        "",
+    )
     monkeypatch.setattr(priors, "SHIPPED", runs)
     (runs / "bad" / "prior.npz").unlink(missing_ok=True)
     code, out, _ = run("--list_priors", priors=(), quick=False)

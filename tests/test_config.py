@@ -15,8 +15,13 @@ from gensep import config
 from gensep.config import option
 from gensep.errors import UserError
 
-COMMANDS = {"gensep.basis": "Config", "gensep.train_ncsn": "Config", "gensep.render": "Config",
-            "gensep.wav_to_spec": "WavToSpec", "gensep.report": "Config"}
+COMMANDS = {
+    "gensep.basis": "Config",
+    "gensep.train_ncsn": "Config",
+    "gensep.render": "Config",
+    "gensep.wav_to_spec": "WavToSpec",
+    "gensep.report": "Config",
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,25 @@ def refused(words, *argv):
 def test_defaults_positionals_and_types():
     c = parse(*GIVEN)
     assert c == Options(output="out", key="k")
-    c = parse("a.wav", "b.wav", "out", "--key=k", "--steps", "3", "--limit", "-2.5", "--mode",
-              "best", "--verbose", "--gains", "1", "-2", "3e1", "--rate", "2e-5")
+    c = parse(
+        "a.wav",
+        "b.wav",
+        "out",
+        "--key=k",
+        "--steps",
+        "3",
+        "--limit",
+        "-2.5",
+        "--mode",
+        "best",
+        "--verbose",
+        "--gains",
+        "1",
+        "-2",
+        "3e1",
+        "--rate",
+        "2e-5",
+    )
     assert c.files == ("a.wav", "b.wav")
     assert c.output == "out"
     assert c.steps == 3
@@ -96,8 +118,9 @@ def test_wrong_values_are_refused():
 
 
 def test_unknown_and_missing_names_are_refused():
-    refused(r"unknown option --step; did you mean --steps\? Known: rate, files", *GIVEN, "--step",
-            "3")
+    refused(
+        r"unknown option --step; did you mean --steps\? Known: rate, files", *GIVEN, "--step", "3"
+    )
     refused("unknown option --zzz Known: ", *GIVEN, "--zzz")
     refused("--key is missing: a required option", "out")
     refused("OUTPUT is missing: where to", "--key", "k")
@@ -113,29 +136,48 @@ class Single:
 
 def test_toml_is_read_and_the_command_line_wins(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text('key = "from file"\noutput = "o"\nrate = 2e-5\nsteps = 7\nlimit = 3\n'
-                    'files = ["a", "b"]\nverbose = true\ngains = [1, 2.5]\nmode = "best"\n')
+    path.write_text(
+        'key = "from file"\noutput = "o"\nrate = 2e-5\nsteps = 7\nlimit = 3\n'
+        'files = ["a", "b"]\nverbose = true\ngains = [1, 2.5]\nmode = "best"\n'
+    )
     c = parse("--config", str(path), "--steps", "9")
-    assert c == Options(key="from file", output="o", rate=2e-5, steps=9, limit=3.0,
-                        files=("a", "b"), verbose=True, gains=(1.0, 2.5), mode="best")
+    assert c == Options(
+        key="from file",
+        output="o",
+        rate=2e-5,
+        steps=9,
+        limit=3.0,
+        files=("a", "b"),
+        verbose=True,
+        gains=(1.0, 2.5),
+        mode="best",
+    )
     assert type(c.limit) is type(c.gains[0]) is float
     assert parse(f"--config={path}", "--key", "mine").key == "mine"
     c = parse("elsewhere", "--config", str(path))  # the last positional leaves the first its own
     assert (c.files, c.output) == (("a", "b"), "elsewhere")
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("stepps = 3", r"unknown key stepps; did you mean steps\?"),
-    ("steps = 1.0", "steps must be an integer, not 1.0"),
-    ("steps = true", "steps must be an integer, not True"),
-    ('rate = "2e-5"', "rate must be a number, not '2e-5'"),
-    ("rate = nan", "rate must be a finite number"), ("rate = inf", "rate must be a finite number"),
-    ("verbose = 1", "verbose must be true or false, not 1"),
-    ("name = 3", "name must be a text, not 3"), ('files = "a"', "files must be a list of texts"),
-    ("files = [1]", "files must be a text, not 1"), ('mode = ["fast"]', "mode must be one of"),
-    ("[rate]\nx = 1", "rate must be a number"), ("steps = ", "is not TOML: Invalid value"),
-    ("a = 1\na = 2", "is not TOML"), (b"\xff\xfe\x00", "is not TOML"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stepps = 3", r"unknown key stepps; did you mean steps\?"),
+        ("steps = 1.0", "steps must be an integer, not 1.0"),
+        ("steps = true", "steps must be an integer, not True"),
+        ('rate = "2e-5"', "rate must be a number, not '2e-5'"),
+        ("rate = nan", "rate must be a finite number"),
+        ("rate = inf", "rate must be a finite number"),
+        ("verbose = 1", "verbose must be true or false, not 1"),
+        ("name = 3", "name must be a text, not 3"),
+        ('files = "a"', "files must be a list of texts"),
+        ("files = [1]", "files must be a text, not 1"),
+        ('mode = ["fast"]', "mode must be one of"),
+        ("[rate]\nx = 1", "rate must be a number"),
+        ("steps = ", "is not TOML: Invalid value"),
+        ("a = 1\na = 2", "is not TOML"),
+        (b"\xff\xfe\x00", "is not TOML"),
+    ],
+)
 def test_wrong_toml_is_refused(tmp_path, text, words):
     path = tmp_path / "c.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -149,8 +191,22 @@ def test_a_missing_config_says_how_to_get_one(tmp_path):
 
 def test_what_is_printed_reads_back(tmp_path, capsys):
     odd = 'a "quoted" back\\slash, täglich'
-    argv = ["in 1", "in 2", "out", "--key", odd, "--rate", "2e-5", "--limit", "1e16", "--verbose",
-            "--gains", "-1", "--mode", "best"]
+    argv = [
+        "in 1",
+        "in 2",
+        "out",
+        "--key",
+        odd,
+        "--rate",
+        "2e-5",
+        "--limit",
+        "1e16",
+        "--verbose",
+        "--gains",
+        "-1",
+        "--mode",
+        "best",
+    ]
     with pytest.raises(SystemExit) as done:
         parse(*argv, "--print-config")
     assert not done.value.code
@@ -189,17 +245,22 @@ def test_help_lists_every_field_with_meaning_and_default(capsys):
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("usage: prog FILES ... OUTPUT ")
         assert "About." in lines
-        for line in ("--steps", "how many", "[10]"), ("--mode", "one of fast, best", '["fast"]'), (
-                "--key", "a required option", "(a text)"):
+        for line in (
+            ("--steps", "how many", "[10]"),
+            ("--mode", "one of fast, best", '["fast"]'),
+            ("--key", "a required option", "(a text)"),
+        ):
             assert any(all(word in shown for word in line) for shown in lines), line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_is_whole_and_quick(command):
     """Under half a second, so nothing heavy may be imported: no jax, no audio, no plots."""
-    script = (f"import runpy, sys; sys.argv = ['x', '--help']\n"
-              f"try: runpy.run_module('{command}', run_name='__main__')\n"
-              f"finally: print('MODULES', *sys.modules)")
+    script = (
+        f"import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('{command}', run_name='__main__')\n"
+        f"finally: print('MODULES', *sys.modules)"
+    )
     times = []
     for _ in range(2):
         began = time.perf_counter()
@@ -207,22 +268,37 @@ def test_help_of_every_command_is_whole_and_quick(command):
         times.append(time.perf_counter() - began)
     assert done.returncode == 0, done.stderr
     text, _, modules = done.stdout.partition("MODULES")
-    heavy = {"jax", "flax", "optax", "orbax", "tensorflow_datasets", "librosa", "museval", "scipy",
-             "matplotlib"}
+    heavy = {
+        "jax",
+        "flax",
+        "optax",
+        "orbax",
+        "tensorflow_datasets",
+        "librosa",
+        "museval",
+        "scipy",
+        "matplotlib",
+    }
     assert not heavy & set(modules.split())
     cls = getattr(importlib.import_module(command), COMMANDS[command])
     for field in dataclasses.fields(cls):
         head = field.name.upper() if field.metadata["positional"] else f"--{field.name}"
-        assert any(line.split()[:1] == [head] and field.metadata["help"] in line
-                   for line in text.splitlines()), field.name
+        assert any(
+            line.split()[:1] == [head] and field.metadata["help"] in line
+            for line in text.splitlines()
+        ), field.name
     assert min(times) < 1.0  # half a second, twice that for a busy machine
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_defaults_of_every_command_fit_their_own_types(command):
     cls = getattr(importlib.import_module(command), COMMANDS[command])
-    values = {f.name: f.default for f in dataclasses.fields(cls)
-              if f.default is not dataclasses.MISSING}
-    needed = {f.name: ("x",) if f.name == "scores" else "x" for f in dataclasses.fields(cls)
-              if f.default is dataclasses.MISSING}
+    values = {
+        f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING
+    }
+    needed = {
+        f.name: ("x",) if f.name == "scores" else "x"
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING
+    }
     assert config.build(cls, values | needed) == cls(**needed)

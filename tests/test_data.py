@@ -231,8 +231,9 @@ def test_opening_refuses_what_does_not_fit(toy, tmp_path):
     with pytest.raises(UserError, match="is no data set"):
         data.open_windows(tmp_path, "train", 64)
     with pytest.raises(UserError, match="n_mels = 8, the model wants 96"):
-        data.open_windows(toy, "train", 64, representation=Representation(n_fft=512,
-                                                                          hop_length=256))
+        data.open_windows(
+            toy, "train", 64, representation=Representation(n_fft=512, hop_length=256)
+        )
     # floor and scale are applied after reading
     data.open_windows(toy, "train", 64, representation=dataclasses.replace(SMALL, floor_db=-30.0))
     with pytest.raises(UserError, match="at least 1 frame"):
@@ -284,10 +285,16 @@ def test_defaults_are_those_of_the_representation():
 
 
 def test_reading_needs_neither_tensorflow_nor_librosa(toy):
-    code = ("import sys, json; from gensep import data\n"
-            f"data.open_windows({str(toy)!r}, 'train', 64).batch(0, 0, 4)\n"
-            "print(json.dumps([m for m in ('tensorflow', 'librosa') if m in sys.modules]))")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True,
-                          text=True, env={"PYTHONPATH": ":".join(p for p in sys.path if p)})
+    code = (
+        "import sys, json; from gensep import data\n"
+        f"data.open_windows({str(toy)!r}, 'train', 64).batch(0, 0, 4)\n"
+        "print(json.dumps([m for m in ('tensorflow', 'librosa') if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(p for p in sys.path if p)},
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

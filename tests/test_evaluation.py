@@ -46,8 +46,12 @@ def sources(rng, count, channels, samples):
 def theirs(true, estimates, win, hop, mode="v4"):
     """Give museval's figures in the order of ours; win and hop in samples."""
     found = museval().metrics.bss_eval(
-        true.swapaxes(1, 2).astype(float), estimates.swapaxes(1, 2).astype(float), window=win,
-        hop=hop, framewise_filters=mode == "v3")
+        true.swapaxes(1, 2).astype(float),
+        estimates.swapaxes(1, 2).astype(float),
+        window=win,
+        hop=hop,
+        framewise_filters=mode == "v3",
+    )
     return found[:4]
 
 
@@ -57,14 +61,17 @@ def agree(ours, other, tolerance=1e-6):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize(("count", "channels", "samples", "win", "hop", "mode"), [
-    (2, 2, 14_000, 0.25, 0.25, "v4"),  # with silent frames
-    (3, 1, 9_000, 0.2, 0.1, "v4"),  # overlapping frames, silent ones too
-    (2, 1, 1_500, 1.0, 1.0, "v4"),  # a track shorter than a frame
-    (2, 3, 7_000, 0.3, 0.5, "v4"),  # gaps between frames
-    (3, 1, 30_000, np.inf, np.inf, "v4"),  # one frame of several blocks
-    (2, 1, 9_000, 0.2, 0.25, "v3"),
-])
+@pytest.mark.parametrize(
+    ("count", "channels", "samples", "win", "hop", "mode"),
+    [
+        (2, 2, 14_000, 0.25, 0.25, "v4"),  # with silent frames
+        (3, 1, 9_000, 0.2, 0.1, "v4"),  # overlapping frames, silent ones too
+        (2, 1, 1_500, 1.0, 1.0, "v4"),  # a track shorter than a frame
+        (2, 3, 7_000, 0.3, 0.5, "v4"),  # gaps between frames
+        (3, 1, 30_000, np.inf, np.inf, "v4"),  # one frame of several blocks
+        (2, 1, 9_000, 0.2, 0.25, "v3"),
+    ],
+)
 def test_bsseval_is_that_of_museval(count, channels, samples, win, hop, mode):
     rng = np.random.default_rng(samples)
     true, estimates = sources(rng, count, channels, samples)
@@ -202,11 +209,13 @@ def test_msdm_windows():
     gain = metrics.msdm_gain(estimates, true, mixture, RATE)
     assert gain.shape == (2, 4)
     assert gain[:, 2:] == pytest.approx(20, abs=0.5)
-    quarter = metrics.msdm_gain(estimates[..., : 6 * RATE], true[..., : 6 * RATE],
-                                mixture[..., : 6 * RATE], RATE)
+    quarter = metrics.msdm_gain(
+        estimates[..., : 6 * RATE], true[..., : 6 * RATE], mixture[..., : 6 * RATE], RATE
+    )
     np.testing.assert_allclose(quarter[:, 0], gain[:, 0])
     np.testing.assert_array_equal(
-        metrics.msdm_gain(np.broadcast_to(mixture, true.shape), true, mixture, RATE), 0)
+        metrics.msdm_gain(np.broadcast_to(mixture, true.shape), true, mixture, RATE), 0
+    )
 
 
 def test_psnr_of_the_best_permutation():
@@ -249,8 +258,7 @@ def corpus(tmp_path, monkeypatch):
         estimates *= 0.1
         if name == "b":
             true[0, :, 8000:17_000] = 0
-        write_song(Path("true") / name, {"bass": true[0], "drums": true[1],
-                                         "mixture": true.sum(0)})
+        write_song(Path("true") / name, {"bass": true[0], "drums": true[1], "mixture": true.sum(0)})
         write_song(Path("est") / name, {"bass": estimates[0], "drums": estimates[1]})
     return tmp_path
 
@@ -258,6 +266,7 @@ def corpus(tmp_path, monkeypatch):
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Give `run(command, *argv) -> (code, stdout, stderr)`, in process."""
+
     def go(command, *argv):
         monkeypatch.setattr(sys, "argv", ["x", *map(str, argv)])
         capsys.readouterr()
@@ -272,8 +281,11 @@ def run(monkeypatch, capsys):
 
 
 def tree(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes()
-            for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file()
+    }
 
 
 def strict(path):
@@ -286,8 +298,13 @@ def strict(path):
 def test_evaluation_is_what_museval_aggregates(corpus, run):
     code, out, err = run(evaluate, "est", "true", "--hop", "0.5")
     assert code == 0, err
-    assert sorted(tree("scores/est")) == ["scores.csv", "scores.json", "test/a.json", "test/b.json",
-                                          "test/c.json"]
+    assert sorted(tree("scores/est")) == [
+        "scores.csv",
+        "scores.json",
+        "test/a.json",
+        "test/b.json",
+        "test/c.json",
+    ]
     store = museval().EvalStore(frames_agg="median", tracks_agg="median")
     store.add_eval_dir("scores/est")
     assert store.df["score"].isna().any()  # the silent frames of b
@@ -304,8 +321,9 @@ def test_evaluation_is_what_museval_aggregates(corpus, run):
             frames_of = store.df.query("target == @source and metric == @metric")["score"]
             assert line["pooled"] == pytest.approx(frames_of.median(), abs=1e-5)
     # the frames themselves
-    read = [soundfile.read(f"{k}/a/{s}.wav")[0].T for k in ("true", "est") for s in ("bass",
-                                                                                   "drums")]
+    read = [
+        soundfile.read(f"{k}/a/{s}.wav")[0].T for k in ("true", "est") for s in ("bass", "drums")
+    ]
     sdr = theirs(np.stack(read[:2]), np.stack(read[2:]), RATE, RATE // 2)[0]
     listed = strict("scores/est/test/a.json")["targets"]
     assert [t["name"] for t in listed] == ["bass", "drums"]
@@ -317,7 +335,8 @@ def test_evaluation_is_what_museval_aggregates(corpus, run):
     assert rows["method", "song", "source", "metric"] == "value"
     values = [float(rows[m, "c", "drums", "si_sdr"]) for m in ("estimate", "mixture")]
     assert float(rows["estimate", "c", "drums", "si_sdr_gain"]) == pytest.approx(
-        values[0] - values[1], abs=1e-5)
+        values[0] - values[1], abs=1e-5
+    )
     assert float(rows["mixture", "c", "drums", "si_sdr_gain"]) == 0
     assert {"numpy", "scipy"} <= set(scores["versions"])
     assert "median over frames" in out
@@ -329,8 +348,9 @@ def test_finished_songs_are_left_alone_and_restarts_change_nothing(corpus, run, 
     first = tree("scores/est")
     scored = []
     real = evaluate.score_song
-    monkeypatch.setattr(evaluate, "score_song",
-                        lambda place, *rest: (scored.append(place.stem), real(place, *rest)))
+    monkeypatch.setattr(
+        evaluate, "score_song", lambda place, *rest: (scored.append(place.stem), real(place, *rest))
+    )
     again = ("est", "true", "--metrics", "bsseval", "si_sdr", "msdm")
     assert run(evaluate, *again)[0] == 0
     assert scored == []
@@ -351,8 +371,9 @@ def test_killed_half_way_and_continued_by_two_processes(corpus):
     subprocess.run([*command, "-j", "2"], env=env, check=True, capture_output=True)
     whole = tree("scores/est")
     shutil.rmtree("scores")
-    running = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     end = time.monotonic() + 60
     while not Path("scores/est/test/a.json").exists() and time.monotonic() < end:
         time.sleep(0.002)
@@ -373,12 +394,17 @@ def test_lengths_silence_and_stray_stems_are_told(corpus, run):
     soundfile.write("true/b/bass.wav", 0 * bass, RATE, subtype="FLOAT")
     write_song(Path("est/only"), {"bass": bass.T})
     shutil.rmtree("true/c")
-    code, _, err = run(evaluate, "est", "true", "--mixture", "false", "--compat_nan",
-                       "--output", "s")
+    code, _, err = run(
+        evaluate, "est", "true", "--mixture", "false", "--compat_nan", "--output", "s"
+    )
     assert code == 0, err
-    for note in ("a: estimate of bass padded with zeros by 100 samples",
-                 "a: choir has no reference", "b: bass's reference is silent throughout",
-                 "only has no reference", "c has no reference"):
+    for note in (
+        "a: estimate of bass padded with zeros by 100 samples",
+        "a: choir has no reference",
+        "b: bass's reference is silent throughout",
+        "only has no reference",
+        "c has no reference",
+    ):
         assert f"note: {note}" in err
     scores = strict("s/scores.json")
     assert {row["method"] for row in scores["rows"]} == {"estimate"}
@@ -395,22 +421,45 @@ def test_lengths_silence_and_stray_stems_are_told(corpus, run):
 
 
 def test_all_metrics_and_the_oracle(corpus, run):
-    code, _, err = run(evaluate, "est/a", "true/a", "--metrics", "sdr", "si_sdr", "mel", "msdm",
-                       "--oracle", "--name", "mine")
+    code, _, err = run(
+        evaluate,
+        "est/a",
+        "true/a",
+        "--metrics",
+        "sdr",
+        "si_sdr",
+        "mel",
+        "msdm",
+        "--oracle",
+        "--name",
+        "mine",
+    )
     assert code == 0, err
-    values = {(r["method"], r["source"], r["metric"]): r["value"]
-              for r in strict("scores/mine/scores.json")["rows"]}
+    values = {
+        (r["method"], r["source"], r["metric"]): r["value"]
+        for r in strict("scores/mine/scores.json")["rows"]
+    }
     assert {m for m, _, _ in values} == {"estimate", "mixture", "oracle"}
     assert {m for _, _, m in values} == {"SDR", "si_sdr", "si_sdr_gain", "mel_rmse", "msdm_gain"}
     for source in ("bass", "drums"):
         assert values["mixture", source, "msdm_gain"] == 0
         assert values["oracle", source, "mel_rmse"] < values["mixture", source, "mel_rmse"]
         assert values["oracle", source, "si_sdr_gain"] > 0
-        frames_of = metrics.framewise_sdr(*(np.stack([
-            soundfile.read(f"{k}/a/{s}.wav", dtype="float32")[0].T for s in ("bass", "drums")])
-            for k in ("est", "true")), RATE)
+        frames_of = metrics.framewise_sdr(
+            *(
+                np.stack(
+                    [
+                        soundfile.read(f"{k}/a/{s}.wav", dtype="float32")[0].T
+                        for s in ("bass", "drums")
+                    ]
+                )
+                for k in ("est", "true")
+            ),
+            RATE,
+        )
         assert values["estimate", source, "SDR"] == pytest.approx(
-            np.median(frames_of[("bass", "drums").index(source)]), abs=1e-5)
+            np.median(frames_of[("bass", "drums").index(source)]), abs=1e-5
+        )
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(corpus, run):
@@ -432,8 +481,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(corpus, run):
     shutil.copytree("est/a", "other/z")
     refused("no song of other (z) is called like one of true (a, b, c)", evaluate, "other", "true")
     soundfile.write("est/b/drums.wav", np.ones((100, 2)), 2 * RATE)
-    refused("b: the estimate of drums has 2 channels of 100 samples at 16000 Hz, the references 2 "
-            "channels of 18000 samples at 8000 Hz", evaluate, "est", "true")
+    refused(
+        "b: the estimate of drums has 2 channels of 100 samples at 16000 Hz, the references 2 "
+        "channels of 18000 samples at 8000 Hz",
+        evaluate,
+        "est",
+        "true",
+    )
     refused("expected folders that gensep.evaluate wrote", compare)
     refused("cannot read est/scores.json", compare, "est")
     Path("est/scores.json").write_text("{}")
@@ -461,8 +515,15 @@ def test_splits_keep_songs_of_one_name_apart(corpus, run):
 
 
 def test_figures_by_key_and_their_mean_over_sources():
-    rows = [Row("m", song, source, "SDR", value) for song, source, value in (
-        ("x", "a", 1.0), ("x", "b", 3.0), ("y", "a", 5.0), ("y", "b", None))]
+    rows = [
+        Row("m", song, source, "SDR", value)
+        for song, source, value in (
+            ("x", "a", 1.0),
+            ("x", "b", 3.0),
+            ("y", "a", 5.0),
+            ("y", "b", None),
+        )
+    ]
     table = by_key(rows)
     assert table["m", "a", "SDR"] == {"x": 1, "y": 5}
     assert table["m", ALL, "SDR"] == {"x": 2}
@@ -497,10 +558,18 @@ def test_statistics_on_known_data():
 
 def scores_of(folder, method, shift, songs="abcdefgh"):
     """Write what evaluate would have: SDR of two sources."""
-    rows = [{"method": who, "song": song, "source": source, "metric": "SDR",
-             "value": base + i + (0.0 if who == "mixture" else shift + 0.1 * i)}
-            for who in ("estimate", "mixture") for i, song in enumerate(songs)
-            for source, base in (("bass", 10.0), ("drums", 5.0))]
+    rows = [
+        {
+            "method": who,
+            "song": song,
+            "source": source,
+            "metric": "SDR",
+            "value": base + i + (0.0 if who == "mixture" else shift + 0.1 * i),
+        }
+        for who in ("estimate", "mixture")
+        for i, song in enumerate(songs)
+        for source, base in (("bass", 10.0), ("drums", 5.0))
+    ]
     Path(folder).mkdir(parents=True)
     Path(folder, "scores.json").write_text(json.dumps({"method": method, "rows": rows}))
 
@@ -514,8 +583,12 @@ def test_comparison(tmp_path, monkeypatch, run):
     assert code == 0, err
     assert "SDR of bass: 1 songs left out that not every method has a figure for; 7 kept" in err
     assert "chi2 14.00" in out  # 7 songs, three methods, always in one order
-    assert sorted(tree("comparison")) == ["boxes_SDR.png", "comparison.csv", "comparison.md",
-                                          "songs_SDR.png"]
+    assert sorted(tree("comparison")) == [
+        "boxes_SDR.png",
+        "comparison.csv",
+        "comparison.md",
+        "songs_SDR.png",
+    ]
     page = Path("comparison/comparison.md").read_text()
     assert "| mixture |" in page
     assert "2.00 [2.00, 2.00], p 0.016" in page  # 2 / 2^7
@@ -525,8 +598,9 @@ def test_comparison(tmp_path, monkeypatch, run):
     assert float(lines["all", "mixture", "median"]["value"]) == pytest.approx(10.5)
     gain = lines["drums", "z", "difference from x"]
     assert [float(gain[k]) for k in ("n", "value", "low", "high")] == pytest.approx([7, 1, 1, 1])
-    code, out, _ = run(compare, "runs/x", "--statistic", "mean", "--picture", "false",
-                       "--output", "one")
+    code, out, _ = run(
+        compare, "runs/x", "--statistic", "mean", "--picture", "false", "--output", "one"
+    )
     assert code == 0
     assert "mean over 8 songs" in out
     assert "Paired" not in out

@@ -74,12 +74,15 @@ def pdf(x, weights, means, variances):
 
 # priors
 
+
 def test_a_mixture_is_its_density_with_noise_and_its_score_the_gradient():
     weights, means, covariances, prior = mixture_of(0, 3, 4)
     x = np.random.default_rng(1).normal(size=(5, 4))
     for sigma in (0.0, 0.3, 4.0):
-        exact = sum(w * scipy.stats.multivariate_normal(m, c + sigma**2 * np.eye(4)).pdf(x)
-                    for w, m, c in zip(weights, means, covariances, strict=True))
+        exact = sum(
+            w * scipy.stats.multivariate_normal(m, c + sigma**2 * np.eye(4)).pdf(x)
+            for w, m, c in zip(weights, means, covariances, strict=True)
+        )
         np.testing.assert_allclose(log_prob(prior, x, sigma), np.log(exact), rtol=1e-10)
         np.testing.assert_allclose(score(prior, x, sigma), slope_of(x, prior, sigma), atol=1e-9)
 
@@ -90,8 +93,10 @@ def test_noise_is_a_convolution():
     prior = ElementMixture(weights, means, variances, SIGMAS)
     x, sigma = np.array([[-1.5, 0.1, 2.0]]), 0.4
     grid = np.linspace(-8, 8, 20_001)
-    blurred = [np.trapezoid(pdf(grid, weights, means, variances)
-                            * normal_pdf(grid, at, sigma**2), grid) for at in x[0]]
+    blurred = [
+        np.trapezoid(pdf(grid, weights, means, variances) * normal_pdf(grid, at, sigma**2), grid)
+        for at in x[0]
+    ]
     np.testing.assert_allclose(prior.log_density(x, sigma)[0], np.log(blurred), rtol=1e-9)
     np.testing.assert_allclose(log_prob(prior, x, sigma), [np.log(blurred).sum()], rtol=1e-9)
     np.testing.assert_allclose(score(prior, x, sigma), slope_of(x, prior, sigma), rtol=1e-9)
@@ -110,9 +115,13 @@ def test_a_mixture_for_every_band_is_one_for_each():
         one = ElementMixture(weights[:, band], means[:, band], variances[:, band], SIGMAS)
         np.testing.assert_allclose(got[..., band], score(one, x[..., band], 0.3), rtol=1e-12)
         np.testing.assert_allclose(prior.spread(0.3)[band], one.spread(0.3))
-        law = scipy.stats.kstest(np.ravel(drawn[..., band]), lambda z, b=band: sum(
-            w * scipy.stats.norm.cdf(z, m, np.sqrt(v)) for w, m, v in
-            zip(weights[:, b], means[:, b], variances[:, b], strict=True)))
+        law = scipy.stats.kstest(
+            np.ravel(drawn[..., band]),
+            lambda z, b=band: sum(
+                w * scipy.stats.norm.cdf(z, m, np.sqrt(v))
+                for w, m, v in zip(weights[:, b], means[:, b], variances[:, b], strict=True)
+            ),
+        )
         assert law.pvalue > 1e-3
 
 
@@ -145,10 +154,13 @@ def test_spread_bounds_the_denoisers_error():
 
 # posteriors
 
+
 def test_posterior_of_mixtures_is_that_of_integration():
     gains, tau, mixture = np.array([0.8, -1.2]), 0.3, np.array([[-1.0], [0.7]])
-    tables = [(np.array([0.3, 0.7]), np.array([-1.0, 0.6]), np.array([0.1, 0.3])),
-              (np.array([0.5, 0.2, 0.3]), np.array([-0.5, 0.0, 1.5]), np.array([0.05, 0.3, 0.2]))]
+    tables = [
+        (np.array([0.3, 0.7]), np.array([-1.0, 0.6]), np.array([0.1, 0.3])),
+        (np.array([0.5, 0.2, 0.3]), np.array([-0.5, 0.0, 1.5]), np.array([0.05, 0.3, 0.2])),
+    ]
     priors = [gaussian_mixture(w, m[:, None], v[:, None], SIGMAS) for w, m, v in tables]
     got, means, covariances = posterior(priors, jnp.asarray(gains), jnp.asarray(mixture), tau)
     grid = np.linspace(-5, 5, 601)
@@ -156,9 +168,11 @@ def test_posterior_of_mixtures_is_that_of_integration():
     cell = (grid[1] - grid[0]) ** 2
     for n, m in enumerate(mixture[:, 0]):
         likelihood = normal_pdf(m, gains[0] * one + gains[1] * two, tau**2)
-        parts = [w * normal_pdf(one, a, v) * x * normal_pdf(two, b, u) * likelihood
-                 for w, a, v in zip(*tables[0], strict=True)
-                 for x, b, u in zip(*tables[1], strict=True)]
+        parts = [
+            w * normal_pdf(one, a, v) * x * normal_pdf(two, b, u) * likelihood
+            for w, a, v in zip(*tables[0], strict=True)
+            for x, b, u in zip(*tables[1], strict=True)
+        ]
         masses = np.array([p.sum() for p in parts]) * cell
         np.testing.assert_allclose(got.log_evidence[n], np.log(masses.sum()), rtol=1e-9)
         np.testing.assert_allclose(np.exp(got.log_weights[n]), masses / masses.sum(), atol=1e-9)
@@ -169,8 +183,9 @@ def test_posterior_of_mixtures_is_that_of_integration():
         mean = np.array([(weight * z).sum() for z in (one, two)])
         np.testing.assert_allclose(means[:, n, 0], mean, atol=1e-9)
         off = np.stack([one - mean[0], two - mean[1]])
-        np.testing.assert_allclose(covariances[n, :, 0, :, 0],
-                                   np.einsum("ixy,jxy,xy->ij", off, off, weight), atol=1e-9)
+        np.testing.assert_allclose(
+            covariances[n, :, 0, :, 0], np.einsum("ixy,jxy,xy->ij", off, off, weight), atol=1e-9
+        )
 
 
 def conditioned(means, covariances, gains, mixture, tau):
@@ -186,17 +201,25 @@ def test_posterior_of_full_gaussians_is_the_joint_gaussian_conditioned():
     sources = [mixture_of(seed, 1, 3) for seed in range(3)]
     gains, mixture = jnp.array([1.0, 0.5, -1.5]), jnp.array([0.4, -1.0, 2.0])
     got = posterior([s[3] for s in sources], gains, mixture[None], 0.2)
-    mean, covariance = conditioned([s[1][0] for s in sources], [s[2][0] for s in sources],
-                                   np.asarray(gains), np.asarray(mixture), 0.2)
+    mean, covariance = conditioned(
+        [s[1][0] for s in sources],
+        [s[2][0] for s in sources],
+        np.asarray(gains),
+        np.asarray(mixture),
+        0.2,
+    )
     np.testing.assert_allclose(got[1][:, 0].reshape(-1), mean, rtol=1e-8)
     np.testing.assert_allclose(got[2][0].reshape(9, 9), covariance, atol=1e-9)
     variances = jnp.stack([jnp.diagonal(s[3].covariance()) for s in sources])
-    each = [full_gaussian(s[3].mean(), jnp.diag(v), SIGMAS)
-            for s, v in zip(sources, variances, strict=True)]
+    each = [
+        full_gaussian(s[3].mean(), jnp.diag(v), SIGMAS)
+        for s, v in zip(sources, variances, strict=True)
+    ]
     means = jnp.stack([s[3].mean() for s in sources])
     simple = gaussian_posterior(means, variances, gains, mixture, 0.2)[0]
-    np.testing.assert_allclose(posterior(each, gains, mixture[None], 0.2)[1][:, 0],
-                               simple, rtol=1e-8)
+    np.testing.assert_allclose(
+        posterior(each, gains, mixture[None], 0.2)[1][:, 0], simple, rtol=1e-8
+    )
 
 
 def test_draws_of_the_posterior_have_its_moments():
@@ -207,8 +230,9 @@ def test_draws_of_the_posterior_have_its_moments():
     draws = np.asarray(draw(exact, jax.random.key(0)))
     np.testing.assert_allclose(draws.mean(0), mean, atol=0.03)
     for n in range(2):
-        np.testing.assert_allclose(np.cov(draws[:, :, n].reshape(-1, 4).T),
-                                   covariance[n].reshape(4, 4), atol=0.03)
+        np.testing.assert_allclose(
+            np.cov(draws[:, :, n].reshape(-1, 4).T), covariance[n].reshape(4, 4), atol=0.03
+        )
 
 
 TWO = (np.array([0.6, 0.4]), np.array([0.55, 0.2]), np.array([0.08, 0.06]) ** 2)
@@ -230,8 +254,9 @@ def test_posterior_of_a_bin_is_that_of_integration():
     tau, mixture = 0.05, np.array([0.2, 0.5])
     mixing = Decibel(jnp.asarray(20.0), jnp.array([0.7, -0.4]))
     differences = (jnp.arange(1500) + 0.5) / 500 - 1.5
-    got, means, sds, draws = bins((log_density(TWO), log_density(ONE)), mixing,
-                                  jnp.asarray(mixture), tau, differences)
+    got, means, sds, draws = bins(
+        (log_density(TWO), log_density(ONE)), mixing, jnp.asarray(mixture), tau, differences
+    )
     grid = (np.arange(600) + 0.5) / 400 - 0.4
     z = np.stack(np.meshgrid(grid, grid, indexing="ij"))
     prior = pdf(z[0], *TWO) * pdf(z[1], *ONE) / 400**2
@@ -268,10 +293,12 @@ def test_a_source_alone_in_its_bin_is_the_conjugate_normal():
     logs = [lambda z, m=m, s=s: jax.scipy.stats.norm.logpdf(z, m, s) for m, s in (first, second)]
     mixture = jnp.array([0.5, 1.4])
     differences = (jnp.arange(1200) + 0.5) / 200 + 7
-    got, means, sds, _ = bins(tuple(logs), Decibel(jnp.asarray(10.0), jnp.zeros(2)), mixture, tau,
-                              differences, levels=120)
-    mean, covariance = gaussian_posterior(jnp.array([[first[0]]]), jnp.array([[first[1] ** 2]]),
-                                          jnp.ones(1), mixture, tau)
+    got, means, sds, _ = bins(
+        tuple(logs), Decibel(jnp.asarray(10.0), jnp.zeros(2)), mixture, tau, differences, levels=120
+    )
+    mean, covariance = gaussian_posterior(
+        jnp.array([[first[0]]]), jnp.array([[first[1] ** 2]]), jnp.ones(1), mixture, tau
+    )
     np.testing.assert_allclose(means[0], mean[0], atol=1e-5)
     np.testing.assert_allclose(sds[0], np.sqrt(covariance[0, 0, 0]), atol=1e-5)
     np.testing.assert_allclose(means[1], second[0], atol=1e-5)
@@ -279,11 +306,13 @@ def test_a_source_alone_in_its_bin_is_the_conjugate_normal():
     evidence = jax.scipy.stats.norm.logpdf(mixture, first[0], np.hypot(first[1], tau))
     np.testing.assert_allclose(got.log_evidence, evidence, atol=1e-5)
     with pytest.raises(ValueError, match="expected two sources, not 3"):
-        bin_posterior([*logs, logs[0]], Decibel(jnp.asarray(1.0), jnp.zeros(3)), mixture, tau,
-                      differences)
+        bin_posterior(
+            [*logs, logs[0]], Decibel(jnp.asarray(1.0), jnp.zeros(3)), mixture, tau, differences
+        )
 
 
 # diagnostics
+
 
 def test_sliced_wasserstein_in_closed_form():
     key, rng = jax.random.key(0), np.random.default_rng(0)
@@ -316,8 +345,9 @@ def test_ranks_are_uniform_for_exact_samples_only():
     keys = jax.random.split(jax.random.key(1), 3)
     truth = sigma * jax.random.normal(keys[0], (4000,))
     mixture = truth + tau * jax.random.normal(keys[1], truth.shape)
-    mean, covariance = gaussian_posterior(jnp.zeros((1, 1)), jnp.full((1, 1), sigma**2),
-                                          jnp.ones(1), mixture, tau)
+    mean, covariance = gaussian_posterior(
+        jnp.zeros((1, 1)), jnp.full((1, 1), sigma**2), jnp.ones(1), mixture, tau
+    )
     noise = jnp.sqrt(covariance[0, 0, 0]) * jax.random.normal(keys[2], (n, 4000))
     exact = sbc_ranks(mean[0] + noise, truth)
     assert int(exact.min()) == 0
@@ -337,13 +367,15 @@ def test_means_of_exact_samples_obey_the_averaging_law():
     keys = jax.random.split(jax.random.key(0))
     truth, samples = jax.random.normal(keys[0], (20_000,)), jax.random.normal(keys[1], (16, 20_000))
     np.testing.assert_allclose(mse_of_mean(samples, truth), averaging_law(1.0), rtol=0.04)
-    np.testing.assert_allclose(mse_of_mean(jnp.array([[1.0], [3.0], [8.0]]), jnp.zeros(1), (1, 2)),
-                               [74 / 3, 4.0])
+    np.testing.assert_allclose(
+        mse_of_mean(jnp.array([[1.0], [3.0], [8.0]]), jnp.zeros(1), (1, 2)), [74 / 3, 4.0]
+    )
     alike = mse_of_mean(0.5 * samples, truth)
     assert float(alike[0] / alike[-1]) < 1.3
 
 
 # samplers
+
 
 @pytest.mark.parametrize("at", ["noisy", "denoised"])
 def test_stability_is_where_langevin_diverges(at):
@@ -356,10 +388,12 @@ def test_stability_is_where_langevin_diverges(at):
 
     @jax.jit
     def size(step, scale):
-        problem = Problem((tight, tight), Linear(jnp.asarray(gains)), jnp.zeros((4, 3)),
-                          jnp.asarray(0.0))
-        x, _ = sample(langevin(300, step, scale, at), jax.random.key(0), problem,
-                      jnp.array([1.0, 0.5]))
+        problem = Problem(
+            (tight, tight), Linear(jnp.asarray(gains)), jnp.zeros((4, 3)), jnp.asarray(0.0)
+        )
+        x, _ = sample(
+            langevin(300, step, scale, at), jax.random.key(0), problem, jnp.array([1.0, 0.5])
+        )
         return jnp.abs(x).max()
 
     edge = 2 / value
@@ -375,8 +409,14 @@ def test_stability_is_where_langevin_diverges(at):
 
 def test_stability_of_published_settings():
     """K = 3 and 4 with gamma^2 = sigma^2 / 2 and delta / sigma_L^2 = .3 diverge, as measured."""
-    for step, scale, k, expected in ((0.2, 1, 2, 0.6), (0.3, 1, 2, 0.9), (0.3, 0.5, 2, 1.5),
-                                     (0.3, 0.5, 3, 2.1), (0.3, 0.5, 4, 2.7), (0.3, 1, 4, 1.5)):
+    for step, scale, k, expected in (
+        (0.2, 1, 2, 0.6),
+        (0.3, 1, 2, 0.9),
+        (0.3, 0.5, 2, 1.5),
+        (0.3, 0.5, 3, 2.1),
+        (0.3, 0.5, 4, 2.7),
+        (0.3, 1, 4, 1.5),
+    ):
         value, remedy = stability(step, scale, np.ones(k))
         assert value == pytest.approx(expected)
         assert bool(remedy) == (expected > 2)
@@ -413,15 +453,31 @@ def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance()
     basis = np.linalg.qr(rng.normal(size=(n, d, d)))[0]
     matrix = np.einsum("nij,nj,nkj->nik", basis, rng.uniform(-0.5, 1, (n, d)), basis)
     wanted, variance = rng.normal(size=(n, d)), 0.01
-    moved = np.asarray(solve(lambda u: jnp.einsum("nij,snj->sni", matrix, u), jnp.ones((1, n, d)),
-                             variance, jnp.ones((n, d)), jnp.asarray(wanted), iterations, 1e6))[0]
+    moved = np.asarray(
+        solve(
+            lambda u: jnp.einsum("nij,snj->sni", matrix, u),
+            jnp.ones((1, n, d)),
+            variance,
+            jnp.ones((n, d)),
+            jnp.asarray(wanted),
+            iterations,
+            1e6,
+        )
+    )[0]
     found = np.linalg.solve(matrix, moved[..., None])[..., 0]
     left = wanted - moved - variance * found
     ratio = np.linalg.norm(left, axis=-1) / np.linalg.norm(wanted, axis=-1)
     assert ratio.max() < 2**iterations
     assert (np.abs(moved).max(-1) > 0).mean() > 0.5  # and most searches find something
-    lost = solve(lambda u: u * jnp.nan, jnp.ones((1, n, d)), variance, jnp.ones((n, d)),
-                 jnp.asarray(wanted), iterations, 1e6)
+    lost = solve(
+        lambda u: u * jnp.nan,
+        jnp.ones((1, n, d)),
+        variance,
+        jnp.ones((n, d)),
+        jnp.asarray(wanted),
+        iterations,
+        1e6,
+    )
     np.testing.assert_array_equal(lost, 0)  # nor where there is no Jacobian at all
 
 
@@ -436,8 +492,12 @@ def test_samplers_draw_from_the_posterior_of_full_gaussians():
     """The reverse SDE with converged conjugate gradients; Langevin in the law of its chain."""
     sources = [mixture_of(seed, 1, 3) for seed in (7, 8)]
     gains, mixture, tau, chains = np.array([1.0, 0.7]), np.array([0.4, -1.0, 2.0]), 0.2, 8000
-    problem = Problem(tuple(s[3] for s in sources), Linear(jnp.asarray(gains)),
-                      jnp.broadcast_to(mixture, (chains, 3)), jnp.asarray(tau**2))
+    problem = Problem(
+        tuple(s[3] for s in sources),
+        Linear(jnp.asarray(gains)),
+        jnp.broadcast_to(mixture, (chains, 3)),
+        jnp.asarray(tau**2),
+    )
     means, own = [s[1][0] for s in sources], [s[2][0] for s in sources]
     mean, covariance = conditioned(means, own, gains, mixture, tau)
     got = moments(mmps(3, max_step=1e6), problem, karras(150, 0.01, 50.0))
@@ -456,6 +516,7 @@ def test_samplers_draw_from_the_posterior_of_full_gaussians():
 
 
 # the benchmark
+
 
 def test_toy_priors_are_centred_and_of_unit_variance():
     @jax.jit
@@ -496,8 +557,19 @@ def benchmark(monkeypatch):
 
 
 def test_the_benchmark_writes_tables_and_keeps_its_rows(benchmark, tmp_path, capsys):
-    arguments = ["--cases", "dB easy", "--methods", "exact", "MMPS SDE 16", "--mixtures", "6",
-                 "--samples", "30", "--output", str(tmp_path / "table")]
+    arguments = [
+        "--cases",
+        "dB easy",
+        "--methods",
+        "exact",
+        "MMPS SDE 16",
+        "--mixtures",
+        "6",
+        "--samples",
+        "30",
+        "--output",
+        str(tmp_path / "table"),
+    ]
     benchmark.main([*arguments, "--seeds", "1"])
     first = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [r["settings"]["method"] for r in first] == ["exact", "MMPS SDE 16"]
@@ -512,9 +584,14 @@ def test_the_benchmark_writes_tables_and_keeps_its_rows(benchmark, tmp_path, cap
     assert "| MMPS SDE 16 | 1 |" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--methods", "magic"], "unknown method 'magic'; known: exact"),
-    (["--seeds", "0"], "at least 1 seed"), (["--cases", "K9"], "unknown case 'K9'")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "magic"], "unknown method 'magic'; known: exact"),
+        (["--seeds", "0"], "at least 1 seed"),
+        (["--cases", "K9"], "unknown case 'K9'"),
+    ],
+)
 def test_the_benchmark_refuses_in_one_line(benchmark, tmp_path, arguments, message):
     with pytest.raises(benchmark.UserError, match=message):
         benchmark.main([*arguments, "--output", str(tmp_path / "table")])

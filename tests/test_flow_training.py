@@ -34,9 +34,30 @@ from score import EDM, DenoiserPrior
 pytestmark = pytest.mark.usefixtures("hasty", "programs")
 BANDS, FRAMES, STEPS = 4, 16, 100
 SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS, fmax=4000.0)
-COMMON = ["--batch", "8", "--frames", str(FRAMES), "--levels", "3", "--valid_windows", "16",
-          "--validate_every", "50", "--save_every", "50", "--warmup", "10", "--ema", "0.9",
-          "--width", "8", "--embedding", "8", "--denoising", "0"]
+COMMON = [
+    "--batch",
+    "8",
+    "--frames",
+    str(FRAMES),
+    "--levels",
+    "3",
+    "--valid_windows",
+    "16",
+    "--validate_every",
+    "50",
+    "--save_every",
+    "50",
+    "--warmup",
+    "10",
+    "--ema",
+    "0.9",
+    "--width",
+    "8",
+    "--embedding",
+    "8",
+    "--denoising",
+    "0",
+]
 IMAGES = ["--data", "digits", *COMMON, "--steps", "4", "--schedule", "none"]
 GLOW = [*COMMON, "--scales", "1", "--depth", "2"]
 
@@ -55,8 +76,15 @@ def folder(tmp_path_factory):
 
 
 def arguments(folder, run, *more, steps=STEPS):
-    return ["--data", str(folder / "data"), "--run", str(folder / run), "--steps", str(steps),
-            *more]
+    return [
+        "--data",
+        str(folder / "data"),
+        "--run",
+        str(folder / run),
+        "--steps",
+        str(steps),
+        *more,
+    ]
 
 
 def state_of(folder, run):
@@ -76,8 +104,18 @@ def whole(folder):
 def test_a_run_leaves_all_it_should(folder, whole):
     run = folder / "whole"
     assert {p.name for p in run.iterdir()} == {
-        "best", "checkpoints", "config.toml", "latents.png", "likelihood.json", "metrics.jsonl",
-        "prior.npz", "run.json", "samples.png", "tensorboard", "training.png"}
+        "best",
+        "checkpoints",
+        "config.toml",
+        "latents.png",
+        "likelihood.json",
+        "metrics.jsonl",
+        "prior.npz",
+        "run.json",
+        "samples.png",
+        "tensorboard",
+        "training.png",
+    }
     rows = read_metrics(run)
     assert [row["step"] for row in rows] == [50, 100, 100]
     valid = [row["valid_loss"] for row in rows if "valid_loss" in row]
@@ -156,8 +194,21 @@ def test_a_flow_and_a_network_separate_together(folder, whole):
 def test_images_plain_and_variational(folder, monkeypatch):
     """RealNVP with a logit and learnt noise between integers: bits per dimension of digits."""
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
-    train_realnvp.main([*IMAGES, "--run", str(folder / "realnvp"), "--scales", "1", "--blocks", "1",
-                        "--logit", "0.05", "--dequantise", "variational"])
+    train_realnvp.main(
+        [
+            *IMAGES,
+            "--run",
+            str(folder / "realnvp"),
+            "--scales",
+            "1",
+            "--blocks",
+            "1",
+            "--logit",
+            "0.05",
+            "--dequantise",
+            "variational",
+        ]
+    )
     rows = read_metrics(folder / "realnvp")
     told = json.loads((folder / "realnvp" / "likelihood.json").read_text())
     assert told["sigma"]["0"]["bits_per_dim"] == rows[-1]["valid_bits_per_dim"]
@@ -173,8 +224,19 @@ def test_images_plain_and_variational(folder, monkeypatch):
 def test_flowpp_is_trained(folder, monkeypatch):
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
     monkeypatch.setattr(FlowTask, "validate", lambda self, state, *where: state)
-    train_flowpp.main([*IMAGES, "--run", str(folder / "flowpp"), "--blocks", "1", "--components",
-                       "2", "--squeeze", "4"])
+    train_flowpp.main(
+        [
+            *IMAGES,
+            "--run",
+            str(folder / "flowpp"),
+            "--blocks",
+            "1",
+            "--components",
+            "2",
+            "--squeeze",
+            "4",
+        ]
+    )
     state = state_of(folder, "flowpp")
     assert int(state["step"]) == 4
     assert int(state["skipped"]) == 0
@@ -183,19 +245,36 @@ def test_flowpp_is_trained(folder, monkeypatch):
     moved = sum(m > 0 for m in moments)
     assert moved >= 0.75 * len(moments), (moved, len(moments))
     # four places a side become one: 16 channels, which the 1x1 convolutions mix
-    assert {leaf.shape[-1] for path, leaf in state.items()
-            if path.startswith("model.") and path.endswith(".packed")} == {1, 16}
+    assert {
+        leaf.shape[-1]
+        for path, leaf in state.items()
+        if path.startswith("model.") and path.endswith(".packed")
+    } == {1, 16}
 
 
 def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
     c = train_glow.Config(data=str(folder / "data"), run="", frames=FRAMES, schedule="none")
-    task = FlowTask(c, open_examples(c), architecture="glow", scales=1, depth=2, width=8,
-                    latents="conv", dtype="float32")
+    task = FlowTask(
+        c,
+        open_examples(c),
+        architecture="glow",
+        scales=1,
+        depth=2,
+        width=8,
+        latents="conv",
+        dtype="float32",
+    )
     density = make_flow(task.settings).density
     (folder / "plain").mkdir()
-    save_prior(folder / "plain" / FILE, "flow", FlowPrior(density, jnp.zeros(1), jnp.ones((1, 4))),
-               task.settings, SMALL, config=dataclasses.asdict(c))
+    save_prior(
+        folder / "plain" / FILE,
+        "flow",
+        FlowPrior(density, jnp.zeros(1), jnp.ones((1, 4))),
+        task.settings,
+        SMALL,
+        config=dataclasses.asdict(c),
+    )
     level = LevelTask(c, open_examples(c), load_prior(str(folder / "plain")), 0.3)
     noise_levels = level._draw(level.make_model(), jax.random.key(0), level.batch(0))[2]
     np.testing.assert_allclose(noise_levels, np.full(len(noise_levels), 0.3), rtol=1e-6)
@@ -251,17 +330,20 @@ def test_the_denoising_loss_is_that_of_the_score(folder, whole):
         return nll, logdet, error, right, alone
 
     nll, logdet, error, right, alone = run(density)
-    np.testing.assert_allclose(error, EDM(None, 0.0, density.sd[...]).weight(sigma) * right,
-                               rtol=1e-3)
+    np.testing.assert_allclose(
+        error, EDM(None, 0.0, density.sd[...]).weight(sigma) * right, rtol=1e-3
+    )
     np.testing.assert_allclose((nll, logdet), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_bad_options_are_refused_in_one_line(folder):
-    for words, more in (("plain data: give --schedule none", ["--logit", "0.1"]),
-                        ("schedule must be one of uniform, lognormal, none", ["--schedule", "x"]),
-                        ("denoising must be 0 or more", ["--denoising", "-1"]),
-                        ("latents must be conv or free", ["--latents", "x"]),
-                        ("depth must be at least 1", ["--depth", "0"])):
+    for words, more in (
+        ("plain data: give --schedule none", ["--logit", "0.1"]),
+        ("schedule must be one of uniform, lognormal, none", ["--schedule", "x"]),
+        ("denoising must be 0 or more", ["--denoising", "-1"]),
+        ("latents must be conv or free", ["--latents", "x"]),
+        ("depth must be at least 1", ["--depth", "0"]),
+    ):
         with pytest.raises(UserError, match=words) as caught:
             train_glow.main(arguments(folder, "bad", *more))
         assert "\n" not in str(caught.value)

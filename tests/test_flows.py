@@ -55,15 +55,21 @@ def half(transform, embedding, rngs):
 
 def masked(kind, transform, parity, embedding, rngs):
     outside = C * transform.parameters
-    net = (ResNet(C, outside, 5, 1, (3, 3), embedding, rngs=rngs) if kind == CHECKERBOARD else
-           AttentionNet(C, outside, 4, 1, 2, (3, 3), embedding, rngs=rngs))
+    net = (
+        ResNet(C, outside, 5, 1, (3, 3), embedding, rngs=rngs)
+        if kind == CHECKERBOARD
+        else AttentionNet(C, outside, 4, 1, 2, (3, 3), embedding, rngs=rngs)
+    )
     return MaskedCoupling(kind, transform, net, parity)
 
 
 def split(embedding, rngs):
-    return Level(Squeeze(), InvertibleConv(4 * C, rngs=rngs),
-                 SplitPrior(2 * C, 2 * C, (3, 3), embedding, rngs=rngs),
-                 InvertibleConv(2 * C, rngs=rngs))
+    return Level(
+        Squeeze(),
+        InvertibleConv(4 * C, rngs=rngs),
+        SplitPrior(2 * C, 2 * C, (3, 3), embedding, rngs=rngs),
+        InvertibleConv(2 * C, rngs=rngs),
+    )
 
 
 # name -> (embedding, nnx.Rngs) -> bijection of [4, 4, C], glow of [4, 4, 2]
@@ -122,8 +128,9 @@ def there_and_back(flow, x, condition):
     return z, logdet, back, backwards, jax.jacfwd(one)(x[0].ravel())
 
 
-@pytest.mark.parametrize(("name", "embedding"),
-                         [(n, E) for n in CONDITIONED] + [(n, 0) for n in PLAIN])
+@pytest.mark.parametrize(
+    ("name", "embedding"), [(n, E) for n in CONDITIONED] + [(n, 0) for n in PLAIN]
+)
 def test_bijections_are_exact(name, embedding):
     """The inverse undoes the map, and the determinant is that of the Jacobian."""
     # triangles of many random numbers have inverses that no float32 can hold
@@ -187,14 +194,19 @@ def test_mixtures_of_logistics_are_inverted_far_out_and_differentiably():
 
 def test_convolutions_are_convolutions():
     x = normal(2, 5, 6, 3)
-    layers = built(lambda: [shaken(Conv(3, outside, kernel, rngs=nnx.Rngs(0)))
-                            for kernel, outside in (((3, 3), 7), ((3, 1), 2), ((1, 1), 2))])
+    layers = built(
+        lambda: [
+            shaken(Conv(3, outside, kernel, rngs=nnx.Rngs(0)))
+            for kernel, outside in (((3, 3), 7), ((3, 1), 2), ((1, 1), 2))
+        ]
+    )
 
     @jax.jit
     def both(layers):
         def expected(layer):
             return layer.bias[...] + jax.lax.conv_general_dilated(
-                x, layer.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+                x, layer.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
 
         return [(layer(x), expected(layer)) for layer in layers]
 
@@ -214,8 +226,7 @@ def actnorms(module, x, condition, found):
     if isinstance(module, Repeat):
         count = len(jax.tree.leaves(module.steps)[0])
         for i in range(count):
-            x = actnorms(jax.tree.map(lambda leaf, i=i: leaf[i], module.steps), x, condition,
-                         found)
+            x = actnorms(jax.tree.map(lambda leaf, i=i: leaf[i], module.steps), x, condition, found)
         return x
     if isinstance(module, Level):
         y = actnorms(module.steps, module.squeeze.forward(x)[0], condition, found)
@@ -250,10 +261,15 @@ def attentive():
     return Chain(ActNorm(2, E, rngs=nnx.Rngs(0)), MaskedCoupling(CHECKERBOARD, Affine(), net, 0))
 
 
-@pytest.mark.parametrize(("make", "count"), [
-    (lambda: glow((8, 4, 2), 2, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 2 * 2 * 3 + 1),
-    (lambda: realnvp((8, 4, 2), 1, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 4 * 4 + 1),
-    (attentive, 3)], ids=["glow", "realnvp", "attention"])
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda: glow((8, 4, 2), 2, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 2 * 2 * 3 + 1),
+        (lambda: realnvp((8, 4, 2), 1, 2, 8, embedding=E, rngs=nnx.Rngs(0)), 4 * 4 + 1),
+        (attentive, 3),
+    ],
+    ids=["glow", "realnvp", "attention"],
+)
 def test_at_the_start_every_actnorm_gives_mean_0_and_sd_1(make, count):
     x, condition = uneven(32, 8, 4, 2), normal(32, E)
 
@@ -273,6 +289,7 @@ def test_at_the_start_every_actnorm_gives_mean_0_and_sd_1(make, count):
 
 def start_as_the_ancestor(flow, x):
     """Set ActNorms from the raw batch, reshaped for each level, and in the wrong order."""
+
     def visit(level, x):
         y = level.squeeze.forward(x)[0]
         steps = level.steps.parts[0] if isinstance(level.steps, Chain) else level.steps
@@ -307,6 +324,7 @@ def test_a_wrong_start_diverges_and_ours_does_not():
 
 def test_rates_that_fit_keep_wide_and_deep_flows_from_diverging():
     """Forty 1x1 convolutions of 64 channels under Adam, on data that they fit from the start."""
+
     def make():
         return Repeat(lambda key: InvertibleConv(64, rngs=nnx.Rngs(key)), jax.random.key(0), 40)
 
@@ -337,7 +355,8 @@ def test_rates_that_fit_keep_wide_and_deep_flows_from_diverging():
     assert not wild < 1.5
     net = learning_rates(ConvNet(24, 4, 128, (3, 1), rngs=nnx.Rngs(0)))
     assert [float(c.kernel[...]) for c in (net.enter, net.middle, net.leave)] == pytest.approx(
-        [64 / 72, 64 / 128, 64 / 384])
+        [64 / 72, 64 / 128, 64 / 384]
+    )
 
 
 # ---- published sizes
@@ -347,15 +366,18 @@ def parameters(module):
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
-@pytest.mark.parametrize(("levels", "steps", "published"), [
-    (3, 32, 31_691_264), (3, 40, 39_611_008), (3, 48, 47_530_752), (4, 48, 70_982_400)])
+@pytest.mark.parametrize(
+    ("levels", "steps", "published"),
+    [(3, 32, 31_691_264), (3, 40, 39_611_008), (3, 48, 47_530_752), (4, 48, 70_982_400)],
+)
 def test_published_sizes(levels, steps, published):
     """Of 96x64 windows, width 512, with a mean and sd for every latent.
 
     The published count holds full matrices L and U, of which C^2 + C numbers are not used.
     """
-    made = jax.eval_shape(lambda: glow((96, 64, 1), levels, steps, 512, prior="free",
-                                       rngs=nnx.Rngs(0)))
+    made = jax.eval_shape(
+        lambda: glow((96, 64, 1), levels, steps, 512, prior="free", rngs=nnx.Rngs(0))
+    )
     channels = [2 ** (level + 2) for level in range(levels)]
     assert parameters(made) == published - steps * sum(c * c + c for c in channels)
     if (levels, steps) == (3, 40):
@@ -371,8 +393,13 @@ UPDATES = 800
 def truth(rows=((-1.2, 0.8), (1.0, 1.0), (0.2, -1.2))):
     variances = jnp.array([[0.3, 0.02], [0.02, 0.2], [0.1, 0.05]])
     turn = jnp.array([[0.8, -0.6], [0.6, 0.8]])
-    return GaussianMixture(jnp.array([0.3, 0.3, 0.4]), jnp.asarray(rows), variances,
-                           jnp.stack([turn, jnp.eye(2), turn.T]), jnp.asarray(SIGMAS))
+    return GaussianMixture(
+        jnp.array([0.3, 0.3, 0.4]),
+        jnp.asarray(rows),
+        variances,
+        jnp.stack([turn, jnp.eye(2), turn.T]),
+        jnp.asarray(SIGMAS),
+    )
 
 
 @cache
@@ -383,8 +410,9 @@ def trained():
     def make():
         rngs = nnx.Rngs(0)
         flow = glow((1, 1, 2), 1, 6, 24, kernel=(1, 1), squeeze=(1, 1), embedding=16, rngs=rngs)
-        return Density(flow, jnp.zeros(2), jnp.asarray(1.0), "bands",
-                       SigmaEmbedding(16, 0.02, rngs=rngs))
+        return Density(
+            flow, jnp.zeros(2), jnp.asarray(1.0), "bands", SigmaEmbedding(16, 0.02, rngs=rngs)
+        )
 
     def draw(key):
         keys = jax.random.split(key, 3)
@@ -408,8 +436,9 @@ def trained():
             change, state = optimiser.update(gradient, state)
             return (optax.apply_updates(model, change), state), value
 
-        (model, _), losses = jax.lax.scan(update, (model, optimiser.init(model)),
-                                          jnp.arange(UPDATES))
+        (model, _), losses = jax.lax.scan(
+            update, (model, optimiser.init(model)), jnp.arange(UPDATES)
+        )
         return model, losses
 
     return fit()
@@ -454,8 +483,9 @@ def test_far_from_all_data_flows_stay_near_their_range():
     x = 30 * normal(64, 2)
     free = np.asarray(run(model, x, 0.1))
     assert np.abs(free).max() > 10  # where nothing holds them
-    held = Density(model.flow, model.mean[...], model.sd[...], "bands", model.embed, [-2, -1],
-                   [2, 3])
+    held = Density(
+        model.flow, model.mean[...], model.sd[...], "bands", model.embed, [-2, -1], [2, 3]
+    )
     clean = np.asarray(run(held, x, 0.1))
     near = (free >= [-4, -3]) & (free <= [4, 5])
     assert 0 < near.mean() < 0.9
@@ -474,8 +504,9 @@ def test_samples_of_a_flow_and_temperature():
     draws = jax.jit(lambda m, t: m.sample(jax.random.key(0), (4000, 2), jnp.asarray(0.1), t))
     exact = truth()
     np.testing.assert_allclose(draws(model, 1.0).mean(0), exact.mean(), atol=0.08)
-    np.testing.assert_allclose(np.cov(draws(model, 1.0).T), exact.covariance() + 0.01 * np.eye(2),
-                               atol=0.1)
+    np.testing.assert_allclose(
+        np.cov(draws(model, 1.0).T), exact.covariance() + 0.01 * np.eye(2), atol=0.1
+    )
     cold = draws(model, 0.0)
     np.testing.assert_allclose(cold, np.broadcast_to(cold[:1], cold.shape), atol=1e-5)
 
@@ -483,8 +514,11 @@ def test_samples_of_a_flow_and_temperature():
 def test_stacked_flows_answer_with_the_nearest_level():
     model = trained()[0]
     other = shaken(jax.tree.map(lambda leaf: leaf, model), 0.05)
-    stacked = StackedFlowPrior(jax.tree.map(lambda a, b: jnp.stack([a, b]), other, model),
-                               jnp.asarray(SIGMAS), jnp.ones((2, 2)))
+    stacked = StackedFlowPrior(
+        jax.tree.map(lambda a, b: jnp.stack([a, b]), other, model),
+        jnp.asarray(SIGMAS),
+        jnp.ones((2, 2)),
+    )
     assert isinstance(stacked, Prior)
     x = normal(5, 2)
     run = jax.jit(lambda p, x, s: (p.log_prob(x, s), p.score(x, s)))

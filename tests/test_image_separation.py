@@ -51,8 +51,9 @@ def test_axes_are_orthonormal_and_the_first_is_the_mean():
 
 def test_a_rotated_prior_is_the_prior_of_rotated_data():
     factor, rng = RNG(0).normal(size=(3, 3)), RNG(1)
-    prior = full_gaussian(jnp.asarray(rng.normal(size=3)), jnp.asarray(factor @ factor.T),
-                          jnp.array([10.0, 0.01]))
+    prior = full_gaussian(
+        jnp.asarray(rng.normal(size=3)), jnp.asarray(factor @ factor.T), jnp.array([10.0, 0.01])
+    )
     axes = sum_and_differences(3)
     same = full_gaussian(axes @ prior.mean(), axes @ prior.covariance() @ axes.T, prior.sigmas)
     rotated, y = Rotated(prior, axes), jnp.asarray(rng.normal(size=(5, 3)), jnp.float32)
@@ -63,8 +64,9 @@ def test_a_rotated_prior_is_the_prior_of_rotated_data():
     assert isinstance(rotated, basis.Prior)
 
 
-@pytest.mark.parametrize("kernel", [basis.mmps_draws(4, 4), basis.langevin(40, 0.1),
-                                    basis.daps_pc("tweedie", 2)])
+@pytest.mark.parametrize(
+    "kernel", [basis.mmps_draws(4, 4), basis.langevin(40, 0.1), basis.daps_pc("tweedie", 2)]
+)
 def test_colours_have_the_posterior_given_their_mean(kernel):
     """For correlated channels all of x is Gaussian given its channels' mean."""
     covariance = np.array([[0.09, 0.05, 0.02], [0.05, 0.08, 0.03], [0.02, 0.03, 0.06]])
@@ -73,13 +75,15 @@ def test_colours_have_the_posterior_given_their_mean(kernel):
     grey, n = 0.7, 3000
     mixture = MIXES["grey"].observe(np.full((1, n, 1, 1, 3), grey, np.float32))
     problem = MIXES["grey"].problem((prior,), jnp.asarray(mixture[:, 0, 0]), tau)
-    drawn, _ = jax.jit(lambda key, p: sample(kernel, key, p, jnp.asarray(
-        karras(24, 0.02, 2.0))))(jax.random.key(0), problem)
+    drawn, _ = jax.jit(lambda key, p: sample(kernel, key, p, jnp.asarray(karras(24, 0.02, 2.0))))(
+        jax.random.key(0), problem
+    )
     x = MIXES["grey"].images(np.asarray(drawn))[0]
     gain = covariance @ ones / (ones @ covariance @ ones + tau**2)
     np.testing.assert_allclose(x.mean(0), mean + gain * (grey - mean.mean()), atol=0.02)
-    np.testing.assert_allclose(np.cov(x.T), covariance - np.outer(gain, ones @ covariance),
-                               atol=0.008)
+    np.testing.assert_allclose(
+        np.cov(x.T), covariance - np.outer(gain, ones @ covariance), atol=0.008
+    )
 
 
 # --- mixing and choosing
@@ -115,8 +119,9 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
     assert len(set(free.places.ravel())) == 10
     np.testing.assert_array_equal(free.labels, labels[free.places])
     np.testing.assert_allclose(free.truth[..., 0, 0, 0], (free.places + 0.5) / LEVELS)
-    np.testing.assert_array_equal(choose(pictures, labels, 2, 3, 0, split=False).places,
-                                  free.places[:, :3])
+    np.testing.assert_array_equal(
+        choose(pictures, labels, 2, 3, 0, split=False).places, free.places[:, :3]
+    )
     many = choose(pictures, labels, 2, 40, 0, split=False)
     assert (many.places[0] != many.places[1]).all()
     assert len(set(many.places.ravel())) == 11
@@ -124,8 +129,9 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
     assert apart.labels[0].max() == 4
     assert apart.labels[1].min() == 5
     assert len(set(apart.labels[0])) == len(set(apart.labels[1])) == 5
-    assert not np.array_equal(apart.places[:, :5], choose(pictures, labels, 2, 5, 2,
-                                                          split=True).places)
+    assert not np.array_equal(
+        apart.places[:, :5], choose(pictures, labels, 2, 5, 2, split=True).places
+    )
     with pytest.raises(ValueError, match="too few"):
         choose(pictures[:1], labels[:1], 2, 1, 0, split=False)
 
@@ -136,8 +142,13 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
 def task(n=6, names=("p", "p"), mix="average"):
     true = 0.2 + 0.6 * images(len(names), n, 8, 8, 1)
     places = np.zeros((len(names), n), int)
-    return Task(MIXES[mix], Chosen(true, places, places), MIXES[mix].observe(true), names,
-                (flat(),) * len(names))
+    return Task(
+        MIXES[mix],
+        Chosen(true, places, places),
+        MIXES[mix].observe(true),
+        names,
+        (flat(),) * len(names),
+    )
 
 
 def test_psnr_counts_the_best_order_only_where_sources_share_a_prior():
@@ -177,12 +188,21 @@ def test_samples_are_put_in_one_order_before_they_are_averaged():
 
 def test_images_of_independent_pixels_are_sampled_exactly():
     """x_k given their average: mean m and, less the noise of m, half the variance of x."""
-    settings = ImageSettings(sampler="mmps-draws", steps=12, samples=40, sigma_max=3.0,
-                             sigma_min=0.01, rho=7.0, tau=0.02, judges=())
+    settings = ImageSettings(
+        sampler="mmps-draws",
+        steps=12,
+        samples=40,
+        sigma_max=3.0,
+        sigma_min=0.01,
+        rho=7.0,
+        tau=0.02,
+        judges=(),
+    )
     mixture = images(3, 4, 4, 1)
     seen = []
-    found = separate_images(MIXES["average"], (flat(), flat()), mixture, settings, seen.append,
-                            batch=50)
+    found = separate_images(
+        MIXES["average"], (flat(), flat()), mixture, settings, seen.append, batch=50
+    )
     assert found.samples.shape == (40, 2, 3, 4, 4, 1)
     assert sum(seen) == 120
     assert (found.forwards, found.vjps) == (12 * 40, 12 * 8 * 40)
@@ -193,8 +213,13 @@ def test_images_of_independent_pixels_are_sampled_exactly():
     assert found.samples.std(0).mean() == pytest.approx(np.sqrt(0.09 / 2), rel=0.05)
     assert np.sqrt((found.residual**2).mean()) < 0.03
     # a mixture's samples depend on nothing that stands beside it
-    alone = separate_images(MIXES["average"], (flat(), flat()), mixture[:2],
-                            dataclasses.replace(settings, samples=25), batch=50)
+    alone = separate_images(
+        MIXES["average"],
+        (flat(), flat()),
+        mixture[:2],
+        dataclasses.replace(settings, samples=25),
+        batch=50,
+    )
     assert alone.compile_seconds < 0.1 < found.compile_seconds  # the program is there already
     np.testing.assert_allclose(alone.samples, found.samples[:25, :, :2], atol=1e-4)
 
@@ -203,8 +228,9 @@ def test_samples_are_weighed_by_how_well_the_priors_denoise_them():
     near = images(1, 2, 2, 32, 32, 1)  # [sample, source, n, ...]; under flat() so is far, but less
     samples = np.concatenate([near, near + 0.9]).astype(np.float32)
     priors, levels = (flat(), flat()), (0.5, 0.2)
-    found = np.asarray(implausibility(priors, jax.random.key(0), jnp.asarray(samples),
-                                      jnp.asarray(levels)))
+    found = np.asarray(
+        implausibility(priors, jax.random.key(0), jnp.asarray(samples), jnp.asarray(levels))
+    )
     assert found.shape == (2, 2)
     # D - x = (1 - c)(mean - x) + c sigma n with c = v / (v + sigma^2), n the same for both samples
     squares = ((samples - 0.4) ** 2).sum((1, 3, 4, 5))
@@ -221,8 +247,9 @@ def test_samples_are_judged_by_exact_densities_where_priors_have_them():
     near = images(1, 2, 2, 32, 32, 1)
     samples = np.concatenate([near, near + 0.9]).astype(np.float32)
     priors, levels = (flat(), flat()), (0.5, 0.2)
-    found = np.asarray(surprise(priors, jax.random.key(0), jnp.asarray(samples),
-                                jnp.asarray(levels)))
+    found = np.asarray(
+        surprise(priors, jax.random.key(0), jnp.asarray(samples), jnp.asarray(levels))
+    )
     squares = ((samples - 0.4) ** 2).sum((1, 3, 4, 5))
     # -ln N(x + sigma n; mean, v + sigma^2): the noise moves the difference by 2 (x2 - x1) n at most
     expected = np.mean([1 / (0.09 + s**2) for s in levels]) / 2 * (squares[1] - squares[0])
@@ -252,8 +279,9 @@ def test_weights_of_evidence_are_those_of_boltzmann():
 
 def test_levels_beyond_the_prior_are_refused():
     with pytest.raises(UserError, match="no level near sigma=20"):
-        separate_images(MIXES["sum"], (flat(), flat()), images(1, 2, 2, 1),
-                        ImageSettings(sigma_max=20.0))
+        separate_images(
+            MIXES["sum"], (flat(), flat()), images(1, 2, 2, 1), ImageSettings(sigma_max=20.0)
+        )
     with pytest.raises(UserError, match="sigma_min <= sigma_max"):
         ImageSettings(sigma_max=0.001)
 
@@ -265,10 +293,18 @@ def test_levels_beyond_the_prior_are_refused():
 def prior(tmp_path_factory):
     """Give the file of an untrained network of 8 x 8 pixels: a Gaussian of independent pixels."""
     path = tmp_path_factory.mktemp("prior") / "prior.npz"
-    settings = {"network": "unet", "features": 1, "width": 8, "blocks": 1, "levels": 2,
-                "mean": [0.3], "sigma_data": 0.4}
-    like = jax.eval_shape(lambda: DenoiserPrior(make_denoiser(settings), jnp.zeros(2),
-                                                jnp.zeros((2, 1))))
+    settings = {
+        "network": "unet",
+        "features": 1,
+        "width": 8,
+        "blocks": 1,
+        "levels": 2,
+        "mean": [0.3],
+        "sigma_data": 0.4,
+    }
+    like = jax.eval_shape(
+        lambda: DenoiserPrior(make_denoiser(settings), jnp.zeros(2), jnp.zeros((2, 1)))
+    )
     leaves = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in by_path(like).items()}
     known = {"mean": [0.3], "sigma_data": 0.4, "sigmas": [10.0, 0.01], "errors": [[0.3], [0.01]]}
     for name in leaves:
@@ -280,8 +316,21 @@ def prior(tmp_path_factory):
 
 def test_command(prior, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    argv = ["--images", "digits", "--priors", prior, "--pairs", "5", "--sampler", "pigdm-free",
-            "--steps", "3", "--samples", "2", "--split"]
+    argv = [
+        "--images",
+        "digits",
+        "--priors",
+        prior,
+        "--pairs",
+        "5",
+        "--sampler",
+        "pigdm-free",
+        "--steps",
+        "3",
+        "--samples",
+        "2",
+        "--split",
+    ]
     command.main(argv)
     folder = tmp_path / "separated" / "digits"
     shown = capsys.readouterr().out
@@ -296,7 +345,7 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
         first, second = row["places"]
         assert labels[first] < 5 <= labels[second]
         assert row["labels"] == [labels[first], labels[second]]
-        mixed = (pictures[first] / 2.0 + pictures[second] / 2.0)
+        mixed = pictures[first] / 2.0 + pictures[second] / 2.0
         errors = [np.mean((mixed - pictures[i]) ** 2) for i in (first, second)]
         expected = np.mean([10 * np.log10(255**2 / e) for e in errors])
         assert row["mixture"] == pytest.approx(expected, abs=0.01)
@@ -312,20 +361,32 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
     assert f"{means[0]:.2f}" in shown
 
 
-@pytest.mark.parametrize(("argv", "message"), [
-    (["--images", "digits"], "prior piano is of spectrograms"),
-    (["--images", "mnis", "--priors", "PRIOR"], "expected one of mnist"),
-    (["--images", "mnist", "--priors", "PRIOR"], "no complete mnist"),
-    (["--images", "digits", "--priors", "PRIOR", "PRIOR", "PRIOR"], "one prior for all 2 sources"),
-    (["--images", "digits", "--priors", "PRIOR", "--mix", "grey", "--split"], "--mix grey has one"),
-    (["--images", "digits", "--priors", "PRIOR", "--mix", "blend"], "mix must be one of average"),
-    (["--images", "digits", "--priors", "PRIOR", "--pairs", "0"], "pairs must be at least 1"),
-    (["--images", "digits", "--priors", "PRIOR", "--sampler", "no"], "sampler must be one of"),
-    (["--images", "digits", "--priors", "PRIOR", "--start", "3"], "--start is for audio"),
-    (["--images", "digits", "x.wav"], "MIXTURES is for audio"),
-    (["x.wav", "--split"], "--split is for images"),
-    (["x.wav", "--priors", "PRIOR"], "x.wav"),
-])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--images", "digits"], "prior piano is of spectrograms"),
+        (["--images", "mnis", "--priors", "PRIOR"], "expected one of mnist"),
+        (["--images", "mnist", "--priors", "PRIOR"], "no complete mnist"),
+        (
+            ["--images", "digits", "--priors", "PRIOR", "PRIOR", "PRIOR"],
+            "one prior for all 2 sources",
+        ),
+        (
+            ["--images", "digits", "--priors", "PRIOR", "--mix", "grey", "--split"],
+            "--mix grey has one",
+        ),
+        (
+            ["--images", "digits", "--priors", "PRIOR", "--mix", "blend"],
+            "mix must be one of average",
+        ),
+        (["--images", "digits", "--priors", "PRIOR", "--pairs", "0"], "pairs must be at least 1"),
+        (["--images", "digits", "--priors", "PRIOR", "--sampler", "no"], "sampler must be one of"),
+        (["--images", "digits", "--priors", "PRIOR", "--start", "3"], "--start is for audio"),
+        (["--images", "digits", "x.wav"], "MIXTURES is for audio"),
+        (["x.wav", "--split"], "--split is for images"),
+        (["x.wav", "--priors", "PRIOR"], "x.wav"),
+    ],
+)
 def test_bad_input(prior, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):

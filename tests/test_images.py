@@ -31,8 +31,13 @@ def tiny(shape, *readers):
 def arrays(shape, seed=0):
     """Give (training images, labels), (test images, labels) that no format may change."""
     rng = np.random.default_rng(seed)
-    parts = [(rng.integers(256, size=(n, *shape), dtype=np.uint8),
-              rng.integers(10, size=n).astype(np.uint8)) for n in (TRAIN, TEST)]
+    parts = [
+        (
+            rng.integers(256, size=(n, *shape), dtype=np.uint8),
+            rng.integers(10, size=n).astype(np.uint8),
+        )
+        for n in (TRAIN, TEST)
+    ]
     parts[0][1][: len(FIRST)] = FIRST
     return parts
 
@@ -66,8 +71,11 @@ def write_sheets(folder, parts):
 def check(folder, sets, parts):
     (train, labels), (test, test_labels) = parts
     cut = TRAIN - VALID
-    for split, images, truth in (("train", train[:cut], labels[:cut]), ("test", test, test_labels),
-                                 ("valid", train[cut:], labels[cut:])):
+    for split, images, truth in (
+        ("train", train[:cut], labels[:cut]),
+        ("test", test, test_labels),
+        ("valid", train[cut:], labels[cut:]),
+    ):
         found, found_labels = load_images("set", split, folder, sets=sets)
         np.testing.assert_array_equal(found, images)
         np.testing.assert_array_equal(found_labels, truth)
@@ -86,8 +94,10 @@ def test_idx_files_of_the_right_set_are_found_among_others(tmp_path, packed):
 
 def test_binary_records_and_sheets(tmp_path):
     parts = arrays(COLOUR)
-    for reader, write in ((image_files.read_binary, write_binary),
-                          (image_files.read_sheets, write_sheets)):
+    for reader, write in (
+        (image_files.read_binary, write_binary),
+        (image_files.read_sheets, write_sheets),
+    ):
         folder = tmp_path / write.__name__
         folder.mkdir()
         write(folder, parts)
@@ -101,8 +111,10 @@ def test_lists_by_class_are_split_once_and_for_all(tmp_path):
         data = [*images[:1], [], *images[1:], []] if c == 0 else images
         (tmp_path / f"{c}.json").write_text(json.dumps({"data": data}))
     sets = tiny(GREY, partial(image_files.read_class_lists, test=1))
-    loaded = {split: load_images("set", split, tmp_path, sets=sets)
-              for split in ("train", "valid", "test")}
+    loaded = {
+        split: load_images("set", split, tmp_path, sets=sets)
+        for split in ("train", "valid", "test")
+    }
     test = loaded["test"]
     assert sorted(test[1].tolist()) == list(range(10))
     for image, label in zip(*test, strict=True):
@@ -128,8 +140,13 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
     short = [parts[0], tuple(a[:3] for a in parts[1])]
     write_idx(tmp_path / "short", short)
     image_files.EXPECTED["set"] = "files"
-    refused(r"test images are uint8 \[3, 4, 6, 1\], not uint8 \[10", "set", "test",
-            tmp_path / "short", sets=sets)
+    refused(
+        r"test images are uint8 \[3, 4, 6, 1\], not uint8 \[10",
+        "set",
+        "test",
+        tmp_path / "short",
+        sets=sets,
+    )
     cut = tmp_path / "short" / "t10k-images-idx3-ubyte"
     cut.write_bytes(cut.read_bytes()[:-1])
     images_module._find.cache_clear()

@@ -82,6 +82,7 @@ def librosa():
     with warnings.catch_warnings():  # of its own dependencies
         warnings.simplefilter("ignore")
         import librosa
+
         librosa.griffinlim(np.ones((257, 9)), n_iter=1, init=None)
     return librosa
 
@@ -91,8 +92,14 @@ def test_griffin_lim_is_librosas(librosa, momentum):
     samples = 8000
     magnitude = np.abs(stft(noise(samples), 512, 128))
     for rounds in (1, 10):
-        expected = librosa.griffinlim(magnitude.T.astype(np.float64), n_iter=rounds, hop_length=128,
-                                      init=None, momentum=momentum, length=samples)
+        expected = librosa.griffinlim(
+            magnitude.T.astype(np.float64),
+            n_iter=rounds,
+            hop_length=128,
+            init=None,
+            momentum=momentum,
+            length=samples,
+        )
         got = phase.griffin_lim(magnitude.astype(np.complex64), 128, samples, rounds, momentum)
         assert np.linalg.norm(got - expected) < 1e-4 * np.linalg.norm(expected)
 
@@ -143,9 +150,17 @@ def test_misi_is_that_of_float64(rounds):
 def test_misi_climbs_with_rounds(scene):
     stems, mixture, _ = scene
     first = jnp.abs(stft(stems, 512, 128)) * jnp.exp(1j * jnp.angle(stft(mixture, 512, 128)))
-    scores = [np.mean([si_sdr(y, s) for y, s in zip(
-        np.asarray(phase.misi(first, mixture, 128, rounds)), stems, strict=True)])
-        for rounds in (0, 1, 5, 20)]
+    scores = [
+        np.mean(
+            [
+                si_sdr(y, s)
+                for y, s in zip(
+                    np.asarray(phase.misi(first, mixture, 128, rounds)), stems, strict=True
+                )
+            ]
+        )
+        for rounds in (0, 1, 5, 20)
+    ]
     assert scores == sorted(scores)
     assert scores[-1] > scores[0] + 3
 
@@ -157,10 +172,12 @@ def test_nnls_finds_the_nonnegative_solution_of_scipy():
     rng = np.random.default_rng(0)
     bank = rng.uniform(size=(12, 6)).astype(np.float32)
     mel = rng.uniform(size=(5, 12)).astype(np.float32)  # no powers have it exactly
-    made = Bands(jnp.asarray(bank), jnp.asarray(np.linalg.pinv(bank)), jnp.zeros((12, 6)),
-                 jnp.ones(6, bool))
-    expected = np.stack([scipy.optimize.nnls(bank.astype(float), row.astype(float))[0]
-                         for row in mel])
+    made = Bands(
+        jnp.asarray(bank), jnp.asarray(np.linalg.pinv(bank)), jnp.zeros((12, 6)), jnp.ones(6, bool)
+    )
+    expected = np.stack(
+        [scipy.optimize.nnls(bank.astype(float), row.astype(float))[0] for row in mel]
+    )
     assert (expected == 0).any()
     np.testing.assert_allclose(nnls(mel, made, 5000), expected, atol=2e-3)
 
@@ -170,13 +187,17 @@ def test_nnls_fits_mel_power_as_well_as_librosa(librosa):
     mel = np.asarray(REP.mel_power(noise(1500)))
     got = np.asarray(nnls(mel, form))
     expected = librosa.util.nnls(np.asarray(form.bank), mel.T).T
-    misfit = [np.linalg.norm(s @ np.asarray(form.bank).T - mel) / np.linalg.norm(mel)
-              for s in (got, expected)]
+    misfit = [
+        np.linalg.norm(s @ np.asarray(form.bank).T - mel) / np.linalg.norm(mel)
+        for s in (got, expected)
+    ]
     assert misfit[0] < 1e-3 + misfit[1]
     assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
     assert (got >= 0).all()
-    steps = [np.linalg.norm(np.asarray(nnls(mel, form, n)) @ np.asarray(form.bank).T - mel)
-             for n in (0, 1, 5, 20)]
+    steps = [
+        np.linalg.norm(np.asarray(nnls(mel, form, n)) @ np.asarray(form.bank).T - mel)
+        for n in (0, 1, 5, 20)
+    ]
     assert steps == sorted(steps, reverse=True)
 
 
@@ -262,8 +283,9 @@ def bins():
 
     root = gauss(sources, channels, channels, bins)
     loud = rng.gamma(0.5, size=(sources, 1, frames, bins))
-    true = np.sqrt(loud) * np.einsum("kabf,kbtf->katf", root, gauss(sources, channels, frames,
-                                                                    bins))
+    true = np.sqrt(loud) * np.einsum(
+        "kabf,kbtf->katf", root, gauss(sources, channels, frames, bins)
+    )
     mixture = true.sum(0)
     rough = loud / loud.sum(0) * mixture
     return true, mixture, rough
@@ -354,8 +376,9 @@ def test_no_seams_in_phase_retrieval(scene, method):
 def test_sound_from_mel_power_alone():
     """Low noise, in one chunk or many: its mel power again, and no click where chunks meet."""
     low = [scipy.signal.butter(4, hertz, fs=RATE, output="sos") for hertz in (300, 600)]
-    power = np.stack([REP.mel_power(scipy.signal.sosfilt(sos, noise(30_000)).astype(np.float32))
-                      for sos in low])
+    power = np.stack(
+        [REP.mel_power(scipy.signal.sosfilt(sos, noise(30_000)).astype(np.float32)) for sos in low]
+    )
     worth = power.max() / 1000
     for length in (256, 32):
         wave = np.concatenate(list(invert_power(power, REP, length=length)), -1)
@@ -407,8 +430,11 @@ def separated(tmp_path, scene):
     for name, wave in (("mix", mixture), ("out/true/low", stems[0]), ("out/true/high", stems[1])):
         longer = np.pad(wave, ((0, 0), (8000, 0)))
         soundfile.write(tmp_path / f"{name}.wav", longer.T, RATE, subtype="FLOAT")
-    record = {"mixture": "mix.wav", "stems": ["low.wav", "high.wav"],
-              "options": {"start": 0.5, "duration": None}}
+    record = {
+        "mixture": "mix.wav",
+        "stems": ["low.wav", "high.wav"],
+        "options": {"start": 0.5, "duration": None},
+    }
     (folder / "separation.json").write_text(json.dumps(record))
     power = np.asarray(REP.mel_power(mixture.mean(0)))
     write_masks(folder / "masks.npz", MaskFile(("low", "high"), shares, power, REP))
@@ -425,13 +451,16 @@ def test_mask_files_come_back(separated, scene):
     assert list(separated.glob(".*")) == []
 
 
-@pytest.mark.parametrize(("method", "more"), [("misi", []), ("nnls", ["--residual"]),
-                                                ("em_wiener", ["--iterations", "0"])])
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("misi", []), ("nnls", ["--residual"]), ("em_wiener", ["--iterations", "0"])],
+)
 def test_command_writes_stems(run, separated, method, more):
     got = run("out", "--method", method, "--reference", "out/true", *more)
     assert got.code == 0, got.err
-    names = {"high.wav", "inversion.json", "low.wav"} | ({"residual.wav"} if "nnls" in method
-                                                         else set())
+    names = {"high.wav", "inversion.json", "low.wav"} | (
+        {"residual.wav"} if "nnls" in method else set()
+    )
     folder = separated / method
     assert {p.name for p in folder.iterdir()} == names
     wave, rate = soundfile.read(folder / "low.wav")
@@ -444,8 +473,10 @@ def test_command_writes_stems(run, separated, method, more):
 
 
 def test_command_plays_mel_power_alone(run, separated, scene):
-    write_masks(separated / "hum.npz", MaskFile(("sound",), None, np.asarray(
-        REP.mel_power(scene[0][0, 0])), REP))
+    write_masks(
+        separated / "hum.npz",
+        MaskFile(("sound",), None, np.asarray(REP.mel_power(scene[0][0, 0])), REP),
+    )
     assert run("out/hum.npz", "--iterations", "4").code == 0
     wave, rate = soundfile.read(separated / "hum/fast_griffin_lim/hum.wav")
     assert (len(wave), rate) == (30_000 // 128 * 128, RATE)
@@ -463,23 +494,25 @@ def test_command_refuses(run, separated, tmp_path):
     np.savez(tmp_path / "odd.npz", power=np.zeros((9, 7)), representation=np.array("{}"))
     nan = np.full((9, 96), np.nan, np.float32)
     np.savez(tmp_path / "nan.npz", power=nan, representation=np.array("{}"))
-    for argv, words in (([], "expected a folder"),
-                        (["out", "--method", "magic"], "not 'magic'"),
-                        (["out", "--powers", "magic"], "not 'magic'"),
-                        (["out", "--iterations", "-1"], "not -1"),
-                        (["out", "--method", "em_wiener", "--iterations", "21"], "0 to 20"),
-                        (["out", "out", "--output", "x"], "one --output"),
-                        (["empty"], "there is no empty/separation.json"),
-                        (["out", "--mixture", "gone.wav"], "no longer at gone.wav"),
-                        (["out", "--mixture", "short.wav"], "name the mixture that was separated"),
-                        (["out", "--reference", "empty"], "no reference low"),
-                        (["out", "--ext", "xyz"], "no audio format"),
-                        (["bad.npz"], "bad.npz is no mask file"),
-                        (["odd.npz"], "power [9, 7]"),
-                        (["nan.npz"], "not finite"),
-                        (["none.npz"], "there is no none.npz"),
-                        (["out/masks.npz", "--method", "misi"], "without a mixture"),
-                        (["out/masks.npz", "--residual"], "without a mixture")):
+    for argv, words in (
+        ([], "expected a folder"),
+        (["out", "--method", "magic"], "not 'magic'"),
+        (["out", "--powers", "magic"], "not 'magic'"),
+        (["out", "--iterations", "-1"], "not -1"),
+        (["out", "--method", "em_wiener", "--iterations", "21"], "0 to 20"),
+        (["out", "out", "--output", "x"], "one --output"),
+        (["empty"], "there is no empty/separation.json"),
+        (["out", "--mixture", "gone.wav"], "no longer at gone.wav"),
+        (["out", "--mixture", "short.wav"], "name the mixture that was separated"),
+        (["out", "--reference", "empty"], "no reference low"),
+        (["out", "--ext", "xyz"], "no audio format"),
+        (["bad.npz"], "bad.npz is no mask file"),
+        (["odd.npz"], "power [9, 7]"),
+        (["nan.npz"], "not finite"),
+        (["none.npz"], "there is no none.npz"),
+        (["out/masks.npz", "--method", "misi"], "without a mixture"),
+        (["out/masks.npz", "--residual"], "without a mixture"),
+    ):
         got = run(*argv)
         assert got.code == 2, got.err
         assert got.err.startswith("error: ")
@@ -490,7 +523,6 @@ def test_command_refuses(run, separated, tmp_path):
     assert "separate with --save_masks" in run("out").err
     (separated / "separation.json").write_text("[]")
     assert "is no record of gensep.basis" in run("out").err
-    assert {p.name for p in tmp_path.rglob("*.wav")} == {p.name for p in before
-                                                         if p.suffix == ".wav"} | {"short.wav"}
-
-
+    assert {p.name for p in tmp_path.rglob("*.wav")} == {
+        p.name for p in before if p.suffix == ".wav"
+    } | {"short.wav"}

@@ -38,8 +38,9 @@ def gaussian(size=8, seed=0):
     rng = np.random.default_rng(seed)
     axes = np.linalg.qr(rng.normal(size=(size, size)))[0]
     covariance = axes * np.geomspace(0.02, 2, size) @ axes.T
-    return full_gaussian(jnp.asarray(rng.normal(size=size)), jnp.asarray(covariance),
-                         jnp.asarray([HIGH, LOW]))
+    return full_gaussian(
+        jnp.asarray(rng.normal(size=size)), jnp.asarray(covariance), jnp.asarray([HIGH, LOW])
+    )
 
 
 def levels(steps, low=LOW, high=HIGH):
@@ -53,8 +54,9 @@ def test_gaussians_are_exact_and_the_error_is_of_second_order():
         x = prior.sample(jax.random.key(1), 5)
         errors, told = [], []
         for steps in (32, 64):
-            found = log_likelihood(prior, jax.random.key(0), x, levels(steps), exact=True,
-                                   terminal=prior, block=2)
+            found = log_likelihood(
+                prior, jax.random.key(0), x, levels(steps), exact=True, terminal=prior, block=2
+            )
             true = prior.log_prob(x, levels(steps)[-1])
             errors.append(np.abs(found.nats - true))
             told.append(found.step_error)
@@ -77,12 +79,17 @@ def test_probes_are_unbiased_within_their_standard_error():
 
 
 def test_a_mixture_integrates_to_one_and_has_its_own_density():
-    prior = gaussian_mixture(jnp.array([0.3, 0.7]), jnp.array([[-1.0, 0.5], [0.8, -0.4]]),
-                             jnp.array([[0.1, 0.3], [0.25, 0.05]]), jnp.array([5.0, 0.2]))
+    prior = gaussian_mixture(
+        jnp.array([0.3, 0.7]),
+        jnp.array([[-1.0, 0.5], [0.8, -0.4]]),
+        jnp.array([[0.1, 0.3], [0.25, 0.05]]),
+        jnp.array([5.0, 0.2]),
+    )
     edge = jnp.linspace(-3.6, 3.6, 49)
     grid = jnp.stack(jnp.meshgrid(edge, edge), -1).reshape(-1, 2)
-    found = log_likelihood(prior, jax.random.key(0), grid, levels(48, low=0.2), exact=True,
-                           block=800)
+    found = log_likelihood(
+        prior, jax.random.key(0), grid, levels(48, low=0.2), exact=True, block=800
+    )
     assert abs(float(jnp.exp(found.nats).sum() * (edge[1] - edge[0]) ** 2) - 1) < 0.01
     true = prior.log_prob(grid, 0.2)
     seen = true > -5
@@ -91,8 +98,9 @@ def test_a_mixture_integrates_to_one_and_has_its_own_density():
     mean, variance = prior.moments()
     assert isinstance(terminal_of(prior), Gaussian)
     np.testing.assert_allclose(terminal_of(prior).variance, variance)
-    np.testing.assert_allclose(mean, 0.3 * np.array([-1, 0.5]) + 0.7 * np.array([0.8, -0.4]),
-                               rtol=1e-6)
+    np.testing.assert_allclose(
+        mean, 0.3 * np.array([-1, 0.5]) + 0.7 * np.array([0.8, -0.4]), rtol=1e-6
+    )
     # a prior that tells nothing of itself starts from noise alone
     assert terminal_of(SimpleNamespace(sigmas=prior.sigmas)).variance == 0
 
@@ -119,8 +127,16 @@ def test_the_bound_is_tight_for_true_scores_and_below_for_others():
         prior, rng = gaussian(), np.random.default_rng(0)
         x = prior.sample(jax.random.key(1), 4000)
         noisy = x + LOW * rng.normal(size=x.shape)
-        bound = partial(denoising_bound, key=jax.random.key(0), x=x, low=LOW, high=HIGH,
-                        levels=64, terminal=prior, block=1000)
+        bound = partial(
+            denoising_bound,
+            key=jax.random.key(0),
+            x=x,
+            low=LOW,
+            high=HIGH,
+            levels=64,
+            terminal=prior,
+            block=1000,
+        )
         found, true = bound(prior), prior.log_prob(noisy, LOW)
         error = np.std(found - true) / np.sqrt(len(x))
         assert abs(np.mean(found - true)) < 4 * error
@@ -185,9 +201,19 @@ def test_shipped_priors_know_their_own_source_best():
     form = loaded[0].representation
     power = 10 ** (np.concatenate(list(windows.values())) / 10.0)
     x = form.encode(jnp.asarray(power, jnp.float32))
-    bounds = np.stack([
-        denoising_bound(p.prior, jax.random.key(0), x, 0.04, p.prior.sigmas[0], 5, block=len(x))
-        for p in loaded]).reshape(len(loaded), len(windows), 4).mean(-1) / x[0].size
+    bounds = (
+        np.stack(
+            [
+                denoising_bound(
+                    p.prior, jax.random.key(0), x, 0.04, p.prior.sigmas[0], 5, block=len(x)
+                )
+                for p in loaded
+            ]
+        )
+        .reshape(len(loaded), len(windows), 4)
+        .mean(-1)
+        / x[0].size
+    )
     assert (bounds.argmax(0) == np.arange(len(loaded))).all()
     own = np.diag(bounds).copy()
     np.fill_diagonal(bounds, -np.inf)
@@ -202,14 +228,32 @@ def folder(tmp_path_factory):
     form = Representation(n_fft=512, hop_length=256, n_mels=5)
     tracks = [("a", rng.integers(-3000, 2000, (40, 5)).astype(np.int16))]
     write_dataset(path / "data", {"valid": tracks, "train": tracks}, form)
-    save_prior(path / "prior.npz", "edm", network()[0],
-               {"features": 5, "width": 8, "blocks": 1, "levels": 2}, form)
+    save_prior(
+        path / "prior.npz",
+        "edm",
+        network()[0],
+        {"features": 5, "width": 8, "blocks": 1, "levels": 2},
+        form,
+    )
     return path
 
 
 def test_command(folder, capsys):
-    argv = [str(folder / "prior.npz"), "--data", str(folder / "data"), "--examples", "6",
-            "--frames", "8", "--levels", "17", "--probes", "16", "--output", str(folder / "out")]
+    argv = [
+        str(folder / "prior.npz"),
+        "--data",
+        str(folder / "data"),
+        "--examples",
+        "6",
+        "--frames",
+        "8",
+        "--levels",
+        "17",
+        "--probes",
+        "16",
+        "--output",
+        str(folder / "out"),
+    ]
     likelihood.main(argv)
     page = (folder / "out" / "likelihood.md").read_text()
     assert capsys.readouterr().out in page
@@ -251,13 +295,21 @@ def test_bits_of_integer_pixels():
         likelihood.measure(loaded._replace(representation=ImageForm("x", 9, 9, 1)), "digits", c)
 
 
-@pytest.mark.parametrize(("argv", "message"), [
-    ([], "expected priors and data sets"), (["x"], "expected priors and data sets"),
-    (["x", "--data", "d"], "no prior 'x'"), (["prior.npz", "--data", "d"], "d is no data set"),
-    (["prior.npz", "--data", "data", "--split", "test"], "no split 'test'; it has valid, train"),
-    (["prior.npz", "--data", "data", "--sigma", "9"], "--sigma between 0.1 and 2"),
-    (["prior.npz", "--data", "data", "--frames", "0"], "frames must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "expected priors and data sets"),
+        (["x"], "expected priors and data sets"),
+        (["x", "--data", "d"], "no prior 'x'"),
+        (["prior.npz", "--data", "d"], "d is no data set"),
+        (
+            ["prior.npz", "--data", "data", "--split", "test"],
+            "no split 'test'; it has valid, train",
+        ),
+        (["prior.npz", "--data", "data", "--sigma", "9"], "--sigma between 0.1 and 2"),
+        (["prior.npz", "--data", "data", "--frames", "0"], "frames must be at least 1"),
+    ],
+)
 def test_bad_input_of_the_command(folder, monkeypatch, argv, message):
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match=message):
@@ -265,8 +317,18 @@ def test_bad_input_of_the_command(folder, monkeypatch, argv, message):
 
 
 def test_what_cannot_be_is_said():
-    row = {"prior": "p", "data": "d", "n": 1, "noise": "0.50 dB", "unit": "nats", "floor": 0.7258,
-           "nll": {"value": 0.5, "low": 0.4, "high": 0.6}, "bound": {"value": None},
-           "probe_error": None, "step_error": 0.001, "impossible": True}
+    row = {
+        "prior": "p",
+        "data": "d",
+        "n": 1,
+        "noise": "0.50 dB",
+        "unit": "nats",
+        "floor": 0.7258,
+        "nll": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "bound": {"value": None},
+        "probe_error": None,
+        "step_error": 0.001,
+        "impossible": True,
+    }
     assert "p on d: less than 0.73 nats is impossible" in likelihood.table([row])
     assert "impossible" not in likelihood.table([row | {"impossible": False}])

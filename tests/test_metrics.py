@@ -94,10 +94,12 @@ def test_museval_comes_without_ffmpeg_and_its_sdr_is_the_snr(tmp_path):
 
 
 def test_missing_museval_is_said_in_one_line():
-    code = ("import sys; sys.modules['museval'] = None\n"
-            "from gensep.metrics import import_museval\n"
-            "try: import_museval()\n"
-            "except Exception as e: print(type(e).__name__, e)")
+    code = (
+        "import sys; sys.modules['museval'] = None\n"
+        "from gensep.metrics import import_museval\n"
+        "try: import_museval()\n"
+        "except Exception as e: print(type(e).__name__, e)"
+    )
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stdout.startswith("UserError museval cannot be imported")

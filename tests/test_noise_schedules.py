@@ -65,14 +65,19 @@ def test_technique_2_solves_its_equation():
 @pytest.mark.parametrize(("sigma_max", "levels"), [(1, 172), (30, 300), (55, 323)])
 def test_technique_2_gives_the_known_numbers_of_levels(sigma_max, levels):
     assert technique2_levels(6144, 0.01, sigma_max) == levels
-    ratios = np.divide(*(geometric(levels, 0.01, sigma_max)[s] for s in (slice(1, None),
-                                                                         slice(-1))))
+    ratios = np.divide(
+        *(geometric(levels, 0.01, sigma_max)[s] for s in (slice(1, None), slice(-1)))
+    )
     np.testing.assert_allclose(ratios, technique2_ratio(6144), rtol=2e-3)
 
 
 # dimension, sigma_1, levels, steps, epsilon of Song and Ermon 2020
-PUBLISHED = {"cifar10": (3072, 50, 232, 5, 6.2e-6), "celeba": (12288, 90, 500, 5, 3.3e-6),
-             "bedroom": (49152, 190, 1086, 3, 1.8e-6), "ffhq": (196608, 348, 2311, 3, 0.9e-6)}
+PUBLISHED = {
+    "cifar10": (3072, 50, 232, 5, 6.2e-6),
+    "celeba": (12288, 90, 500, 5, 3.3e-6),
+    "bedroom": (49152, 190, 1086, 3, 1.8e-6),
+    "ffhq": (196608, 348, 2311, 3, 0.9e-6),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -115,8 +120,9 @@ def test_the_command_prints_a_table_that_training_takes(capsys):
     assert found["schedule"] == "geometric"
     assert found["noise_levels"] == technique2_levels(64, 0.02, found["sigma_max"])
     images = (load_images("digits", "train")[0] + 0.5) / 256
-    farthest = max(np.linalg.norm((images - one).reshape(len(images), -1), axis=1).max()
-                   for one in images)
+    farthest = max(
+        np.linalg.norm((images - one).reshape(len(images), -1), axis=1).max() for one in images
+    )
     assert 0.8 * farthest < found["sigma_max"] <= 1.001 * farthest
     build(train_ncsn.Config, {"data": "digits", "run": "run", **found})
     with pytest.raises(UserError, match="expected examples that lie farther apart"):

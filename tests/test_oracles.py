@@ -37,8 +37,10 @@ def notes(pitch, seed, seconds=3.0, channels=1):
         f = 440 * 2 ** ((rng.choice(pitch) - 69) / 12)
         age = np.maximum(t - start, 0)
         envelope = (t >= start) * np.exp(-3 * age) * np.minimum(age / 0.01, 1)
-        note = sum(np.sin(2 * np.pi * h * f * t + rng.uniform(0, 6)) / h
-                   for h in range(1, min(12, int(7500 / f))))
+        note = sum(
+            np.sin(2 * np.pi * h * f * t + rng.uniform(0, 6)) / h
+            for h in range(1, min(12, int(7500 / f)))
+        )
         wave += rng.uniform(0.3, 1, (channels, 1)) * envelope * note
     return (0.05 * wave / wave.std() + 1e-4 * rng.normal(size=wave.shape)).astype(np.float32)
 
@@ -64,29 +66,35 @@ def test_ibm_against_the_mixture_overlaps_and_leaves_gaps():
     # bins: clear; both above half of what is left of them; both below; equal; silent
     a, b = [0.7, 1.0, 0.6, 0.5, 0], [0.3, -0.9, 0.4, 0.5, 0]
     np.testing.assert_array_equal(mask(ibm_mask, a, b), [[1, 1, 1, 1, 0], [0, 1, 0, 1, 0]])
-    np.testing.assert_array_equal(mask(ibm_mask, a, b, alpha=2.0), [[0, 1, 0, 0, 0],
-                                                                    [0, 1, 0, 0, 0]])
-    np.testing.assert_array_equal(mask(ibm_mask, a, b, theta=0.65), [[1, 1, 0, 0, 0],
-                                                                     [0, 1, 0, 0, 0]])
-    np.testing.assert_array_equal(mask(ibm_mask, a, b, alpha=2.0, over="sum"),
-                                  [[1, 1, 1, 1, 0], [0, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(
+        mask(ibm_mask, a, b, alpha=2.0), [[0, 1, 0, 0, 0], [0, 1, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        mask(ibm_mask, a, b, theta=0.65), [[1, 1, 0, 0, 0], [0, 1, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        mask(ibm_mask, a, b, alpha=2.0, over="sum"), [[1, 1, 1, 1, 0], [0, 0, 0, 1, 0]]
+    )
     np.testing.assert_array_equal(mask(oracles.ibm_max, a, b), [[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]])
 
 
 def test_irm_is_the_ratio_of_powers_of_magnitudes():
     a, b = [3, 3j, 0, 0], [1, -1, 2, 0]
-    np.testing.assert_allclose(mask(oracles.irm, a, b, alpha=1.0),
-                               [[0.75, 0.75, 0, 0], [0.25, 0.25, 1, 0]], atol=1e-6)
-    np.testing.assert_allclose(mask(oracles.irm, a, b), [[0.9, 0.9, 0, 0], [0.1, 0.1, 1, 0]],
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        mask(oracles.irm, a, b, alpha=1.0), [[0.75, 0.75, 0, 0], [0.25, 0.25, 1, 0]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        mask(oracles.irm, a, b), [[0.9, 0.9, 0, 0], [0.1, 0.1, 1, 0]], atol=1e-6
+    )
     np.testing.assert_allclose(mask(oracles.irm, [1], [1j], [-1]), 1 / 3, atol=1e-6)
 
 
 def test_psm_is_the_aligned_share_between_nothing_and_all():
     # in phase; at right angles (|y|^2 / |x|^2); opposed; alone; silent
     a, b = [0.6, 1, 1, 1, 0], [0.4, 2j, -3, 0, 0]
-    np.testing.assert_allclose(mask(oracles.psm, a, b), [[0.6, 0.2, 0, 1, 0], [0.4, 0.8, 1, 0, 0]],
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        mask(oracles.psm, a, b), [[0.6, 0.2, 0, 1, 0], [0.4, 0.8, 1, 0, 0]], atol=1e-6
+    )
 
 
 def test_every_oracle_separates_what_does_not_overlap():
@@ -112,8 +120,15 @@ def test_shares_add_up_to_the_mixture(stems, name):
 
 def test_order_of_the_oracles(stems):
     mixture = stems.sum(0)
-    score = {name: np.mean([si_sdr(y, s) for y, s in zip(
-        oracle_stems(name, stems, mixture, RATE), stems, strict=True)]) for name in ORACLES}
+    score = {
+        name: np.mean(
+            [
+                si_sdr(y, s)
+                for y, s in zip(oracle_stems(name, stems, mixture, RATE), stems, strict=True)
+            ]
+        )
+        for name in ORACLES
+    }
     assert score["mix"] < score["mel_ibm"] < score["mel_irm"] < score["irm2"]
     assert score["ibm1"] < score["irm1"] < score["irm2"] < score["psm"]
     assert score["ibm_max"] < score["irm2"]
@@ -183,9 +198,15 @@ def test_mwf_uses_space_and_stays_finite(wide):
     panned = mono * np.array([[1, 0.2], [0.3, 1]], np.float32)[:, :, None]
     panned[:, :, :20_000] = 0
     mixture = panned.sum(0)
-    scores = {name: np.mean([si_sdr(y, s) for y, s in zip(
-        oracle_stems(name, panned, mixture, RATE), panned, strict=True)])
-        for name in ("irm2", "mwf")}
+    scores = {
+        name: np.mean(
+            [
+                si_sdr(y, s)
+                for y, s in zip(oracle_stems(name, panned, mixture, RATE), panned, strict=True)
+            ]
+        )
+        for name in ("irm2", "mwf")
+    }
     assert scores["mwf"] > scores["irm2"] + 15
     for name in ("mwf", "mwf_compat"):
         assert np.isfinite(oracle_stems(name, panned, mixture, RATE)).all()
@@ -230,8 +251,9 @@ def songs(tmp_path, stems):
     for song, part in (("one", stems), ("two", stems[:, :, ::-1])):
         (tmp_path / "songs" / song).mkdir(parents=True)
         for name, wave in zip(("bass", "voice"), part, strict=True):
-            soundfile.write(tmp_path / "songs" / song / f"{name}.wav", wave.T, RATE,
-                            subtype="FLOAT")
+            soundfile.write(
+                tmp_path / "songs" / song / f"{name}.wav", wave.T, RATE, subtype="FLOAT"
+            )
     soundfile.write(tmp_path / "songs/one/mixture.wav", stems.sum(0).T, RATE, subtype="FLOAT")
     return tmp_path / "songs"
 
@@ -239,11 +261,22 @@ def songs(tmp_path, stems):
 def test_command_writes_scores_and_skips_what_is_done(run, songs, tmp_path, stems, monkeypatch):
     code, out, err = run("songs", "--method", "irm2", "mix", "--window", "0.5")
     assert code == 0, err
-    files = sorted(p.relative_to(tmp_path / "oracles").as_posix()
-                   for p in (tmp_path / "oracles").rglob("*") if p.is_file())
-    assert files == sorted(["oracle.json", *(f"{m}/{s}/{f}" for m in ("irm2", "mix")
-                                             for s in ("one", "two")
-                                             for f in ("bass.wav", "oracle.json", "voice.wav"))])
+    files = sorted(
+        p.relative_to(tmp_path / "oracles").as_posix()
+        for p in (tmp_path / "oracles").rglob("*")
+        if p.is_file()
+    )
+    assert files == sorted(
+        [
+            "oracle.json",
+            *(
+                f"{m}/{s}/{f}"
+                for m in ("irm2", "mix")
+                for s in ("one", "two")
+                for f in ("bass.wav", "oracle.json", "voice.wav")
+            ),
+        ]
+    )
     got, rate = soundfile.read("oracles/irm2/one/voice.wav", dtype="float32")
     mixture = stems.sum(0)
     expected = oracle_stems("irm2", stems, mixture, RATE)[1, 0]
@@ -251,8 +284,11 @@ def test_command_writes_scores_and_skips_what_is_done(run, songs, tmp_path, stem
     assert rate == RATE
     record = json.loads((tmp_path / "oracles/oracle.json").read_text())
     assert {"python", "jax"} <= set(record["versions"])
-    row = next(r for r in record["scores"] if r["method"] == "irm2" and r["song"] == "one"
-               and r["source"] == "voice")
+    row = next(
+        r
+        for r in record["scores"]
+        if r["method"] == "irm2" and r["song"] == "one" and r["source"] == "voice"
+    )
     gain = si_sdr(expected, stems[1, 0]) - si_sdr(mixture[0], stems[1, 0])
     assert row["si_sdr_gain"] == pytest.approx(gain, abs=1e-3)
     error = ((expected - stems[1, 0]).astype(float)[:48_000] ** 2).reshape(6, 8000).sum(1)
@@ -267,12 +303,14 @@ def test_command_writes_scores_and_skips_what_is_done(run, songs, tmp_path, stem
 
 def test_command_refuses(run, songs, tmp_path):
     soundfile.write("songs/two/mixture.wav", np.zeros(100), RATE)
-    for argv, words in ((["songs", "--method", "irm3"], "not 'irm3'"),
-                        (["songs", "--method", "mix", "mix"], "each once"),
-                        (["songs", "--window", "0"], "window >= 0.01"),
-                        (["nowhere"], "no folder nowhere"),
-                        (["songs", "--method", "mix", "--ext", "xyz"], "no audio format"),
-                        (["songs", "--method", "mix"], "two: the mixture has 1 channels of 100")):
+    for argv, words in (
+        (["songs", "--method", "irm3"], "not 'irm3'"),
+        (["songs", "--method", "mix", "mix"], "each once"),
+        (["songs", "--window", "0"], "window >= 0.01"),
+        (["nowhere"], "no folder nowhere"),
+        (["songs", "--method", "mix", "--ext", "xyz"], "no audio format"),
+        (["songs", "--method", "mix"], "two: the mixture has 1 channels of 100"),
+    ):
         code, out, err = run(*argv)
         assert code == 2, err
         assert err.startswith("error: ")

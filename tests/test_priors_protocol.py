@@ -19,15 +19,24 @@ from gensep.representation import Representation
 from score import DenoiserPrior
 
 BANDS = 5
-SETTINGS = {"n_mels": BANDS, "width": 8, "blocks": 2, "levels": 4, "sigma_data": 0.6,
-            "mean": [0.1 * i for i in range(BANDS)]}
+SETTINGS = {
+    "n_mels": BANDS,
+    "width": 8,
+    "blocks": 2,
+    "levels": 4,
+    "sigma_data": 0.6,
+    "mean": [0.1 * i for i in range(BANDS)],
+}
 SMALL = Representation(n_fft=512, hop_length=256, n_mels=BANDS)
 
 
 def gaussian(seed=0):
     rng = np.random.default_rng(seed)
-    return Gaussian(jnp.asarray(rng.normal(size=BANDS), jnp.float32),
-                    jnp.asarray(rng.uniform(0.2, 2, BANDS), jnp.float32), jnp.array([2.0, 0.02]))
+    return Gaussian(
+        jnp.asarray(rng.normal(size=BANDS), jnp.float32),
+        jnp.asarray(rng.uniform(0.2, 2, BANDS), jnp.float32),
+        jnp.array([2.0, 0.02]),
+    )
 
 
 @cache
@@ -36,13 +45,15 @@ def edm(seed=0, **changes):
     rng = np.random.default_rng(seed)
     made = networks.make_denoiser(SETTINGS | changes, seed)
     made.net = jax.tree.map(
-        lambda x: x + np.asarray(0.2 * rng.normal(size=x.shape), x.dtype), made.net)
+        lambda x: x + np.asarray(0.2 * rng.normal(size=x.shape), x.dtype), made.net
+    )
     errors = rng.uniform(0.1, 1, (4, BANDS)).astype(np.float32)
     return DenoiserPrior(made, jnp.array([2.0, 0.5, 0.1, 0.02]), jnp.asarray(errors))
 
 
 KINDS = {
-    "gaussian": gaussian, "edm": edm,
+    "gaussian": gaussian,
+    "edm": edm,
     "windowed gaussian": lambda seed=0: windowed(gaussian(seed), 8, 3),
     "windowed edm": lambda seed=0: windowed(edm(seed), 8, 3),
 }
@@ -122,8 +133,9 @@ def test_the_gaussian_spread_is_the_error_of_its_denoiser():
 def test_edm_spread_interpolates_the_measured_errors():
     prior = edm()
     for level in range(4):
-        np.testing.assert_allclose(prior.spread(prior.sigmas[level]), prior.errors[level],
-                                   rtol=1e-4)
+        np.testing.assert_allclose(
+            prior.spread(prior.sigmas[level]), prior.errors[level], rtol=1e-4
+        )
     middle = prior.spread(jnp.sqrt(prior.sigmas[0] * prior.sigmas[1]))
     np.testing.assert_allclose(middle, np.sqrt(prior.errors[0] * prior.errors[1]), rtol=1e-4)
     np.testing.assert_allclose(prior.spread(jnp.asarray(9.0)), prior.errors[0], rtol=1e-4)
@@ -143,12 +155,14 @@ def test_windows_of_a_pointwise_prior_are_that_prior(window, overlap):
     made = windowed(prior, window, overlap)
     for frames in (1, window, window + 1, 61):
         x = noise(1, frames, BANDS)
-        np.testing.assert_allclose(score_of(made, x, 0.3), score_of(prior, x, 0.3), rtol=2e-6,
-                                   atol=1e-6)
+        np.testing.assert_allclose(
+            score_of(made, x, 0.3), score_of(prior, x, 0.3), rtol=2e-6, atol=1e-6
+        )
 
 
 def test_windows_are_cross_faded_by_their_ramps():
     """A prior that returns the frame's place in its window shows where windows lie and weigh."""
+
     class Place(tuple):
         sigmas = jnp.array([1.0])
 
@@ -199,8 +213,9 @@ def test_files_keep_every_number(saved):
 def test_half_precision_is_smaller_and_close(tmp_path):
     prior = edm(width=64)
     for half in (False, True):
-        priors.save_prior(tmp_path / f"{half}.npz", "edm", prior, SETTINGS | {"width": 64}, SMALL,
-                          half=half)
+        priors.save_prior(
+            tmp_path / f"{half}.npz", "edm", prior, SETTINGS | {"width": 64}, SMALL, half=half
+        )
     sizes = [(tmp_path / f"{half}.npz").stat().st_size for half in (True, False)]
     assert sizes[0] < 0.65 * sizes[1]
     loaded = priors.load_prior(str(tmp_path / "True.npz")).prior
@@ -231,9 +246,14 @@ def refused(path, words="is not a prior file"):
 
 def test_files_that_are_not_priors_are_refused(saved):
     folder, content = saved.parent, saved.read_bytes()
-    for name, bad in (("text", b"not a prior at all"), ("empty", b""), ("zip", b"PK\x03\x04" * 50),
-                      ("half", content[: len(content) // 2]), ("most", content[:-10]),
-                      ("damaged", content[:900] + b"!!!!!!!!" + content[908:])):
+    for name, bad in (
+        ("text", b"not a prior at all"),
+        ("empty", b""),
+        ("zip", b"PK\x03\x04" * 50),
+        ("half", content[: len(content) // 2]),
+        ("most", content[:-10]),
+        ("damaged", content[:900] + b"!!!!!!!!" + content[908:]),
+    ):
         (folder / f"{name}.npz").write_bytes(bad)
         assert f"{name}.npz" in refused(folder / f"{name}.npz")
     np.savez(folder / "other.npz", a=np.zeros(3))
@@ -243,10 +263,17 @@ def test_files_that_are_not_priors_are_refused(saved):
         refused(folder / name)
 
 
-@pytest.mark.parametrize("change", [
-    {"settings": SETTINGS | {"width": 12}}, {"settings": SETTINGS | {"blocks": 3}},
-    {"settings": SETTINGS | {"levels": 3}}, {"kind": "glow"}, {"representation": {"fft": 1}},
-    {"settings": {}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": SETTINGS | {"width": 12}},
+        {"settings": SETTINGS | {"blocks": 3}},
+        {"settings": SETTINGS | {"levels": 3}},
+        {"kind": "glow"},
+        {"representation": {"fft": 1}},
+        {"settings": {}},
+    ],
+)
 def test_headers_that_do_not_fit_are_refused(saved, change):
     import json
 

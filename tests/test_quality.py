@@ -34,7 +34,8 @@ def test_frechet_distance_of_samples():
     assert classifier_frechet(x, x[::-1]) == pytest.approx(0, abs=1e-9)
     assert classifier_frechet(x, x + 2) == pytest.approx(16)
     assert classifier_frechet(x, 3 * x) == pytest.approx(
-        (4 * x.mean(0) ** 2).sum() + 4 * np.cov(x, rowvar=False).trace())
+        (4 * x.mean(0) ** 2).sum() + 4 * np.cov(x, rowvar=False).trace()
+    )
 
 
 def test_classifier_score_of_the_extremes():

@@ -31,9 +31,13 @@ def load(path: Path):
 
 tinyfont = load(Path(__file__).parent / "tinyfont.py")
 
-SONG = Score("song", {
-    "Violin I": [Note(0.0, 0.9, 72, 90), Note(1.0, 1.5, 74, 70)],
-    "piano": [Note(0.0, 1.0, 48, 80), Note(0.0, 1.0, 55, 80), Note(1.0, 2.0, 53, 60)]})
+SONG = Score(
+    "song",
+    {
+        "Violin I": [Note(0.0, 0.9, 72, 90), Note(1.0, 1.5, 74, 70)],
+        "piano": [Note(0.0, 1.0, 48, 80), Note(0.0, 1.0, 55, 80), Note(1.0, 2.0, 53, 60)],
+    },
+)
 
 
 @pytest.fixture
@@ -59,9 +63,18 @@ sounds = [{font = "tiny.sf2", program = 0}]
 
 
 def config(folder, **changes):
-    return build(render.Config, {
-        "scores": (str(folder / "train"),), "output": str(folder / "out"), "rate": 8000,
-        "instruments": str(folder / "band.toml"), "sounds": (str(folder),), "jobs": 1, **changes})
+    return build(
+        render.Config,
+        {
+            "scores": (str(folder / "train"),),
+            "output": str(folder / "out"),
+            "rate": 8000,
+            "instruments": str(folder / "band.toml"),
+            "sounds": (str(folder),),
+            "jobs": 1,
+            **changes,
+        },
+    )
 
 
 def pitch_of(audio, rate):
@@ -82,10 +95,14 @@ def test_midi_round_trip(tmp_path):
 def test_midi_tempo_change_and_zero_velocity(tmp_path):
     import mido
 
-    track = mido.MidiTrack([
-        mido.MetaMessage("set_tempo", tempo=500_000), mido.Message("note_on", note=60, velocity=9),
-        mido.MetaMessage("set_tempo", tempo=1_000_000, time=100),
-        mido.Message("note_on", note=60, velocity=0, time=100)])
+    track = mido.MidiTrack(
+        [
+            mido.MetaMessage("set_tempo", tempo=500_000),
+            mido.Message("note_on", note=60, velocity=9),
+            mido.MetaMessage("set_tempo", tempo=1_000_000, time=100),
+            mido.Message("note_on", note=60, velocity=0, time=100),
+        ]
+    )
     mido.MidiFile(ticks_per_beat=100, tracks=[track]).save(tmp_path / "a.mid")
     assert scores.read_score(tmp_path / "a.mid").tracks == {"track 0": [Note(0, 1.5, 60, 9)]}
 
@@ -123,8 +140,11 @@ def test_music21_corpus():
 @pytest.mark.parametrize("varispeed", [0.0, 3.0, -2.4])
 @pytest.mark.parametrize("kind", ["font", "notes"])
 def test_pitch_and_tempo_hold_for_every_varispeed(folder, kind, varispeed):
-    sound = (SoundFont(str(folder / "tiny.sf2"), 0, 40) if kind == "font"
-             else NoteFolder((str(folder / "notes"),)))
+    sound = (
+        SoundFont(str(folder / "tiny.sf2"), 0, 40)
+        if kind == "font"
+        else NoteFolder((str(folder / "notes"),))
+    )
     rate, performance = 16000, Performance(varispeed_semitones=varispeed)
     for pitch in (69, 74):
         audio = sound.render([Note(0.5, 2.5, pitch, 100)], 3.5, rate, performance)
@@ -137,8 +157,10 @@ def test_pitch_and_tempo_hold_for_every_varispeed(folder, kind, varispeed):
 def test_varispeed_takes_a_higher_recording(folder):
     """Four semitones up, the A is played by the recorded D slowed down."""
     sound = NoteFolder((str(folder / "notes"),))
-    plain, moved = (sound.render([Note(0, 1, 69, 100)], 1.0, 16000, Performance(
-        varispeed_semitones=n)) for n in (0, 4))
+    plain, moved = (
+        sound.render([Note(0, 1, 69, 100)], 1.0, 16000, Performance(varispeed_semitones=n))
+        for n in (0, 4)
+    )
     assert not np.allclose(plain, moved)
 
 
@@ -158,9 +180,11 @@ def test_layered_mixes_at_equal_loudness(folder):
     a, b = SoundFont(str(folder / "tiny.sf2"), 0, 40), NoteFolder((str(folder / "notes"),))
     notes = [Note(0, 1, 69, 100)]
     both = Layered((a, b), (0.5, 0.5)).render(notes, 1.0, 16000)
-    assert np.allclose(Layered((a, b), (1.0, 0.0)).render(notes, 1.0, 16000),
-                       a.render(notes, 1.0, 16000) * 0.05 / a.render(notes, 1.0, 16000).std(),
-                       atol=1e-4)
+    assert np.allclose(
+        Layered((a, b), (1.0, 0.0)).render(notes, 1.0, 16000),
+        a.render(notes, 1.0, 16000) * 0.05 / a.render(notes, 1.0, 16000).std(),
+        atol=1e-4,
+    )
     assert both.std() > 0.01
 
 
@@ -179,14 +203,23 @@ def test_long_notes_are_sustained_without_dips(folder):
 
 
 def test_songs_mixture_is_the_sum_and_jobs_do_not_matter(folder):
-    spread = {"tempo": (0.8, 1.2), "transpose": (-3, 3), "timbre": 1.0, "onset_sd": 0.01,
-              "velocity_sd": 0.1, "velocity": (60.0, 100.0), "layer_probability": 0.5,
-              "variants": 2, "gains": (0.0, -6.0)}
+    spread = {
+        "tempo": (0.8, 1.2),
+        "transpose": (-3, 3),
+        "timbre": 1.0,
+        "onset_sd": 0.01,
+        "velocity_sd": 0.1,
+        "velocity": (60.0, 100.0),
+        "layer_probability": 0.5,
+        "variants": 2,
+        "gains": (0.0, -6.0),
+    }
     render.render(config(folder, **spread))
     render.render(config(folder, **spread, output=str(folder / "again"), jobs=2))
     files = sorted((folder / "out").rglob("*.flac"))
     assert [str(f.relative_to(folder / "out")) for f in files] == [
-        f"song_{v}/{s}.flac" for v in (0, 1) for s in ("mixture", "piano", "violin")]
+        f"song_{v}/{s}.flac" for v in (0, 1) for s in ("mixture", "piano", "violin")
+    ]
     for file in files:
         other = folder / "again" / file.relative_to(folder / "out")
         assert file.read_bytes() == other.read_bytes()
@@ -202,8 +235,10 @@ def test_spreads_follow_the_seed(folder):
     band = bands.read_instruments(folder / "band.toml", (str(folder),))
 
     def make(seed, variant=0):
-        playing = build(rendering.Playing, {"rate": 8000, "tempo": (0.5, 2.0), "transpose": (-5, 5),
-                                         "seed": seed})
+        playing = build(
+            rendering.Playing,
+            {"rate": 8000, "tempo": (0.5, 2.0), "transpose": (-5, 5), "seed": seed},
+        )
         return rendering.render_song(SONG, band, playing, variant=variant)
 
     first, same, other, variant = make(1), make(1), make(2), make(1, variant=1)
@@ -228,8 +263,11 @@ def test_solo_layout_and_resume(folder, capsys):
     render.render(solo)
     files = sorted((folder / "out").rglob("*.flac"))
     assert [str(f.relative_to(folder / "out")) for f in files] == [
-        "piano/train/song_0.flac", "piano/valid/tune_0.flac",
-        "violin/train/song_0.flac", "violin/valid/tune_0.flac"]
+        "piano/train/song_0.flac",
+        "piano/valid/tune_0.flac",
+        "violin/train/song_0.flac",
+        "violin/valid/tune_0.flac",
+    ]
     stamps = [f.stat().st_mtime_ns for f in files]
     files[0].unlink()
     render.render(solo)
@@ -240,23 +278,35 @@ def test_solo_layout_and_resume(folder, capsys):
 
 
 def test_valid_scores_use_valid_sounds(folder):
-    text = (folder / "band.toml").read_text().replace(
-        "[piano]", 'valid_sounds = [{notes = ["notes"], tuned = false}]\n[piano]')
+    text = (
+        (folder / "band.toml")
+        .read_text()
+        .replace("[piano]", 'valid_sounds = [{notes = ["notes"], tuned = false}]\n[piano]')
+    )
     (folder / "band.toml").write_text(text)
     band = bands.read_instruments(folder / "band.toml", (str(folder),))
     playing = build(rendering.Playing, {})
-    sounds = {split: [rendering.choose_sound(band["violin"], split, playing, rendering.random(i))[0]
-                      for i in range(20)] for split in ("train", "valid")}
+    sounds = {
+        split: [
+            rendering.choose_sound(band["violin"], split, playing, rendering.random(i))[0]
+            for i in range(20)
+        ]
+        for split in ("train", "valid")
+    }
     assert {type(s) for s in sounds["train"]} == {SoundFont, NoteFolder}
     assert set(sounds["valid"]) == {NoteFolder((str(folder / "notes"),), tuned=False)}
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("low = 55", "lowest = 55", "unknown key lowest"),
-    ("program = 40", "programm = 40", "unknown key programm"),
-    ("program = 40", "program = 400", "program must be in"),
-    ('"tiny.sf2", program = 0', '"none.sf2"', "no none.sf2 in"),
-    ("[piano]", "[piano", "not TOML")])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("low = 55", "lowest = 55", "unknown key lowest"),
+        ("program = 40", "programm = 40", "unknown key programm"),
+        ("program = 40", "program = 400", "program must be in"),
+        ('"tiny.sf2", program = 0', '"none.sf2"', "no none.sf2 in"),
+        ("[piano]", "[piano", "not TOML"),
+    ],
+)
 def test_bad_instruments_are_refused(folder, old, new, message):
     text = (folder / "band.toml").read_text()
     assert old in text
@@ -280,10 +330,12 @@ def test_command_refuses_in_one_line(folder, monkeypatch, capsys):
 
 
 def test_help_loads_nothing_heavy():
-    code = ("import sys; from gensep import render\ntry: render.main(['--help'])\n"
-            "except SystemExit: pass\n"
-            "bad = {'jax', 'scipy', 'soundfile', 'soxr', 'mido', 'midirenderer', 'music21'}\n"
-            "sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)")
+    code = (
+        "import sys; from gensep import render\ntry: render.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "bad = {'jax', 'scipy', 'soundfile', 'soxr', 'mido', 'midirenderer', 'music21'}\n"
+        "sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
@@ -298,7 +350,8 @@ def test_trimmed_font_plays_the_same(folder):
         notes = SONG.tracks["piano"]
         np.testing.assert_array_equal(
             SoundFont(str(small), 0, program).render(notes, 2.0, 48000),
-            SoundFont(str(folder / "tiny.sf2"), 0, program).render(notes, 2.0, 48000))
+            SoundFont(str(folder / "tiny.sf2"), 0, program).render(notes, 2.0, 48000),
+        )
     with pytest.raises(UserError, match="none of the wanted"):
         trimmer.trim(whole, lambda bank, program: program == 7)
     with pytest.raises(UserError, match="not an SF2"):

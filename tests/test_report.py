@@ -30,8 +30,10 @@ def load(path):
 
 tinyrun = load(Path(__file__).parent / "tinyrun.py")
 RATE = tinyrun.RATE
-ORDER = [("mixture", ""), *((role, name) for name in ("low", "high")
-                            for role in ("estimate", "reference", "oracle"))]
+ORDER = [
+    ("mixture", ""),
+    *((role, name) for name in ("low", "high") for role in ("estimate", "reference", "oracle")),
+]
 
 
 @pytest.fixture
@@ -155,8 +157,9 @@ def test_a_part_starts_at_the_same_sample_in_every_track(made, tmp_path, begun):
     assert made("separated", "--start", "0.3001", "--duration", "0.5")[0] == 0
     html = (run / "report.html").read_text()
     audio = waves(block(html, "audio-0"))
-    low, high = (32768 * wave[skipped + 2401 : skipped + 6401]
-                 for wave in tinyrun.tones(2.0).values())
+    low, high = (
+        32768 * wave[skipped + 2401 : skipped + 6401] for wave in tinyrun.tones(2.0).values()
+    )
     assert np.abs(audio[0] - low - high).max() <= 0.51
     assert np.abs(audio[1] - low - 0.1 * high).max() <= 0.51
     assert (audio[2] == low).all()
@@ -182,8 +185,9 @@ def test_one_gain_keeps_loud_tracks_within_full_scale(made, tmp_path):
 def test_flac_of_more_channels_is_their_mean():
     wave = np.round(np.random.default_rng(0).uniform(-1, 1, (6, 500)) * 30000)
     for channels in (1, 2, 6):
-        coded = soundfile.read(io.BytesIO(page.flac(wave[:channels] / 32768, RATE)),
-                               dtype="int16", always_2d=True)[0].T
+        coded = soundfile.read(
+            io.BytesIO(page.flac(wave[:channels] / 32768, RATE)), dtype="int16", always_2d=True
+        )[0].T
         wanted = wave[:channels] if channels < 3 else wave.mean(0, keepdims=True)
         assert np.abs(coded - wanted).max() <= (0 if channels < 3 else 0.5)
     with pytest.raises(UserError, match="rate of 700000 Hz"):
@@ -274,9 +278,17 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     benchmark = load(Path(report.__file__).parent.parent / "scripts/benchmark_separation.py")
     c = benchmark.Config(scores="s", sounds=("/away",), keep=str(tmp_path / "kept"))
     true = tinyrun.tones(1.0)
-    rows = [{"set": "duo@0,6", "piece": "A song/1", "method": method, "si_sdr": [1.0, 2.0],
-             "gain": [3.0, 4.0 + i], "seconds": 0.1}
-            for i, method in enumerate((benchmark.MEL_ORACLE, "fast:steps=9"))]
+    rows = [
+        {
+            "set": "duo@0,6",
+            "piece": "A song/1",
+            "method": method,
+            "si_sdr": [1.0, 2.0],
+            "gain": [3.0, 4.0 + i],
+            "seconds": 0.1,
+        }
+        for i, method in enumerate((benchmark.MEL_ORACLE, "fast:steps=9"))
+    ]
     benchmark.keep(c, true, np.stack(list(true.values())), rows, Representation(n_mels=48))
     code, err = made("kept")
     assert code == 0, err
@@ -284,7 +296,10 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     song = data["songs"][0]
     assert song["name"] == "duo@0,6: A song/1"
     assert song["scores"]["fast:steps=9"]["high"] == {
-        "si_sdr": 2.0, "gain": 5.0, "oracle_gain": 4.0}
+        "si_sdr": 2.0,
+        "gain": 5.0,
+        "oracle_gain": 4.0,
+    }
     assert [(t["role"], t["source"]) for t in song["tracks"]] == ORDER
     assert ["noise levels", "9"] in song["runs"][0]["facts"]
     assert "/away" not in json.dumps(data)
@@ -328,8 +343,9 @@ def test_uncertainty_is_drawn_for_the_part_shown(made, tmp_path):
     assert made("separated", "--start", "0.5", "--duration", "1")[0] == 0
     shown = block((run / "report.html").read_text(), "data")["songs"][0]["tracks"]
     assert [t["role"] for t in shown if t["deviation"]] == ["estimate"] * 2
-    for track, (first, last) in zip([t for t in shown if t["deviation"]],
-                                    [(0, 0), (0, 255)], strict=True):
+    for track, (first, last) in zip(
+        [t for t in shown if t["deviation"]], [(0, 0), (0, 255)], strict=True
+    ):
         picture = Image.open(io.BytesIO(base64.b64decode(track["deviation"].split(",")[1])))
         index = np.asarray(picture)
         assert index.shape[0] == 16
@@ -356,8 +372,10 @@ def test_the_scale_is_common_to_all_tracks(tmp_path):
     run = tinyrun.write_run(tmp_path)
     found = tracks.find_runs([str(run)], str(tmp_path))["song"]
     song = page.write_song(tmp_path, 0, tracks.load_song("song", found, None, 0.0, None))
-    drawn = {(t["role"], t["source"]): np.asarray(Image.open(tmp_path / t["image"])).max(1)
-             for t in song["tracks"]}
+    drawn = {
+        (t["role"], t["source"]): np.asarray(Image.open(tmp_path / t["image"])).max(1)
+        for t in song["tracks"]
+    }
     band = drawn["reference", "high"].argmax()
     fall = int(drawn["reference", "high"][band]) - int(drawn["estimate", "low"][band])
     assert fall * page.SCALE_DB / 255 == pytest.approx(20, abs=0.5)
@@ -401,8 +419,10 @@ def test_runs_that_cannot_be_paired(made, tmp_path):
     shutil.copytree("separated", "more/once")
     refused(made("more"), "more/again/song and more/once/song both separate song")
     record = json.loads(Path("more/once/song/separation.json").read_text())
-    for changes, words in (({"stems": ["low.wav"]}, "other stems"),
-                           ({"options": {"start": 0.5}}, "starts at another second")):
+    for changes, words in (
+        ({"stems": ["low.wav"]}, "other stems"),
+        ({"options": {"start": 0.5}}, "starts at another second"),
+    ):
         Path("more/once/song/separation.json").write_text(json.dumps(record | changes))
         refused(made("separated", "more/once"), words)
 
@@ -412,6 +432,7 @@ def test_commands_read_back():
 
     c = Config(mixtures=("my mix.wav",), priors=("a", "b"), steps=3, overlap=0.1, picture=False)
     text = runs.command(c, PROG)
-    assert text == ("python -m gensep.basis 'my mix.wav' --priors a b --steps 3 --overlap 0.1 "
-                    "--picture false")
+    assert text == (
+        "python -m gensep.basis 'my mix.wav' --priors a b --steps 3 --overlap 0.1 --picture false"
+    )
     assert config.parse(Config, shlex.split(text)[3:], prog=PROG, about="") == c

@@ -48,8 +48,11 @@ def pages(tmp_path_factory):
         run.rename(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        np.savez("one/a/uncertainty.npz", sd_db=np.full((2, 251, 16), 3, np.float16),
-                 names=np.array(["low", "high"]))
+        np.savez(
+            "one/a/uncertainty.npz",
+            sd_db=np.full((2, 251, 16), 3, np.float16),
+            names=np.array(["low", "high"]),
+        )
         report.main(["one", "two", "--output", "page.html"])
         report.main(["one", "two", "--output", "folder", "--inline_limit", "0"])
     return {"file": folder / "page.html", "folder": folder / "folder/index.html"}
@@ -192,8 +195,9 @@ def test_a_dragged_part_is_looped(opened):
     opened.mouse.up()
     assert opened.evaluate("() => player.region") == pytest.approx([4, 4.4], abs=0.03)
     opened.click("#play")
-    opened.wait_for_function("() => player.playing && player.context.currentTime"
-                             " > player.started + 0.7")
+    opened.wait_for_function(
+        "() => player.playing && player.context.currentTime > player.started + 0.7"
+    )
     assert 3.95 < position(opened) < 4.45
     opened.keyboard.press("Escape")
     opened.wait_for_function("() => player.position > 4.6")

@@ -48,6 +48,7 @@ def librosa():
     with warnings.catch_warnings():  # of its own dependencies
         warnings.simplefilter("ignore")
         import librosa
+
         librosa.stft(np.zeros(4096, np.float32))
     return librosa
 
@@ -68,8 +69,15 @@ def test_stft_is_librosas(librosa, samples):
 def test_mel_power_is_librosas(librosa, rep):
     x = noise(2, 16000)
     expected = librosa.feature.melspectrogram(
-        y=x.astype(np.float64), sr=rep.sample_rate, n_fft=rep.n_fft, hop_length=rep.hop_length,
-        n_mels=rep.n_mels, fmin=rep.fmin, fmax=rep.fmax, norm=None).swapaxes(-1, -2)
+        y=x.astype(np.float64),
+        sr=rep.sample_rate,
+        n_fft=rep.n_fft,
+        hop_length=rep.hop_length,
+        n_mels=rep.n_mels,
+        fmin=rep.fmin,
+        fmax=rep.fmax,
+        norm=None,
+    ).swapaxes(-1, -2)
     got = rep.mel_power(x)
     assert got.shape == (2, 1 + 16000 // rep.hop_length, rep.n_mels)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7 * expected.max())
@@ -99,8 +107,9 @@ def test_decode_undoes_encode_over_the_whole_range():
     back = np.asarray(REP.decode(REP.encode(power)))
     np.testing.assert_allclose(back + REP.floor, power + REP.floor, rtol=2e-5)
     assert (back >= 0).all()
-    np.testing.assert_allclose(REP.encode(REP.decode(np.float32([-0.9, 0, 2.5]))), [-0.9, 0, 2.5],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        REP.encode(REP.decode(np.float32([-0.9, 0, 2.5]))), [-0.9, 0, 2.5], atol=1e-5
+    )
     assert REP.decode(np.float32(-9.0)) == 0  # under the floor there is nothing
 
 
@@ -114,15 +123,19 @@ def test_powers_add_exactly_in_model_units(k):
     gains = np.linspace(-6, 9, k).astype(np.float32)
     expected = np.tensordot(10 ** (gains / 10), power.astype(np.float64) + REP.floor, 1)
     got = REP.mixing(gains)(REP.encode(power))
-    np.testing.assert_allclose(got, (10 * np.log10(expected) - REP.center_db) / REP.span_db,
-                               atol=2e-5)
+    np.testing.assert_allclose(
+        got, (10 * np.log10(expected) - REP.center_db) / REP.span_db, atol=2e-5
+    )
 
 
 def test_silence_plus_silence_is_silence_as_the_law_says():
     silence = REP.encode(np.zeros((3, 4), np.float32))
     np.testing.assert_allclose(silence, (REP.floor_db - REP.center_db) / REP.span_db, rtol=1e-6)
-    np.testing.assert_allclose(REP.mixing(jnp.zeros(2))(jnp.stack([silence, silence])),
-                               REP.encode(np.zeros((3, 4), np.float32), 2), atol=1e-6)
+    np.testing.assert_allclose(
+        REP.mixing(jnp.zeros(2))(jnp.stack([silence, silence])),
+        REP.encode(np.zeros((3, 4), np.float32), 2),
+        atol=1e-6,
+    )
     np.testing.assert_allclose(REP.decode(silence), 0, atol=1e-7)
 
 
@@ -195,8 +208,9 @@ def test_level_is_that_of_the_sounding_parts():
     x = np.concatenate([noise(16000), 1e-5 * noise(64000)])  # a hiss that nobody hears
     assert analyse([x], SMALL).level == pytest.approx(-20, abs=0.1)
     raised = analyse([x], SMALL).at_level(-10.0)
-    np.testing.assert_allclose(raised, analyse([x * np.sqrt(np.float32(10))], SMALL).power,
-                               rtol=0.03, atol=1e-3)
+    np.testing.assert_allclose(
+        raised, analyse([x * np.sqrt(np.float32(10))], SMALL).power, rtol=0.03, atol=1e-3
+    )
     for silent in (np.zeros(5000, np.float32), 1e-5 * noise(5000), np.zeros(1, np.float32)):
         got = analyse([silent], SMALL)
         assert got.level == -np.inf
@@ -211,8 +225,9 @@ def frames_at(rep, samples, rate):
     return 1 + round(samples * rep.sample_rate / rate) // rep.hop_length
 
 
-@pytest.mark.parametrize(("rate", "channels"), [
-    (8000, 3), (16000, 12), (22050, 1), (44100, 2), (48000, 1), (192000, 1)])
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(8000, 3), (16000, 12), (22050, 1), (44100, 2), (48000, 1), (192000, 1)]
+)
 def test_unit_masks_return_the_input_and_stems_sum_to_it(rate, channels):
     rng = np.random.default_rng(0)
     chunk = 128 * (native_n_fft(SMALL, rate) // 4)

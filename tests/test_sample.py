@@ -27,17 +27,27 @@ REP = Representation(n_fft=512, hop_length=256, n_mels=8)
 def runs(tmp_path_factory):
     """Give a folder with priors of images and of spectrograms: networks that learnt nothing."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, form, network, size in (("pictures", ImageForm("digits", 8, 8, 1), "unet", 1),
-                                      ("sounds", REP, "conv1d", 8)):
-        settings = {"network": network, "features": size, "width": 8, "blocks": 1, "levels": 2,
-                    "sigma_data": 0.3, "mean": [0.5] * size}
+    for name, form, network, size in (
+        ("pictures", ImageForm("digits", 8, 8, 1), "unet", 1),
+        ("sounds", REP, "conv1d", 8),
+    ):
+        settings = {
+            "network": network,
+            "features": size,
+            "width": 8,
+            "blocks": 1,
+            "levels": 2,
+            "sigma_data": 0.3,
+            "mean": [0.5] * size,
+        }
         like = jax.eval_shape(lambda settings=settings: networks.make_denoiser(settings))
         net = jax.tree.map(lambda a: jnp.full(a.shape, 0.01, a.dtype), like)
         net.mean[...], net.sigma_data[...] = jnp.full(size, 0.5), jnp.asarray(0.3)
         prior = DenoiserPrior(net, jnp.array([2.5, 0.02]), jnp.full((2, size), 0.3))
         (folder / name).mkdir()
-        priors.save_prior(folder / name / "prior.npz", "edm", prior, settings, form,
-                          config={"frames": 12})
+        priors.save_prior(
+            folder / name / "prior.npz", "edm", prior, settings, form, config={"frames": 12}
+        )
     return folder
 
 
@@ -72,7 +82,10 @@ def test_images_are_drawn_again_by_the_same_seed(run):
     assert first.shape == (5, 8, 8, 1)
     assert len({x.tobytes() for x in first}) == 5
     assert sorted(p.name for p in Path("samples/pictures").iterdir()) == [
-        "sample.json", "samples.npz", "samples.png"]
+        "sample.json",
+        "samples.npz",
+        "samples.png",
+    ]
     about = json.loads(record())
     assert about["sigmas"] == pytest.approx(karras(3, 0.02, 2.5, 5.0).tolist(), rel=1e-4)
     assert about["command"].endswith("--n 5 --sampler sde --steps 3 --batch 2")
@@ -101,13 +114,16 @@ def test_spectrograms_are_written_as_waves(run):
     assert not list(Path("o").glob("*.wav"))
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    (["sounds", "--quality"], "sounds is a prior of spectrograms"),
-    (["pictures", "--frames", 8], "pictures is a prior of images"),
-    (["sounds", "--corrections", 3], "heun makes no corrections"),
-    (["sounds", "--n", 0], "n must be at least 1, not 0"),
-    (["nothing"], "no prior"),
-])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["sounds", "--quality"], "sounds is a prior of spectrograms"),
+        (["pictures", "--frames", 8], "pictures is a prior of images"),
+        (["sounds", "--corrections", 3], "heun makes no corrections"),
+        (["sounds", "--n", 0], "n must be at least 1, not 0"),
+        (["nothing"], "no prior"),
+    ],
+)
 def test_what_cannot_be_is_refused_in_one_line(run, argv, words):
     code, said = run(*argv)
     assert code == 2
@@ -136,8 +152,10 @@ def test_a_network_of_fixed_levels_is_asked_there():
 
 
 # sde takes the mean of x0 for a draw: the shorter its steps, the less is missing
-@pytest.mark.parametrize(("name", "levels", "corrections"), [
-    ("heun", 64, 0), ("predictor-corrector", 64, 2), ("sde", 200, 0), ("langevin", 30, 100)])
+@pytest.mark.parametrize(
+    ("name", "levels", "corrections"),
+    [("heun", 64, 0), ("predictor-corrector", 64, 2), ("sde", 200, 0), ("langevin", 30, 100)],
+)
 def test_samples_have_the_moments_of_the_prior(name, levels, corrections):
     """Of a Gaussian everything is known: mean and covariance."""
     sigmas = karras(levels, 0.01, 40.0, 5.0)

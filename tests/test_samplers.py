@@ -63,8 +63,10 @@ def correlated(size=4, n=8000):
     gain = np.stack([a * c @ np.linalg.inv(v) for a, c in zip(g, covs, strict=True)])
     mean = means + gain @ (m - g @ means)
     covariance = np.stack([c - a * k @ c for a, c, k in zip(g, covs, gain, strict=True)])
-    priors = tuple(full_gaussian(jnp.asarray(a, jnp.float32), jnp.asarray(c, jnp.float32), LEVELS)
-                   for a, c in zip(means, covs, strict=True))
+    priors = tuple(
+        full_gaussian(jnp.asarray(a, jnp.float32), jnp.asarray(c, jnp.float32), LEVELS)
+        for a, c in zip(means, covs, strict=True)
+    )
     wide = jnp.broadcast_to(jnp.asarray(m, jnp.float32), (n, size))
     return Problem(priors, Linear(GAINS), wide, jnp.asarray(TAU**2)), mean, covariance
 
@@ -80,8 +82,12 @@ def test_lanczos_takes_square_roots():
     values, vectors = np.linalg.eigh(matrix)
     exact = np.einsum("sbij,sbj,sbkj,sbk->sbi", vectors, np.sqrt(values), vectors, z)
     m = jnp.asarray(matrix, jnp.float32)
-    got = root_times(lambda u: jnp.einsum("sbij,sbj->sbi", m, u), jnp.asarray(z, jnp.float32), 5,
-                     jnp.asarray(1e3))
+    got = root_times(
+        lambda u: jnp.einsum("sbij,sbj->sbi", m, u),
+        jnp.asarray(z, jnp.float32),
+        5,
+        jnp.asarray(1e3),
+    )
     np.testing.assert_allclose(got, exact, atol=2e-3)
     clipped = root_times(lambda u: -u, jnp.asarray(z, jnp.float32), 1, jnp.asarray(1.0))
     np.testing.assert_allclose(clipped, 0, atol=1e-6)  # no root of a negative eigenvalue
@@ -120,14 +126,24 @@ def test_exact_draws_of_decibel_maps_are_the_quadrature():
     """Centres under, at and above what the mixture allows, with gains."""
     n, beta, tau = 20_000, 8.0, 0.05
     mixing = Decibel(jnp.asarray(beta), jnp.asarray([0.4, -0.3]))
-    for centres, sd, m in (((0.5, 0.4), (0.1, 0.15), 0.45), ((0.1, 0.0), (0.2, 0.1), 0.6),
-                           ((0.9, 0.2), (0.1, 0.4), 0.5)):
+    for centres, sd, m in (
+        ((0.5, 0.4), (0.1, 0.15), 0.45),
+        ((0.1, 0.0), (0.2, 0.1), 0.6),
+        ((0.9, 0.2), (0.1, 0.4), 0.5),
+    ):
         problem = Problem((), mixing, jnp.full((n, 1), m), jnp.asarray(tau**2))
         centre = jnp.broadcast_to(jnp.asarray(centres)[:, None, None], (2, n, 1))
-        z = exact_draw(jax.random.key(2), centre, jnp.asarray(sd)[:, None, None], problem,
-                       jnp.ones_like(centre))
-        logs = [lambda x, c=c, s=s: -((x - c) ** 2) / (2 * s**2)
-                for c, s in zip(centres, sd, strict=True)]
+        z = exact_draw(
+            jax.random.key(2),
+            centre,
+            jnp.asarray(sd)[:, None, None],
+            problem,
+            jnp.ones_like(centre),
+        )
+        logs = [
+            lambda x, c=c, s=s: -((x - c) ** 2) / (2 * s**2)
+            for c, s in zip(centres, sd, strict=True)
+        ]
         truth = bin_posterior(logs, mixing, jnp.full(1, m), tau, jnp.linspace(-3, 3, 3001))
         np.testing.assert_allclose(z.mean(1)[:, 0], truth.mean()[:, 0], atol=0.005)
         np.testing.assert_allclose(z.std(1)[:, 0], truth.sd()[:, 0], atol=0.005)
@@ -139,8 +155,14 @@ def test_exact_draws_of_three_sources_are_weighted_draws():
     mixing = Decibel(jnp.asarray(beta), jnp.zeros(3))
     problem = Problem((), mixing, jnp.full((n, 1), m), jnp.asarray(tau**2))
     centre = jnp.broadcast_to(jnp.asarray(centres, jnp.float32)[:, None, None], (3, n, 1))
-    z = exact_draw(jax.random.key(0), centre, jnp.asarray(sd, jnp.float32)[:, None, None], problem,
-                   jnp.ones_like(centre), sweeps=6)
+    z = exact_draw(
+        jax.random.key(0),
+        centre,
+        jnp.asarray(sd, jnp.float32)[:, None, None],
+        problem,
+        jnp.ones_like(centre),
+        sweeps=6,
+    )
     rng = np.random.default_rng(0)
     x = centres[:, None] + sd[:, None] * rng.normal(size=(3, 1_000_000))
     weight = np.exp(-((m - np.log(np.exp(beta * x).sum(0)) / beta) ** 2) / (2 * tau**2))
@@ -162,8 +184,9 @@ def test_unobserved_elements_are_drawn_from_the_prior():
 @pytest.mark.parametrize("variance", ["tweedie", "spread"])
 def test_ancestral_daps_is_exact_for_uncorrelated_gaussians(variance):
     problem, mean, covariance = diagonal()
-    assert_moments(draw(basis.daps(variance, memory=1.0), problem, karras(3, 0.05, HIGH))[0],
-                   mean, covariance)
+    assert_moments(
+        draw(basis.daps(variance, memory=1.0), problem, karras(3, 0.05, HIGH))[0], mean, covariance
+    )
 
 
 def test_daps_corrections_leave_the_posterior_alone():
@@ -186,7 +209,8 @@ def test_split_gibbs_samples_the_coupled_posterior():
         return kernel.step(key, z, problem, rho, rho, normal)[0], None
 
     z, _ = jax.jit(lambda keys: jax.lax.scan(step, jnp.zeros(shape), keys))(
-        jax.random.split(jax.random.key(0), 25))
+        jax.random.split(jax.random.key(0), 25)
+    )
     means = jnp.stack([p.mean for p in problem.priors])
     variances = jnp.stack([p.variance for p in problem.priors]) + rho**2
     mean, covariance = gaussian_posterior(means, variances, GAINS, problem.mixture[0], TAU)
@@ -202,8 +226,13 @@ def test_pseudo_inverse_guidance_is_exact_where_the_error_is_one_number():
     x, sigma = jax.random.normal(jax.random.key(0), (2, 5, 3)), jnp.asarray(0.8)
     left = flat * sigma**2 / (flat + sigma**2)
     centre = jnp.stack([basis.denoise(p, k, sigma) for p, k in zip(problem.priors, x, strict=True)])
-    exact = jnp.stack([gaussian_posterior(centre[:, b], left, GAINS, problem.mixture[b], TAU)[0]
-                       for b in range(5)], 1)
+    exact = jnp.stack(
+        [
+            gaussian_posterior(centre[:, b], left, GAINS, problem.mixture[b], TAU)[0]
+            for b in range(5)
+        ],
+        1,
+    )
     for vjp in (True, False):
         found = basis.pseudo_inverse(vjp=vjp)(None, x, problem, sigma, None)
         np.testing.assert_allclose(found.conditioned, exact, atol=1e-5)
@@ -218,8 +247,16 @@ def test_dps_steps_down_the_norm_of_the_residual():
 
     def move(zeta):
         kernel = basis.dps(zeta)
-        return np.asarray(kernel.step(jax.random.key(0), jnp.asarray(x, jnp.float32), problem,
-                                      sigma, after, lambda key: jnp.zeros((2, 1, 3)))[0])
+        return np.asarray(
+            kernel.step(
+                jax.random.key(0),
+                jnp.asarray(x, jnp.float32),
+                problem,
+                sigma,
+                after,
+                lambda key: jnp.zeros((2, 1, 3)),
+            )[0]
+        )
 
     def norm(x):
         v = np.stack([p.variance for p in problem.priors])[:, None]
@@ -252,14 +289,18 @@ def test_corrections_sample_the_noisy_posterior():
     problem, mean, covariance = diagonal()
     sigma, shape = jnp.asarray(0.7), (2, *problem.mixture.shape)
     kernel = basis.mmps_pc(cg_iterations=3, corrections=150, kappa=0.04)
-    x = jax.jit(lambda key: kernel.step(key, jnp.zeros(shape), problem, sigma, sigma,
-                                        lambda k: jax.random.normal(k, shape))[0])
+    x = jax.jit(
+        lambda key: kernel.step(
+            key, jnp.zeros(shape), problem, sigma, sigma, lambda k: jax.random.normal(k, shape)
+        )[0]
+    )
     noise = np.eye(2)[..., None] * float(sigma) ** 2
     assert_moments(x(jax.random.key(1)), mean, covariance + noise, 0.06)
 
 
-@pytest.mark.parametrize("make", [basis.mmps, basis.pigdm, basis.mmps_heun, basis.mmps_pc,
-                                  basis.mmps_draws])
+@pytest.mark.parametrize(
+    "make", [basis.mmps, basis.pigdm, basis.mmps_heun, basis.mmps_pc, basis.mmps_draws]
+)
 def test_hard_constraints_hold(make):
     problem, _, _ = diagonal(n=4)
     for mixing in (problem.mixing, Decibel(jnp.asarray(5.0), jnp.asarray([0.2, -0.1]))):
@@ -300,8 +341,12 @@ def test_projected_sources_carry_the_noise_of_their_sum():
     problem, _, _ = diagonal(n=20_000)
     gains = jnp.asarray([2.0, -1.0])
     problem = problem._replace(mixing=Linear(gains))
-    x = projected(problem, jnp.zeros((2, 20_000, 3)), jnp.asarray(0.3),
-                  jax.random.normal(jax.random.key(0), (2, 20_000, 3)))
+    x = projected(
+        problem,
+        jnp.zeros((2, 20_000, 3)),
+        jnp.asarray(0.3),
+        jax.random.normal(jax.random.key(0), (2, 20_000, 3)),
+    )
     off = problem.mixing(x) - problem.mixture
     np.testing.assert_allclose(off.std(), 0.3 * np.sqrt(5), rtol=0.02)
 
@@ -327,15 +372,19 @@ def test_mala_has_no_error_of_step_size():
     sigma, shape = 0.7, (2, *problem.mixture.shape)
 
     def run(kernel):
-        program = jax.jit(lambda key: kernel.step(key, jnp.zeros(shape), problem, sigma, sigma,
-                                                  lambda k: jax.random.normal(k, shape)))
+        program = jax.jit(
+            lambda key: kernel.step(
+                key, jnp.zeros(shape), problem, sigma, sigma, lambda k: jax.random.normal(k, shape)
+            )
+        )
         return program(jax.random.key(0))
 
     x, info = run(basis.mala(150, 0.8))
     means = jnp.stack([p.mean for p in problem.priors])
     variances = jnp.stack([p.variance for p in problem.priors]) + sigma**2
-    mean, covariance = gaussian_posterior(means, variances, GAINS, problem.mixture[0],
-                                          float(np.sqrt(sigma**2 + TAU**2)))
+    mean, covariance = gaussian_posterior(
+        means, variances, GAINS, problem.mixture[0], float(np.sqrt(sigma**2 + TAU**2))
+    )
     assert_moments(x, mean, covariance, 0.06)
     assert 0.1 < float(info.accepted) < 0.9
     biased = np.asarray(run(basis.langevin(150, 0.8, at="noisy"))[0], np.float64)
@@ -348,13 +397,21 @@ def test_msdm_takes_euler_steps_of_its_ode(likelihood):
     x = np.random.default_rng(0).normal(size=(2, 2, 3))
     sigma, after, gamma = 0.8, 0.5, 0.75
     kernel = basis.msdm(likelihood, repeats=1, churn=0.0, gamma=gamma)
-    got, _ = kernel.step(jax.random.key(0), jnp.asarray(x, jnp.float32), problem, sigma, after,
-                         lambda key: jnp.zeros((2, 2, 3)))
+    got, _ = kernel.step(
+        jax.random.key(0),
+        jnp.asarray(x, jnp.float32),
+        problem,
+        sigma,
+        after,
+        lambda key: jnp.zeros((2, 2, 3)),
+    )
     g, m, y = np.asarray(GAINS), np.asarray(problem.mixture), x.copy()
     if likelihood == "dirac":
         y[0] = (m - g[1] * y[1]) / g[0]
-    slopes = [(y[k] - np.asarray(p.mean)) * sigma / (np.asarray(p.variance) + sigma**2)
-              for k, p in enumerate(problem.priors)]
+    slopes = [
+        (y[k] - np.asarray(p.mean)) * sigma / (np.asarray(p.variance) + sigma**2)
+        for k, p in enumerate(problem.priors)
+    ]
     if likelihood == "dirac":
         y[1] += (after - sigma) * (slopes[1] - g[1] / g[0] * slopes[0])
         y[0] = (m - g[1] * y[1]) / g[0]
@@ -400,27 +457,40 @@ def test_cross_terms_and_censored_floors_reach_the_samplers():
     sigmas = karras(8, 0.05, HIGH)
     plain, _ = draw(basis.mmps(2), problem, sigmas)
     loose = basis.CrossTerms(problem.variance, jnp.asarray(50.0))
-    assert jnp.abs(draw(basis.mmps(2), problem._replace(variance=loose), sigmas)[0]
-                   - plain).max() > 1e-3
+    assert (
+        jnp.abs(draw(basis.mmps(2), problem._replace(variance=loose), sigmas)[0] - plain).max()
+        > 1e-3
+    )
     # a mixture on a floor far above the sources asks for nothing, one far below pulls them down
     floor = problem._replace(mixture=jnp.full((4, 3), 50.0), censored=jnp.ones((4, 3), bool))
     free = problem._replace(variance=jnp.asarray(1e12))
-    np.testing.assert_allclose(draw(basis.mmps(2), floor, sigmas)[0].mean(),
-                               draw(basis.mmps(2), free, sigmas)[0].mean(), atol=0.5)
+    np.testing.assert_allclose(
+        draw(basis.mmps(2), floor, sigmas)[0].mean(),
+        draw(basis.mmps(2), free, sigmas)[0].mean(),
+        atol=0.5,
+    )
     low = floor._replace(mixture=jnp.full((4, 3), -3.0))
     assert float(draw(basis.mmps(2), low, sigmas)[0].max()) < -1.5
 
 
 def test_costs_are_counted():
     problem, _, _ = diagonal(n=2)
-    mixture = ElementMixture(*(jnp.asarray(v) for v in ([0.4, 0.6], [0.0, 1.0], [0.2, 0.1])),
-                             LEVELS)
+    mixture = ElementMixture(
+        *(jnp.asarray(v) for v in ([0.4, 0.6], [0.0, 1.0], [0.2, 0.1])), LEVELS
+    )
     problem = problem._replace(priors=(mixture, problem.priors[1]))
     for kernel, forwards, vjps in (
-            (basis.mmps(2), 4, 8), (basis.mmps_heun(2), 7, 14), (basis.mmps_pc(2, 3), 16, 32),
-            (basis.mmps_draws(2, 3), 4, 20), (basis.langevin(5), 21, 0), (basis.dps(), 4, 4),
-            (basis.daps("spread"), 4, 0), (basis.split_gibbs(5), 20, 0), (basis.msdm(), 8, 0),
-            (basis.mala(5), 24, 0)):
+        (basis.mmps(2), 4, 8),
+        (basis.mmps_heun(2), 7, 14),
+        (basis.mmps_pc(2, 3), 16, 32),
+        (basis.mmps_draws(2, 3), 4, 20),
+        (basis.langevin(5), 21, 0),
+        (basis.dps(), 4, 4),
+        (basis.daps("spread"), 4, 0),
+        (basis.split_gibbs(5), 20, 0),
+        (basis.msdm(), 8, 0),
+        (basis.mala(5), 24, 0),
+    ):
         _, info = draw(kernel, problem, karras(4, 0.05, 2.0))
         assert (float(info.forwards.sum()), float(info.vjps.sum())) == (forwards, vjps)
         assert info.residual.shape == (4, 2)
@@ -428,11 +498,17 @@ def test_costs_are_counted():
 
 def test_published_settings_and_their_stability():
     """The products of the stability table; those above 2 diverge."""
-    found = {name: basis.stability(o["step_size"], o.get("gamma_scale", 1.0),
-                                   [0.5, 0.5] if name == "spectrograms" else [1.0, 1.0])[0]
-             for name, o in ANCESTORS.items()}
-    assert found == pytest.approx({"paper": 0.6, "cifar": 0.9, "mnist": 1.5, "spectrograms": 0.3,
-                                   "parallel": 1.55})
+    found = {
+        name: basis.stability(
+            o["step_size"],
+            o.get("gamma_scale", 1.0),
+            [0.5, 0.5] if name == "spectrograms" else [1.0, 1.0],
+        )[0]
+        for name, o in ANCESTORS.items()
+    }
+    assert found == pytest.approx(
+        {"paper": 0.6, "cifar": 0.9, "mnist": 1.5, "spectrograms": 0.3, "parallel": 1.55}
+    )
     for options in ANCESTORS.values():
         basis.langevin(1, **options)
 
@@ -447,19 +523,24 @@ def test_what_cannot_work_is_refused_before_compiling():
     power = problem._replace(mixing=basis.Power(jnp.asarray(2.0), jnp.ones(2)))
     first = problem.priors[0]
     for bad, levels, sampler, words in (
-            (problem._replace(priors=()), sigmas, kernel, "at least one prior, got none"),
-            (problem._replace(priors=(nan, first)), sigmas, kernel, r"prior 0 .* not finite"),
-            (problem._replace(priors=(first, narrow)), sigmas, kernel, "prior 1 .* no level near"),
-            (problem._replace(priors=(first, other)), sigmas, kernel, "prior 1 .*shape"),
-            (problem._replace(priors=(first,)), sigmas, kernel, "does not take 1 sources"),
-            (problem, sigmas[::-1], kernel, "expected falling noise levels"),
-            (problem._replace(mixture=problem.mixture * jnp.nan), sigmas, kernel, "not finite"),
-            (problem, sigmas, basis.langevin(1, 1.9, at="noisy"), "would diverge"),
-            (decibel, sigmas, basis.msdm(), "needs linear mixing, not Decibel; take 'gaussian'"),
-            (power, sigmas, basis.daps(), "linear or decibel mixing, not Power; take mmps"),
-            (problem, sigmas, basis.twisted_smc(4), "divisible by 4"),
-            (problem._replace(priors=(first, WithoutDensity())), sigmas, basis.mala(),
-             "WithoutDensity has none")):
+        (problem._replace(priors=()), sigmas, kernel, "at least one prior, got none"),
+        (problem._replace(priors=(nan, first)), sigmas, kernel, r"prior 0 .* not finite"),
+        (problem._replace(priors=(first, narrow)), sigmas, kernel, "prior 1 .* no level near"),
+        (problem._replace(priors=(first, other)), sigmas, kernel, "prior 1 .*shape"),
+        (problem._replace(priors=(first,)), sigmas, kernel, "does not take 1 sources"),
+        (problem, sigmas[::-1], kernel, "expected falling noise levels"),
+        (problem._replace(mixture=problem.mixture * jnp.nan), sigmas, kernel, "not finite"),
+        (problem, sigmas, basis.langevin(1, 1.9, at="noisy"), "would diverge"),
+        (decibel, sigmas, basis.msdm(), "needs linear mixing, not Decibel; take 'gaussian'"),
+        (power, sigmas, basis.daps(), "linear or decibel mixing, not Power; take mmps"),
+        (problem, sigmas, basis.twisted_smc(4), "divisible by 4"),
+        (
+            problem._replace(priors=(first, WithoutDensity())),
+            sigmas,
+            basis.mala(),
+            "WithoutDensity has none",
+        ),
+    ):
         with pytest.raises(ValueError, match=words) as caught:
             check(sampler, bad, levels)
         assert "\n" not in str(caught.value)
@@ -474,5 +555,6 @@ class WithoutDensity:
         return -x / (1 + sigma**2)
 
 
-jax.tree_util.register_pytree_node(WithoutDensity, lambda p: ((), None),
-                                   lambda _, leaves: WithoutDensity())
+jax.tree_util.register_pytree_node(
+    WithoutDensity, lambda p: ((), None), lambda _, leaves: WithoutDensity()
+)

@@ -93,8 +93,10 @@ def white_box():
     ratio = 1 / (1 + np.exp(REP.beta * (b - a)))
     best = np.zeros(z_m.shape)
     for f in range(6):
-        prior = sum(-0.5 * (x - float(p.mean[f])) ** 2 / float(p.variance[f])
-                    for x, p in zip((a, b), priors, strict=True))
+        prior = sum(
+            -0.5 * (x - float(p.mean[f])) ** 2 / float(p.variance[f])
+            for x, p in zip((a, b), priors, strict=True)
+        )
         for t in range(len(z_m)):
             log = prior - 0.5 * ((z_m[t, f] - mixed) * REP.span_db / 1.0) ** 2
             weight = np.exp(log - log.max())
@@ -111,8 +113,14 @@ COARSE = {"dps", "split-gibbs", "msdm-gaussian", "mmps-heun", "daps"}
 def test_white_box_priors_are_separated_as_well_as_can_be(sampler, white_box):
     """Against the exact posterior mean per bin, which no method can beat."""
     priors, power, truth, best = white_box
-    got = sample_masks(power, priors, REP, Settings(
-        sampler=sampler, steps=16, samples=16, window=32, block=32, sigma_min=0.02, tau_db=1.0))
+    got = sample_masks(
+        power,
+        priors,
+        REP,
+        Settings(
+            sampler=sampler, steps=16, samples=16, window=32, block=32, sigma_min=0.02, tau_db=1.0
+        ),
+    )
     np.testing.assert_allclose(got.masks.sum(0), 1, atol=1e-5)
 
     def distance(a, b):
@@ -212,15 +220,22 @@ def for_devices():
     settings = ImageSettings(steps=6, samples=3, sigma_max=2.0, sigma_min=0.02)
     found = separate_images(MIXES["average"], pixels, pictures, settings)
     # 12 and 9 chains: two calls on 8 devices, the last one padded
-    return {"audio": masks(power, priors, samples=3), "images": found.samples,
-            "weights": found.weights}
+    return {
+        "audio": masks(power, priors, samples=3),
+        "images": found.samples,
+        "weights": found.weights,
+    }
 
 
 def test_eight_devices_give_the_numbers_of_one(tmp_path):
     root = Path(__file__).parent.parent
     script = DEVICES.format(folder=str(root), path=__file__, out=str(tmp_path / "eight.npz"))
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root),
-           "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    env = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(root),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     eight, one = np.load(tmp_path / "eight.npz"), for_devices()
@@ -244,9 +259,16 @@ def noise(*shape, seed=0):
     return (0.1 * np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("k", "shape", "rate"), [
-    (2, (20_000,), 16000), (2, (2, 9001), 44100), (3, (1, 500), 8000), (4, (5, 1), 48000),
-    (1, (2, 3000), 16000)])
+@pytest.mark.parametrize(
+    ("k", "shape", "rate"),
+    [
+        (2, (20_000,), 16000),
+        (2, (2, 9001), 44100),
+        (3, (1, 500), 8000),
+        (4, (5, 1), 48000),
+        (1, (2, 3000), 16000),
+    ],
+)
 def test_separate_keeps_shape_and_rate_and_sums_to_the_mixture(k, shape, rate):
     x = noise(*shape)
     stems = separate(x, rate, priors=team(k), **OPTIONS)
@@ -265,8 +287,10 @@ def test_separate_keeps_shape_and_rate_and_sums_to_the_mixture(k, shape, rate):
 def test_separate_puts_bands_where_their_priors_are():
     """White-box separation from wave to wave: one prior is loud below, the other above."""
     mean = np.array([1.5, 1.5, 1.5, -1, -1, -1], np.float32)
-    low, high = (LoadedPrior(name, Gaussian(jnp.asarray(m), jnp.full(6, 0.1), LEVELS), REP, {})
-                 for name, m in (("low", mean), ("high", mean[::-1].copy())))
+    low, high = (
+        LoadedPrior(name, Gaussian(jnp.asarray(m), jnp.full(6, 0.1), LEVELS), REP, {})
+        for name, m in (("low", mean), ("high", mean[::-1].copy()))
+    )
     at = np.arange(16000) / 16000
     tones = [np.sin(2 * np.pi * f * at).astype(np.float32) for f in (400, 5000)]
     stems = separate(sum(tones), 16000, priors=[high, low], **OPTIONS)
@@ -297,21 +321,31 @@ def test_bad_audio_and_settings_are_refused_in_one_line():
     x = noise(2000)
     nan = x.copy()
     nan[7] = np.nan
-    for audio, words in ((np.zeros(0), "at least one sample"), (np.zeros((2, 2, 2)), "got shape"),
-                         (np.float32(1), "got shape"), (nan, "not finite")):
+    for audio, words in (
+        (np.zeros(0), "at least one sample"),
+        (np.zeros((2, 2, 2)), "got shape"),
+        (np.float32(1), "got shape"),
+        (nan, "not finite"),
+    ):
         with pytest.raises(UserError, match=words):
             separate(audio, 16000, priors=team(2))
-    for bad, words in (({"steps": 0}, "steps must be at least 1"), ({"samples": 0}, "samples"),
-                       ({"sampler": "gibbs"}, "one of mmps, mmps-cg1, .*, not 'gibbs'"),
-                       ({"sampler": "dps", "constraint": "hard"}, "no hard constraint"),
-                       ({"constraint": "strict"}, "constraint must be soft or hard"),
-                       ({"overlap": 0.95}, "overlap"), ({"window": 8}, "window"),
-                       ({"window": 1024}, "no shorter than the window"),
-                       ({"block": 100, "window": 32}, "divisible by 32"),
-                       ({"block": 0, "window": 32}, "block"), ({"tau_db": 0.0}, "tau_db"),
-                       ({"sigma_min": 0.0}, "sigma_min"), ({"sigma_max": 0.01}, "sigma_max"),
-                       ({"preset": "slow"}, "preset must be one of fast, default, best"),
-                       ({"step": 3}, "unknown setting step; known: block, constraint, overlap")):
+    for bad, words in (
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"samples": 0}, "samples"),
+        ({"sampler": "gibbs"}, "one of mmps, mmps-cg1, .*, not 'gibbs'"),
+        ({"sampler": "dps", "constraint": "hard"}, "no hard constraint"),
+        ({"constraint": "strict"}, "constraint must be soft or hard"),
+        ({"overlap": 0.95}, "overlap"),
+        ({"window": 8}, "window"),
+        ({"window": 1024}, "no shorter than the window"),
+        ({"block": 100, "window": 32}, "divisible by 32"),
+        ({"block": 0, "window": 32}, "block"),
+        ({"tau_db": 0.0}, "tau_db"),
+        ({"sigma_min": 0.0}, "sigma_min"),
+        ({"sigma_max": 0.01}, "sigma_max"),
+        ({"preset": "slow"}, "preset must be one of fast, default, best"),
+        ({"step": 3}, "unknown setting step; known: block, constraint, overlap"),
+    ):
         with pytest.raises(UserError, match=words) as caught:
             separate(x, 16000, priors=team(2), **bad)
         assert "\n" not in str(caught.value)

@@ -49,9 +49,12 @@ def relative_errors(model, clean, true_score, sigmas):
 def test_a_gaussian_mixture_in_the_plane():
     """1500 updates of 1024 points."""
     roots = jnp.array([[[0.3, 0], [0.1, 0.25]], [[0.4, 0], [-0.2, 0.3]], [[0.25, 0], [0, 0.5]]])
-    prior = gaussian_mixture(jnp.array([0.5, 0.3, 0.2]),
-                             jnp.array([[-1.0, 0], [1, 0.5], [0.3, -1.2]]),
-                             roots @ roots.swapaxes(1, 2), jnp.array([2.4, 0.15]))
+    prior = gaussian_mixture(
+        jnp.array([0.5, 0.3, 0.2]),
+        jnp.array([[-1.0, 0], [1, 0.5], [0.3, -1.2]]),
+        roots @ roots.swapaxes(1, 2),
+        jnp.array([2.4, 0.15]),
+    )
     sd = jnp.sqrt(jnp.trace(prior.covariance()) / 2)
     start = EDM(MLP(2, 64, 3, rngs=nnx.Rngs(0)), prior.mean(), sd)
     model = train(start, prior.sample, 1500, 1024, 7e-3, (-0.7, 1.0))
@@ -86,9 +89,10 @@ class Separable(nnx.Module):
 def test_a_gaussian_as_large_as_a_patch():
     """1300 updates of 24 patches of 96 x 64, covariance A (x) B of random A and B."""
     rng = np.random.default_rng(1)
-    (axes_a, a), (axes_b, b) = ((np.linalg.qr(rng.normal(size=(n, n)))[0],
-                                 np.exp(rng.uniform(np.log(0.2), np.log(2), n)))
-                                for n in (HEIGHT, WIDTH))
+    (axes_a, a), (axes_b, b) = (
+        (np.linalg.qr(rng.normal(size=(n, n)))[0], np.exp(rng.uniform(np.log(0.2), np.log(2), n)))
+        for n in (HEIGHT, WIDTH)
+    )
     variances = a[:, None] * b
     roots = [jnp.asarray(q * np.sqrt(v), jnp.float32) for q, v in ((axes_a, a), (axes_b, b))]
 

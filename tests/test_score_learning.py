@@ -35,8 +35,11 @@ def test_preconditioning_is_karras():
     x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
     sigma = np.array([0.1, 0.7, 3.0], np.float32)
     s = sigma[:, None, None]
-    skip, out, into = (sd**2 / (s**2 + sd**2), s * sd / np.sqrt(s**2 + sd**2),
-                       1 / np.sqrt(s**2 + sd**2))
+    skip, out, into = (
+        sd**2 / (s**2 + sd**2),
+        s * sd / np.sqrt(s**2 + sd**2),
+        1 / np.sqrt(s**2 + sd**2),
+    )
     for slope, shift in ((0, 0), (0, 1), (2, 0)):
         net = Stub(slope, shift)
         got = EDM(net, mean, sd)(x, sigma)
@@ -46,8 +49,9 @@ def test_preconditioning_is_karras():
         np.testing.assert_allclose(net.seen[1], np.log(sigma), rtol=1e-5)
     # a scalar sigma serves the whole batch, and no noise leaves x as it is
     whole = EDM(Stub(2, 1), mean, sd)
-    np.testing.assert_allclose(whole(x, jnp.asarray(0.7))[1],
-                               whole(x, jnp.asarray(sigma))[1], rtol=1e-6)
+    np.testing.assert_allclose(
+        whole(x, jnp.asarray(0.7))[1], whole(x, jnp.asarray(sigma))[1], rtol=1e-6
+    )
     np.testing.assert_allclose(whole(x, jnp.asarray(1e-5)), x, atol=1e-4)
 
 
@@ -88,8 +92,9 @@ def test_loss_of_an_untrained_network_on_white_data_is_one():
 def test_the_network_reaches_as_far_as_its_dilations():
     """Convolutional in time: shifting the input shifts the output, at any number of frames."""
     rng = np.random.default_rng(1)
-    net = jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype(np.float32),
-                       network(width=8))
+    net = jax.tree.map(
+        lambda x: x + 0.2 * rng.normal(size=x.shape).astype(np.float32), network(width=8)
+    )
     run = jax.jit(lambda net, x: net(x, jnp.zeros(len(x))))
     x = np.random.default_rng(0).normal(size=(1, 40, BANDS)).astype(np.float32)
     whole, part = run(net, x), run(net, x[:, 10:])
@@ -169,8 +174,10 @@ def test_training_finds_the_score_of_a_gaussian(learning):
     state = start(untrained())
     for i in range(STEPS):
         state, _ = update(jax.random.fold_in(jax.random.key(1), i), state, None)
-    priors = [DenoiserPrior(model, jnp.array([3.0, 0.05]), jnp.ones((2, BANDS)))
-              for model in (state.average, untrained())]
+    priors = [
+        DenoiserPrior(model, jnp.array([3.0, 0.05]), jnp.ones((2, BANDS)))
+        for model in (state.average, untrained())
+    ]
     score = jax.jit(lambda prior, x, sigma: prior.score(x, sigma))
     clean = np.asarray(draw(jax.random.key(77), 1000), np.float64)
     noise = np.random.default_rng(0).normal(size=clean.shape)
@@ -178,8 +185,9 @@ def test_training_finds_the_score_of_a_gaussian(learning):
         x = clean + sigma * noise
         flat = (x - MEAN).reshape(len(x), -1)
         true = -np.linalg.solve(C + sigma**2 * np.eye(len(C)), flat.T).T
-        trained, linear = (np.asarray(score(p, x.astype(np.float32), sigma)).reshape(len(x), -1)
-                           for p in priors)
+        trained, linear = (
+            np.asarray(score(p, x.astype(np.float32), sigma)).reshape(len(x), -1) for p in priors
+        )
         size = np.sqrt((true**2).mean())
         error, base = (np.sqrt(((s - true) ** 2).mean()) / size for s in (trained, linear))
         assert error < most, sigma
@@ -231,6 +239,7 @@ class Windows:
 
 def test_every_example_of_a_batch_is_perturbed_on_its_own(monkeypatch):
     """The ancestor drew one noise level and one noise for a whole batch."""
+
     class Arguments(dict):
         mean = dict.copy  # the loss is averaged; here its arguments come out of jit instead
 

@@ -50,9 +50,14 @@ def test_convolution_and_its_gradients_are_those_of_lax(size, dilation):
     x, kernel, g = normal(2, 6, 9, 3), normal(size, size, 3, 4), normal(2, 6, 9, 4)
 
     def reference(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME",
-                                            rhs_dilation=(dilation, dilation),
-                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            "SAME",
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
 
     ours, pull = jax.vjp(lambda x, k: convolve2d(x, k, dilation), x, kernel)
     theirs, pull_reference = jax.vjp(reference, x, kernel)
@@ -69,8 +74,9 @@ def test_convolution_and_its_gradients_are_those_of_lax(size, dilation):
 def filled(make, scale=0.3):
     """Give a module with random parameters, without compiling its start."""
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda p: jnp.asarray(scale * rng.normal(size=p.shape), p.dtype),
-                        jax.eval_shape(make))
+    return jax.tree.map(
+        lambda p: jnp.asarray(scale * rng.normal(size=p.shape), p.dtype), jax.eval_shape(make)
+    )
 
 
 @pytest.mark.parametrize("compat", [False, True])
@@ -81,8 +87,9 @@ def test_instance_norm_keeps_means_and_obeys_the_level(compat):
     mu = x.mean((1, 2), keepdims=True)
     h = (x - mu) / x.std((1, 2), keepdims=True)
     m = (mu - mu.mean(-1, keepdims=True)) / mu.std(-1, keepdims=True)
-    gamma, alpha, beta = (np.asarray(p[...])[level][:, None, None]
-                          for p in (layer.gamma, layer.alpha, layer.beta))
+    gamma, alpha, beta = (
+        np.asarray(p[...])[level][:, None, None] for p in (layer.gamma, layer.alpha, layer.beta)
+    )
     if compat:
         expected = gamma * (np.asarray(layer.scale) * h + np.asarray(layer.shift)) + alpha * m
     else:
@@ -106,8 +113,9 @@ def test_pools_see_five_by_five_places_inside_the_image():
     size = (1, 5, 5, 1)
     np.testing.assert_allclose(max_pool(x), maximum_filter(x, size, mode="nearest"))
     ones = uniform_filter(np.ones(x.shape), size, mode="constant")
-    np.testing.assert_allclose(mean_pool(x), uniform_filter(x, size, mode="constant") / ones,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        mean_pool(x), uniform_filter(x, size, mode="constant") / ones, atol=1e-5
+    )
 
 
 def test_halving_takes_every_place_once():
@@ -122,8 +130,11 @@ def test_residual_units_bend_and_the_ancestors_do_not():
     """Without the ELU before every conv a unit is linear, and so is a chain of them."""
     x = normal(1, 4, 4, 3)
     for compat in (False, True):
-        units = filled(lambda compat=compat: ResidualUnits(
-            3, 2, norm=lambda channels: NoNorm(), activate=not compat, rngs=Keys()))
+        units = filled(
+            lambda compat=compat: ResidualUnits(
+                3, 2, norm=lambda channels: NoNorm(), activate=not compat, rngs=Keys()
+            )
+        )
         one, two, both = (units(y, jnp.zeros(1, int)) for y in (x, 2 * x, 3 * x))
         bend = float(jnp.abs(one + two - both).max() / jnp.abs(both).max())
         assert (bend < 1e-5) if compat else (bend > 0.01)
@@ -142,17 +153,20 @@ def v2(channels, width, **options):
     return lambda: NCSNv2(channels, width, rngs=Keys(), **options)
 
 
-@pytest.mark.parametrize(("make", "count"), [
-    (v1(1, 192, compat=True), 67_464_769),  # AudioSourceSep's NCSN of spectrograms
-    (v1(1, 128, compat=True), 30_140_801),
-    (v1(1, 96, compat=True), 17_042_209),
-    (v1(1, 64, compat=True), 7_652_545),
-    (v2(1, 128, compat=True), 29_695_233),  # and its NCSNv2
-    (v1(1, 64), 7_638_657),  # BASIS's NCSN of digits
-    (v1(3, 128), 30_117_635),  # and of CIFAR-10
-    (v1(1, 192), 67_423_105),
-    (v2(1, 128), 29_689_473),
-])
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (v1(1, 192, compat=True), 67_464_769),  # AudioSourceSep's NCSN of spectrograms
+        (v1(1, 128, compat=True), 30_140_801),
+        (v1(1, 96, compat=True), 17_042_209),
+        (v1(1, 64, compat=True), 7_652_545),
+        (v2(1, 128, compat=True), 29_695_233),  # and its NCSNv2
+        (v1(1, 64), 7_638_657),  # BASIS's NCSN of digits
+        (v1(3, 128), 30_117_635),  # and of CIFAR-10
+        (v1(1, 192), 67_423_105),
+        (v2(1, 128), 29_689_473),
+    ],
+)
 def test_networks_have_the_published_numbers_of_parameters(make, count):
     net = jax.eval_shape(make).net
     assert sum(leaf.size for leaf in jax.tree.leaves(net)) == count
@@ -221,8 +235,10 @@ def test_every_parameter_is_learnt_from():
     def make():
         rngs = Keys()
         parts = {"norm": lambda c: InstanceNormPlus(c, 3, rngs=rngs), "rngs": rngs}
-        return (ResidualBlock(2, 4, dilation=1, biased=True, halve=True, reshape=True, **parts),
-                RefineBlock([2, 4], 2, pool=mean_pool, activate=True, **parts))
+        return (
+            ResidualBlock(2, 4, dilation=1, biased=True, halve=True, reshape=True, **parts),
+            RefineBlock([2, 4], 2, pool=mean_pool, activate=True, **parts),
+        )
 
     def loss(blocks, x):
         down, up = blocks
@@ -253,8 +269,18 @@ class Examples:
 def test_a_trained_network_comes_back_from_its_file(tmp_path, monkeypatch):
     """From the config to the settings of the file, and back with every weight and level."""
     monkeypatch.setattr(nnx, "Rngs", lambda seed: Keys())
-    c = Config(data="", run="", network="ncsnv1", width=2, schedule="geometric", noise_levels=5,
-               levels=3, sigma_min=0.1, sigma_max=2.0, compat=True)
+    c = Config(
+        data="",
+        run="",
+        network="ncsnv1",
+        width=2,
+        schedule="geometric",
+        noise_levels=5,
+        levels=3,
+        sigma_min=0.1,
+        sigma_max=2.0,
+        compat=True,
+    )
     task = Task(c, Examples())
     settings = task.settings
     denoiser = filled(lambda: make_denoiser(settings))

@@ -128,8 +128,11 @@ def separated(folder, mixture, **options):
     for name, value in (("piano", 0.1), ("violin", 0.2)):
         put(folder / f"{name}.wav", value)
     put(folder / "other_run.wav", 0.9)
-    (folder / "separation.json").write_text(json.dumps(
-        {"mixture": str(mixture), "stems": ["piano.wav", "violin.wav"], "options": options}))
+    (folder / "separation.json").write_text(
+        json.dumps(
+            {"mixture": str(mixture), "stems": ["piano.wav", "violin.wav"], "options": options}
+        )
+    )
 
 
 def test_output_of_a_separation(tmp_path):
@@ -158,8 +161,9 @@ def stem_mp4(tmp_path_factory):
     time = np.arange(1024 * 60) / 44100
     tones = [0.3 * np.sin(2 * np.pi * 220 * (i + 1) * time) for i in range(5)]
     with av.open(str(path), "w", format="mp4") as file:
-        streams = [file.add_stream("aac", rate=44100, layout="stereo", bit_rate=256_000)
-                   for _ in tones]
+        streams = [
+            file.add_stream("aac", rate=44100, layout="stereo", bit_rate=256_000) for _ in tones
+        ]
         for stream, tone in zip(streams, tones, strict=True):
             for at in range(0, len(tone), 1024):
                 block = np.stack([tone, 0.5 * tone])[:, at : at + 1024].astype(np.float32)

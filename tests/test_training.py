@@ -26,9 +26,30 @@ from gensep.training import Log, make_optimiser, make_state, make_update, read_m
 ROOT = Path(__file__).parent.parent
 BANDS, STEPS = 8, 40
 SMALL = Representation(n_fft=512, hop_length=256, n_mels=BANDS)
-TINY = ["--batch", "4", "--frames", "16", "--width", "16", "--blocks", "1", "--levels", "3",
-        "--valid_windows", "8", "--steps", str(STEPS), "--save_every", "5", "--validate_every", "8",
-        "--warmup", "5", "--ema", "0.9"]
+TINY = [
+    "--batch",
+    "4",
+    "--frames",
+    "16",
+    "--width",
+    "16",
+    "--blocks",
+    "1",
+    "--levels",
+    "3",
+    "--valid_windows",
+    "8",
+    "--steps",
+    str(STEPS),
+    "--save_every",
+    "5",
+    "--validate_every",
+    "8",
+    "--warmup",
+    "5",
+    "--ema",
+    "0.9",
+]
 
 # Kills itself while it makes the batch of one step, once a checkpoint is complete.
 KILLED = """
@@ -85,8 +106,16 @@ def whole(folder, programs):
 def test_a_run_leaves_all_it_should(folder, whole):
     run = folder / "whole"
     assert {p.name for p in run.iterdir()} == {
-        "best", "checkpoints", "config.toml", "metrics.jsonl", "prior.npz", "run.json",
-        "samples.png", "tensorboard", "training.png"}
+        "best",
+        "checkpoints",
+        "config.toml",
+        "metrics.jsonl",
+        "prior.npz",
+        "run.json",
+        "samples.png",
+        "tensorboard",
+        "training.png",
+    }
     assert int(whole["step"]) == STEPS
     rows = read_metrics(run)
     assert [row["step"] for row in rows] == [8, 16, 24, 32, 40]
@@ -122,8 +151,9 @@ def test_training_starts_where_another_prior_ended(folder, whole, programs):
 def updates(monkeypatch):
     """Collect the updates that trainings compile."""
     made = []
-    monkeypatch.setattr(training, "make_update",
-                        lambda *given: made.append(make_update(*given)) or made[-1])
+    monkeypatch.setattr(
+        training, "make_update", lambda *given: made.append(make_update(*given)) or made[-1]
+    )
     return made
 
 
@@ -131,12 +161,16 @@ def test_killed_and_resumed_ends_bit_for_bit_the_same(folder, whole, programs, u
     """SIGKILL at a random step, then a slice of a single step, then the rest."""
     moment = random.randint(8, STEPS - 6)
     argv = arguments(folder, "killed")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(moment), *argv], cwd=ROOT,
-                          env={**os.environ, **programs, "PYTHONPATH": str(ROOT)},
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(moment), *argv],
+        cwd=ROOT,
+        env={**os.environ, **programs, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     assert done.returncode == -9, done.stderr.decode()
-    before = [int(p.name) for p in (folder / "killed" / "checkpoints").iterdir()
-              if p.name.isdigit()]
+    before = [
+        int(p.name) for p in (folder / "killed" / "checkpoints").iterdir() if p.name.isdigit()
+    ]
     assert before
     assert 0 < max(before) < STEPS, moment
     kept = (folder / "killed" / "config.toml").read_text()
@@ -185,8 +219,9 @@ def test_updates_that_are_not_finite_are_skipped_and_counted():
         assert int(state.skipped) == i + 1
         assert int(state.step) == i + 2
         np.testing.assert_array_equal(state.model["w"], before.model["w"])
-        for a, b in zip(jax.tree.leaves(state.optimiser), jax.tree.leaves(before.optimiser),
-                        strict=True):
+        for a, b in zip(
+            jax.tree.leaves(state.optimiser), jax.tree.leaves(before.optimiser), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
     state, _ = update(jax.random.key(0), state, 1.0)
     assert int(state.skipped) == 3
@@ -259,7 +294,8 @@ def test_a_resumed_log_forgets_what_came_after(tmp_path):
     log.write(4, loss=9.0)
     log.close()
     assert read_metrics(tmp_path) == [{"step": s, "loss": s / 10} for s in (1, 2, 3)] + [
-        {"step": 4, "loss": 9.0}]
+        {"step": 4, "loss": 9.0}
+    ]
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     assert read_metrics(tmp_path / "none") == []
@@ -314,8 +350,9 @@ def change_db(**spread):
 
 def test_no_spread_is_the_middle_of_the_window():
     w = windows()
-    np.testing.assert_allclose(crop(w, FRAMES), 10 ** (w[:, PREROLL : PREROLL + FRAMES] / 10),
-                               rtol=1e-5)
+    np.testing.assert_allclose(
+        crop(w, FRAMES), 10 ** (w[:, PREROLL : PREROLL + FRAMES] / 10), rtol=1e-5
+    )
     np.testing.assert_allclose(change_db(), 0, atol=1e-3)
 
 
@@ -366,8 +403,9 @@ def test_rooms_and_noise_come_to_their_share_of_the_examples():
     w[:, ::5] = 0
     plain = np.asarray(crop(w, FRAMES))
     for name in ("room", "noise"):
-        out = np.stack([varied(jax.random.key(k), w, PLAIN._replace(**{name: 0.3}))
-                        for k in range(8)])
+        out = np.stack(
+            [varied(jax.random.key(k), w, PLAIN._replace(**{name: 0.3})) for k in range(8)]
+        )
         share = (np.abs(out - plain).max((2, 3)) > 1e-9).mean()
         assert share == pytest.approx(0.3, abs=0.08), name
     out = np.asarray(varied(jax.random.key(2), w, PLAIN._replace(noise=1.0)))

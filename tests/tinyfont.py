@@ -22,14 +22,26 @@ def font_bytes(programs: tuple[int, ...] = (40, 0)) -> bytes:
         wave = np.rint(20000 * np.sin(2 * np.pi * np.arange(1000) / 100) / (i + 1)).astype("<i2")
         wave += np.rint(3000 * i * np.sin(2 * np.pi * np.arange(1000) / 50)).astype("<i2")
         samples += [wave, gap]
-        headers += struct.pack("<20sIIIIIBbHH", b"s%d" % program, start, start + 1000,
-                               start + 100, start + 900, RATE, 69, -4, 0, 1)  # 441 Hz: A + 4 cents
+        headers += struct.pack(
+            "<20sIIIIIBbHH",
+            b"s%d" % program,
+            start,
+            start + 1000,
+            start + 100,
+            start + 900,
+            RATE,
+            69,
+            -4,
+            0,
+            1,
+        )  # 441 Hz: A + 4 cents
         start += 1046
     n = len(programs)
     order = sorted(range(n), key=lambda i: programs[i])
-    phdr = b"".join(struct.pack("<20sHHHIII", b"p%d" % programs[i], programs[i], 0, k, 0, 0, 0)
-                    for k, i in enumerate(order)) + struct.pack("<20sHHHIII", b"EOP", 0, 0, n,
-                                                                0, 0, 0)
+    phdr = b"".join(
+        struct.pack("<20sHHHIII", b"p%d" % programs[i], programs[i], 0, k, 0, 0, 0)
+        for k, i in enumerate(order)
+    ) + struct.pack("<20sHHHIII", b"EOP", 0, 0, n, 0, 0, 0)
     pdta = {
         "phdr": phdr,
         "pbag": b"".join(struct.pack("<HH", k, 0) for k in range(n + 1)),
