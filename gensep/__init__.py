@@ -4,11 +4,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["separate"]
+from gensep.cli.records import __version__
+
+__all__ = ["__version__", "separate"]
 
 if TYPE_CHECKING:
-    from gensep.separation import separate
+    from gensep.separation.separate import separate
 
 # Our libraries have names that others use too; a stranger found first would fail far from here.
 for _name in ("basis", "flows", "score"):
@@ -25,7 +26,7 @@ for _name in ("basis", "flows", "score"):
 def __getattr__(name: str) -> Any:
     """Load the separator, and JAX with it, on first use."""
     if name == "separate":
-        from gensep.separation import separate
+        from gensep.separation.separate import separate
 
         return separate
     raise AttributeError(f"module 'gensep' has no attribute '{name}'")

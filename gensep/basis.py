@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 PROG = "python -m gensep.basis"
 AUDIO_ONLY = (
@@ -55,7 +55,7 @@ class Config:
     )
     uncertainty: bool = option(
         False,
-        "write how far the posterior samples "  # noqa: FBT003
+        "write how far the posterior samples "
         "lie apart: uncertainty.npz, .png, energy intervals; calibrated "
         "only as far as the sampler is, see docs/samplers.md",
     )
@@ -73,11 +73,10 @@ class Config:
         "folder of true stems named like the priors: prints "
         "SI-SDR, its gain over the mixture, and the mel-mask oracle's",
     )
-    picture: bool = option(True, "draw spectrograms of mixture and stems")  # noqa: FBT003
+    picture: bool = option(True, "draw spectrograms of mixture and stems")
     save_masks: bool = option(
         False,
-        "write masks.npz beside the stems, for "  # noqa: FBT003
-        "gensep.invert",
+        "write masks.npz beside the stems, for gensep.invert",
     )
     images: str | None = option(
         None,
@@ -91,14 +90,13 @@ class Config:
     )
     split: bool = option(
         False,
-        "first image from the first half of the classes, "  # noqa: FBT003
-        "second from the second",
+        "first image from the first half of the classes, second from the second",
     )
     part: Literal["test", "valid"] = option("test", "images that are mixed")
     judge: Literal["denoising", "likelihood"] = option(
         "denoising", "what weighs the samples of a mixture of images; likelihood is for flows"
     )
-    list_priors: bool = option(False, "list the shipped priors and exit")  # noqa: FBT003
+    list_priors: bool = option(False, "list the shipped priors and exit")
 
 
 def main(argv: list[str]) -> None:
@@ -114,7 +112,7 @@ def main(argv: list[str]) -> None:
     }
     changed |= {"seed": c.seed, "constraint": c.constraint}
     if c.images:
-        from gensep.image_run import run_images
+        from gensep.images.run import run_images
 
         return run_images(c, {**changed, "judge": c.judge})
     if not c.mixtures:
@@ -122,8 +120,9 @@ def main(argv: list[str]) -> None:
             "expected an audio file: python -m gensep.basis MIX.wav "
             "[--priors piano violin]; see --help"
         )
-    from gensep import audio
-    from gensep.separation import assemble, make_settings
+    from gensep.audio.files import probe
+    from gensep.runtime.files import new_folder
+    from gensep.separation.separate import assemble, make_settings
 
     settings = make_settings(c.preset, changed, len(c.priors))
     jobs = [(path, output_folder(c.output, path)) for path in c.mixtures]
@@ -134,10 +133,10 @@ def main(argv: list[str]) -> None:
             "put {name} or {folder} into --output"
         )
     for path, _ in jobs:
-        audio.probe(path)
+        probe(path)
     team = assemble(c.priors)
     for path, folder in jobs:
-        with audio.new_folder(folder):
+        with new_folder(folder):
             separate_file(path, folder, c, team, settings)
     return None
 
@@ -159,7 +158,7 @@ def check_kind(c: Config) -> None:
 
 def list_priors() -> str:
     """Give a line for each shipped prior."""
-    from gensep.priors import load_prior, shipped_names
+    from gensep.priors.files import load_prior, shipped_names
 
     lines = []
     for name in shipped_names():
@@ -185,21 +184,22 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     """Write the stems, the record and the picture of one mixture."""
     from tqdm import tqdm
 
-    from gensep import audio
-    from gensep.analysis import analyse
-    from gensep.masking import apply_masks
-    from gensep.runs import command
-    from gensep.separation import masks_of
+    from gensep.audio.files import mid_stream, probe, read_blocks
+    from gensep.audio.stems import StemWriter
+    from gensep.cli.records import command
+    from gensep.inversion.masking import apply_masks
+    from gensep.representation.analysis import analyse
+    from gensep.separation.separate import masks_of
 
-    info = audio.probe(path)
+    info = probe(path)
     samples = min(
         info.samples - round(c.start * info.rate), round((c.duration or 1e12) * info.rate)
     )
     targets = [folder / f"{name}.{c.ext.lstrip('.')}" for name in team.names]
     # what cannot be written or compared is refused before the work
-    stem_writer = audio.StemWriter(targets, info.rate, info.channels, samples, c.subtype)
+    stem_writer = StemWriter(targets, info.rate, info.channels, samples, c.subtype)
     if c.reference:
-        from gensep.reference import check
+        from gensep.evaluation.reference import check
 
         check(path, targets, c.reference, c.start, c.duration)
     began = time.perf_counter()
@@ -215,18 +215,18 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
             bar.total = total
             bar.update(done - bar.n)
 
-        mid = audio.mid_stream(
-            audio.read_blocks(path, c.start, c.duration), info.rate, team.representation.sample_rate
+        mid = mid_stream(
+            read_blocks(path, c.start, c.duration), info.rate, team.representation.sample_rate
         )
         mixture = analyse(mid, team.representation)
         found = masks_of(mixture, team, settings, progress, uncertainty=c.uncertainty)
-    blocks = audio.read_blocks(path, c.start, c.duration)
+    blocks = read_blocks(path, c.start, c.duration)
     with stem_writer as writer:
         for stems in apply_masks(blocks, info.rate, found.masks, team.representation):
             for i, stem in enumerate(stems):
                 writer.write(i, stem)
     if c.save_masks:
-        from gensep.maskfile import FILE, MaskFile, write_masks
+        from gensep.inversion.mask_file import FILE, MaskFile, write_masks
 
         write_masks(
             folder / FILE, MaskFile(team.names, found.masks, mixture.power, team.representation)
@@ -245,15 +245,17 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         "residuals_db": [round(float(r), 3) for r in found.residuals],
     }
     if found.uncertainty is not None:
-        from gensep.uncertainty import write_uncertainty
+        from gensep.separation.uncertainty import write_uncertainty
 
         record["uncertainty"] = write_uncertainty(
             folder, team.names, found.uncertainty, team.representation
         )
     if c.reference:
-        from gensep.reference import score
+        from gensep.evaluation.reference import score
 
-        record["scores"] = score(path, targets, c.reference, team, c.start, c.duration)
+        record["scores"] = score(
+            path, targets, c.reference, team.representation, c.start, c.duration
+        )
     record["representation"] = dataclasses.asdict(team.representation)
     record["command"] = command(dataclasses.replace(c, mixtures=(str(path),)), PROG)
     write_record(folder, record, c, settings)
@@ -268,14 +270,15 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         file=sys.stderr,
     )
     if c.reference:
-        from gensep.reference import table
+        from gensep.evaluation.reference import table
 
         print(table(record["scores"]))
 
 
 def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any) -> None:
     """Write separation.json: what was done, with what, and how it came out."""
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import write_atomically
 
     record = {
         **record,
@@ -290,22 +293,20 @@ def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any)
 
 def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> None:
     """Draw mixture and stems, each above its reference where there is one, on one scale."""
-    from gensep import audio
-    from gensep.analysis import analyse
-    from gensep.plots import plot_spectrograms
+    from gensep.audio.files import mid_stream, probe, read_blocks
+    from gensep.plots.spectrograms import plot_spectrograms
+    from gensep.representation.analysis import analyse
 
     def power(file: Any, start: float, duration: float | None) -> Any:
-        rate = audio.probe(file).rate
-        mid = audio.mid_stream(
-            audio.read_blocks(file, start, duration), rate, team.representation.sample_rate
-        )
+        rate = probe(file).rate
+        mid = mid_stream(read_blocks(file, start, duration), rate, team.representation.sample_rate)
         return analyse(mid, team.representation).power
 
     panels = {"mixture": power(path, c.start, c.duration)}
     for target in targets:
         panels[target.stem] = power(target, 0.0, None)
         if c.reference:
-            from gensep.reference import find
+            from gensep.evaluation.reference import find
 
             true = find(c.reference, target.stem)
             panels[f"{target.stem}, reference"] = power(true, c.start, c.duration)
@@ -314,7 +315,7 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
 
 def draw_trace(folder: Path, residuals: Any, team: Any, settings: Any) -> None:
     """Draw how the mixing law was met at every noise level."""
-    from gensep.plots import plot_trace
+    from gensep.plots.spectrograms import plot_trace
 
     sigmas = settings.levels()
     plot_trace(folder / "trace.png", sigmas * team.representation.span_db, residuals)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 BASELINES = ("mixture", "oracle")
 
@@ -32,7 +32,7 @@ class Config:
     output: str = option("comparison", "folder of the results")
     metrics: tuple[str, ...] = option((), "metrics to show, e.g. SDR si_sdr_gain; all by default")
     statistic: Literal["median", "mean"] = option("median", "what the table shows over songs")
-    picture: bool = option(True, "draw boxes and songs")  # noqa: FBT003
+    picture: bool = option(True, "draw boxes and songs")
 
 
 def main(argv: list[str]) -> None:
@@ -43,8 +43,7 @@ def main(argv: list[str]) -> None:
             "expected folders that gensep.evaluate wrote: python -m gensep.compare "
             "scores/A scores/B; see --help"
         )
-    from gensep import audio
-    from gensep.runs import write_atomically
+    from gensep.runtime.files import check_writable, write_atomically
 
     rows, notes = gather(c.runs)
     metrics = list(dict.fromkeys(row.metric for row in rows))
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> None:
     rows = [row for row in rows if row.metric in (c.metrics or metrics)]
     table, left_out = shared(rows)
     notes += left_out
-    audio.check_writable(c.output)
+    check_writable(c.output)
     page, lines = tables(table, c.statistic)
     about = f"{HEAD}\n" + "".join(f"- note: {note}\n" for note in notes)
     write_atomically(Path(c.output) / "comparison.md", f"{about}\n{page}\n{record(c)}")
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> None:
 
 def gather(runs: tuple[str, ...]) -> tuple[list[Any], list[str]]:
     """Read the figures of all runs, each under its method's name; baselines from all of them."""
-    from gensep.statistics import Row
+    from gensep.evaluation.statistics import Row
 
     found = [_read(Path(folder)) for folder in runs]
     names = [scores["method"] for scores in found]
@@ -103,7 +102,7 @@ def gather(runs: tuple[str, ...]) -> tuple[list[Any], list[str]]:
 
 def shared(rows: list[Any]) -> tuple[dict[Any, dict[str, float]], list[str]]:
     """Keep for each metric and source the songs on which every method has a figure."""
-    from gensep.statistics import by_key
+    from gensep.evaluation.statistics import by_key
 
     table = by_key(rows)
     notes = []
@@ -128,7 +127,7 @@ def tables(table: dict[Any, dict[str, float]], statistic: str) -> tuple[str, lis
     """Give the page (markdown) and the lines of the CSV."""
     import numpy as np
 
-    from gensep.statistics import friedman, interval, markdown
+    from gensep.evaluation.statistics import friedman, interval, markdown
 
     methods, sources, metrics = (list(dict.fromkeys(key[i] for key in table)) for i in range(3))
     runs = [m for m in methods if m not in BASELINES]
@@ -167,7 +166,7 @@ def tables(table: dict[Any, dict[str, float]], statistic: str) -> tuple[str, lis
 
 def _differences(cells, runs, sources, metric, lines) -> list[list[str]]:
     """Give a table line for every run but the first; add to the lines of the CSV."""
-    from gensep.statistics import difference
+    from gensep.evaluation.statistics import difference
 
     table = []
     for method in runs[1:]:
@@ -208,7 +207,7 @@ def _line(metric, source, method, statistic, n, interval, p=None) -> dict[str, A
 
 def draw(folder: Path, table: dict[Any, dict[str, float]]) -> None:
     """Draw boxes and songs of every metric."""
-    from gensep.plots import plot_boxes, plot_songs
+    from gensep.plots.songs import plot_boxes, plot_songs
 
     methods, sources, metrics = (list(dict.fromkeys(key[i] for key in table)) for i in range(3))
     runs = [m for m in methods if m not in BASELINES]
@@ -243,7 +242,7 @@ def draw(folder: Path, table: dict[Any, dict[str, float]]) -> None:
 
 def record(c: Config) -> str:
     """Tell the options, versions and commit that made the page."""
-    from gensep.runs import commit, versions
+    from gensep.cli.records import commit, versions
 
     about = {"options": dataclasses.asdict(c), "versions": versions(), "commit": commit()}
     return f"```json\n{json.dumps(about, allow_nan=False)}\n```\n"

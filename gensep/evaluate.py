@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 AGGREGATION = (
     "median: over songs of the median over frames; mean: over songs of the median over "
@@ -39,10 +39,10 @@ class Config:
     win: float = option(1.0, "seconds of a frame of bsseval")
     hop: float = option(1.0, "seconds from frame to frame")
     mode: Literal["v4", "v3"] = option("v4", "bsseval's filters: one a track, or one a frame")
-    mixture: bool = option(True, "score the mixture as every source too")  # noqa: FBT003
-    oracle: bool = option(False, "score the 96-mel oracle mask too")  # noqa: FBT003
+    mixture: bool = option(True, "score the mixture as every source too")
+    oracle: bool = option(False, "score the 96-mel oracle mask too")
     silent: Literal["skip", "refuse"] = option("skip", "stems silent throughout, for bsseval")
-    compat_nan: bool = option(False, "write NaN, as museval does, for null")  # noqa: FBT003
+    compat_nan: bool = option(False, "write NaN, as museval does, for null")
     layout: str = option(
         "auto",
         "layout of REFERENCES: auto, musdb_hq, stem_mp4, dsd100, ikala, "
@@ -52,7 +52,7 @@ class Config:
     split: str | None = option(None, "score only this split of REFERENCES")
     stems: tuple[str, ...] = option((), "score these stems; by default all that both sides have")
     jobs: int = option(1, "processes, -j for short; 0 for one a core")
-    force: bool = option(False, "score again what is there already")  # noqa: FBT003
+    force: bool = option(False, "score again what is there already")
 
     def __post_init__(self):
         if self.jobs < 0:
@@ -63,8 +63,8 @@ def main(argv: list[str]) -> None:
     """Score what is not scored yet, then write and print the figures of all songs."""
     argv = ["--jobs" if arg == "-j" else arg for arg in argv]
     c = config.parse(Config, argv, prog="python -m gensep.evaluate", about=__doc__ or "")
-    from gensep import audio
-    from gensep.scoring import Protocol, check
+    from gensep.evaluation.scoring import Protocol, check
+    from gensep.runtime.files import check_writable
 
     name = c.name or Path(c.estimates).resolve().name
     output = output_folder(c.output, name)
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
         check(pair)
     places = {output / (p.reference.split or "test") / f"{p.reference.name}.json": p for p in pairs}
     for place in places:
-        audio.check_writable(place.parent)
+        check_writable(place.parent)
     score_all(c, places, protocol)
     report(c, name, output, [json.loads(place.read_text()) for place in places], unmatched)
 
@@ -94,8 +94,8 @@ def output_folder(template: str, name: str) -> Path:
 
 def find_pairs(c: Config) -> tuple[list[Any], list[str]]:
     """Pair songs by name, and by split where both sides have one; tell what is left over."""
-    from gensep.scoring import Pair
-    from gensep.songs import find_songs
+    from gensep.datasets.layouts import find_songs
+    from gensep.evaluation.scoring import Pair
 
     # the references keep their other stems, which the oracle and the sum of the stems need
     estimates = find_songs(c.estimates, c.estimate_layout, stems=c.stems or None)
@@ -134,7 +134,7 @@ def score_all(c: Config, places: dict[Path, Any], protocol: Any) -> None:
     """Score the songs whose record is not there, or made from other files or options."""
     from tqdm import tqdm
 
-    from gensep.parallel import job_count, results
+    from gensep.runtime.parallel import job_count, results
 
     todo = [
         (place, pair)
@@ -160,8 +160,8 @@ def score_all(c: Config, places: dict[Path, Any], protocol: Any) -> None:
 
 def score_song(place: Path, pair: Any, protocol: Any, threads: int) -> None:
     """Score one song and write its record."""
-    from gensep.runs import write_atomically
-    from gensep.scoring import score
+    from gensep.evaluation.scoring import score
+    from gensep.runtime.files import write_atomically
 
     record = score(pair, protocol, threads)
     write_atomically(place, json.dumps(record, indent=1, allow_nan=protocol.compat_nan) + "\n")
@@ -169,7 +169,7 @@ def score_song(place: Path, pair: Any, protocol: Any, threads: int) -> None:
 
 def is_scored(place: Path, pair: Any, protocol: Any) -> bool:
     """Whether the record of a song is there, from these files and these options."""
-    from gensep.scoring import fingerprint
+    from gensep.evaluation.scoring import fingerprint
 
     try:
         return json.loads(place.read_text())["gensep"]["fingerprint"] == fingerprint(pair, protocol)
@@ -185,9 +185,10 @@ def report(
 
     import numpy as np
 
-    from gensep.runs import commit, versions, write_atomically
-    from gensep.scoring import figures
-    from gensep.statistics import markdown, summarise
+    from gensep.cli.records import commit, versions
+    from gensep.evaluation.scoring import figures
+    from gensep.evaluation.statistics import markdown, summarise
+    from gensep.runtime.files import write_atomically
 
     rows, frames = figures(records)
     lines = summarise(rows, frames, lambda metric: np.mean if metric == "msdm_gain" else np.median)

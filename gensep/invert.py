@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Config:
     )
     residual: bool = option(
         False,
-        "one more stem for what the powers lack of "  # noqa: FBT003
-        "the mixture's; with powers nnls or pinv",
+        "one more stem for what the powers lack of the mixture's; with powers nnls or pinv",
     )
     output: str | None = option(None, "folder of the stems; by default FOLDER/METHOD")
     mixture: str | None = option(None, "the mixture, if it is no longer where it was separated")
@@ -64,7 +63,7 @@ def main(argv: list[str]) -> None:
 
 def check(c: Config) -> None:
     """Refuse options that no method has, before anything is read."""
-    from gensep.inversion import METHODS, POWERS
+    from gensep.inversion.methods import METHODS, POWERS
 
     for name, value, table in (("method", c.method, METHODS), ("powers", c.powers, POWERS)):
         if value is not None and value not in table:
@@ -78,28 +77,29 @@ def check(c: Config) -> None:
 
 def invert_folder(folder: Path, c: Config) -> None:
     """Write the stems of a folder of gensep.basis again, by another method."""
-    from gensep import audio
-    from gensep.maskfile import FILE, read_masks
-    from gensep.resynthesis import Options, invert_masks
+    from gensep.audio.files import probe, read_blocks
+    from gensep.audio.stems import StemWriter
+    from gensep.inversion.mask_file import FILE, read_masks
+    from gensep.inversion.resynthesis import Options, invert_masks
 
     method = c.method or "misi"
     start, duration, mixture = separated_from(folder, c)
     content = read_masks(folder / FILE)
     if content.masks is None:
         raise UserError(f"{folder / FILE} holds no masks; give the file itself to hear its power")
-    info = audio.probe(mixture)
-    samples = sum(block.shape[1] for block in audio.read_blocks(mixture, start, duration))
+    info = probe(mixture)
+    samples = sum(block.shape[1] for block in read_blocks(mixture, start, duration))
     check_length(content, samples / info.rate, mixture)
     options = Options(c.powers, c.iterations, residual=c.residual)
     names = (*content.names, "residual") if c.residual else content.names
     output = Path(c.output) if c.output else folder / method
     targets = targets_in(output, names, c)
     check_reference(c, mixture, targets[: len(content.names)], start, duration)
-    writer = audio.StemWriter(targets, info.rate, info.channels, samples, c.subtype)
+    writer = StemWriter(targets, info.rate, info.channels, samples, c.subtype)
     began = time.perf_counter()
 
     def blocks() -> Iterable[Any]:
-        return audio.read_blocks(mixture, start, duration)
+        return read_blocks(mixture, start, duration)
 
     stems = invert_masks(blocks, info.rate, content.masks, content.representation, method, options)
     write(writer, stems, samples, f"{folder.name}: {method}")
@@ -123,10 +123,10 @@ def invert_folder(folder: Path, c: Config) -> None:
 
 def invert_power_file(path: Path, c: Config) -> None:
     """Write the sound of mel power, or of every source where the file has masks, by Griffin-Lim."""
-    from gensep import audio
-    from gensep.inversion import METHODS
-    from gensep.maskfile import read_masks
-    from gensep.resynthesis import invert_power
+    from gensep.audio.stems import StemWriter
+    from gensep.inversion.mask_file import read_masks
+    from gensep.inversion.methods import METHODS
+    from gensep.inversion.resynthesis import invert_power
 
     method = c.method or "fast_griffin_lim"
     if METHODS[method].finish != "griffin_lim":
@@ -146,7 +146,7 @@ def invert_power_file(path: Path, c: Config) -> None:
     output = Path(c.output) if c.output else path.with_suffix("") / method
     names = (path.stem,) if content.masks is None else content.names
     targets = targets_in(output, names, c)
-    writer = audio.StemWriter(targets, form.sample_rate, 1, samples, c.subtype)
+    writer = StemWriter(targets, form.sample_rate, 1, samples, c.subtype)
     began = time.perf_counter()
     how = METHODS[method]
     rounds = how.iterations if c.iterations is None else c.iterations
@@ -222,7 +222,7 @@ def write(writer: Any, stems: Iterable[Any], samples: int, name: str) -> None:
 def check_reference(c: Config, mixture: Path, targets: list[Path], start, duration) -> None:
     """Refuse references that do not fit, before the work."""
     if c.reference:
-        from gensep import reference
+        from gensep.evaluation import reference
 
         reference.check(str(mixture), targets, c.reference, start, duration)
 
@@ -231,11 +231,11 @@ def scores(mixture: Path, targets: list[Path], c: Config, content: Any, start, d
     """Give the scores against the true stems, None without them."""
     if not c.reference:
         return None
-    from gensep import reference
-    from gensep.separation import Team
+    from gensep.evaluation import reference
 
-    team = Team(content.names, (), content.representation)
-    return reference.score(str(mixture), targets, c.reference, team, start, duration)
+    return reference.score(
+        str(mixture), targets, c.reference, content.representation, start, duration
+    )
 
 
 def finish(
@@ -247,7 +247,8 @@ def finish(
     score: Callable[[], Any] | None,
 ) -> None:
     """Write the record, say what was done, print scores where there are any."""
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import write_atomically
 
     seconds = round(time.perf_counter() - began, 2)
     rows = score() if score else None
@@ -267,7 +268,7 @@ def finish(
         file=sys.stderr,
     )
     if rows:
-        from gensep.reference import table
+        from gensep.evaluation.reference import table
 
         print(table(rows))
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 PROG = "python -m gensep.likelihood"
 
@@ -43,8 +43,7 @@ class Config:
     probes: int = option(1, "random probes of the Jacobian's trace")
     ode: bool = option(
         True,
-        "solve the ODE, or ask flows; false leaves the "  # noqa: FBT003
-        "bound alone",
+        "solve the ODE, or ask flows; false leaves the bound alone",
     )
     block: int = option(16, "examples at once")
     seed: int = option(0, "seed of examples, noise and probes")
@@ -65,12 +64,12 @@ def main(argv: list[str]) -> None:
         )
     from tqdm import tqdm
 
-    from gensep import audio
-    from gensep.priors import load_prior
-    from gensep.runs import command, commit, versions, write_atomically
+    from gensep.cli.records import command, commit, versions
+    from gensep.priors.files import load_prior
+    from gensep.runtime.files import check_writable, write_atomically
 
     loaded = [load_prior(name) for name in c.priors]
-    audio.check_writable(c.output)
+    check_writable(c.output)
     rows = []
     with tqdm(
         total=len(loaded) * len(c.data), unit="pair", dynamic_ncols=True, disable=None
@@ -98,8 +97,8 @@ def measure(loaded: Any, data: str, c: Config) -> dict[str, Any]:
     """Give a row of the table: a prior on a data set, figures per dimension in the data's unit."""
     import numpy as np
 
-    from gensep.density import DATA_KINDS, fit, floor_of, make_levels
-    from gensep.statistics import interval
+    from gensep.evaluation.statistics import interval
+    from gensep.priors.likelihood import DATA_KINDS, fit, floor_of, make_levels
 
     form = loaded.representation
     kind = DATA_KINDS[type(form)]
@@ -147,7 +146,7 @@ def measure(loaded: Any, data: str, c: Config) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Lay the rows out as markdown, with a note for what cannot be."""
-    from gensep.statistics import Interval, markdown
+    from gensep.evaluation.statistics import Interval, markdown
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"

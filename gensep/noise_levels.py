@@ -13,9 +13,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,18 +61,19 @@ def read_examples(c: Config) -> "np.ndarray":
     """Give training examples in model units, `[n, ...]`."""
     import numpy as np
 
-    from gensep.images import SETS, load_images
+    from gensep.datasets.images import SETS, load_images
 
     if c.data in SETS:
-        from gensep.image_form import LEVELS
+        from gensep.representation.image import LEVELS
 
         images, _ = load_images(c.data, "train", c.data_dir)
         order = np.random.default_rng(c.seed).permutation(len(images))[: c.examples]
         return (images[np.sort(order)].astype(np.float32) + 0.5) / LEVELS
     import jax.numpy as jnp
 
-    from gensep.data import open_windows, to_power
-    from gensep.representation import Representation
+    from gensep.datasets.spectrograms import to_power
+    from gensep.datasets.windows import open_windows
+    from gensep.representation.mel import Representation
 
     windows = open_windows(c.data, "train", c.frames)
     form = Representation(**windows.representation)
@@ -82,7 +83,7 @@ def read_examples(c: Config) -> "np.ndarray":
 
 def table(x: "np.ndarray", c: Config) -> str:
     """Give TOML for gensep.train_ncsn, with what its numbers come from."""
-    from gensep.errors import UserError
+    from gensep.runtime.errors import UserError
     from score.noise import (
         largest_distance,
         technique2_levels,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 RECORD = "oracle.json"
 DEFAULT = ("ibm1", "ibm2", "irm1", "irm2", "mwf", "psm", "mix", "mel_irm", "mel_ibm")
@@ -39,9 +39,9 @@ def main(argv: list[str]) -> None:
     c = config.parse(Config, argv, prog="python -m gensep.oracle", about=__doc__ or "")
     from tqdm import tqdm
 
-    from gensep import audio
-    from gensep.oracles import ORACLES
-    from gensep.songs import find_songs
+    from gensep.datasets.layouts import find_songs
+    from gensep.evaluation.oracles import ORACLES
+    from gensep.runtime.files import check_writable
 
     for name in c.method:
         if name not in ORACLES:
@@ -55,14 +55,14 @@ def main(argv: list[str]) -> None:
         )
     songs = find_songs(c.folder, c.layout, c.split, c.stems or None)
     output = Path(c.output)
-    audio.check_writable(output)
+    check_writable(output)
     rows: list[dict[str, Any]] = []
     with tqdm(songs, unit="song", dynamic_ncols=True, disable=None) as bar:
         for song in bar:
             bar.set_description(song.name)
             rows += song_rows(song, output, c)
     text = json.dumps(record(rows, c), indent=1, allow_nan=False) + "\n"
-    from gensep.runs import write_atomically
+    from gensep.runtime.files import write_atomically
 
     write_atomically(output / RECORD, text)
     print(table(rows, c.method))
@@ -100,14 +100,14 @@ def separate(
     """Write the estimates of one oracle and their scores."""
     import numpy as np
 
-    from gensep import audio
-    from gensep.metrics import framewise_sdr, si_sdr
-    from gensep.oracles import oracle_stems
-    from gensep.runs import write_atomically
+    from gensep.audio.stems import StemWriter
+    from gensep.evaluation.metrics import framewise_sdr, si_sdr
+    from gensep.evaluation.oracles import oracle_stems
+    from gensep.runtime.files import write_atomically
 
     true = np.stack(list(stems.values()))
     targets = [folder / f"{stem}.{c.ext.lstrip('.')}" for stem in stems]
-    writer = audio.StemWriter(targets, rate, len(mixture), mixture.shape[1], c.subtype)
+    writer = StemWriter(targets, rate, len(mixture), mixture.shape[1], c.subtype)
     estimates = oracle_stems(name, true, mixture, rate)
     with writer:
         for i, estimate in enumerate(estimates):
@@ -155,7 +155,7 @@ def deciding(c: Config) -> dict[str, Any]:
 
 def record(rows: list[dict[str, Any]], c: Config) -> dict[str, Any]:
     """Give what is written beside results."""
-    from gensep.runs import commit, versions
+    from gensep.cli.records import commit, versions
 
     return {
         "scores": rows,

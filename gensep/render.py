@@ -15,14 +15,14 @@ from typing import Literal
 
 import numpy as np
 
-from gensep import errors
-from gensep.band import Source, read_instruments
-from gensep.config import option, parse, to_toml
-from gensep.errors import UserError
-from gensep.parallel import job_count, results
-from gensep.rendering import Playing, render_song
-from gensep.runs import atomic
-from gensep.scores import Score, find_scores, read_score, score_name
+from gensep.cli.config import option, parse, to_toml
+from gensep.rendering.instruments_file import Source, read_instruments
+from gensep.rendering.notation import Score, find_scores, read_score, score_name
+from gensep.rendering.rendition import Playing, render_song
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
+from gensep.runtime.files import atomic
+from gensep.runtime.parallel import job_count, results
 
 SPLITS = ("train", "valid", "test")
 

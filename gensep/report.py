@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 PROG = "python -m gensep.report"
 PARTS = ("audio", "images")  # folders beside index.html
@@ -53,8 +53,8 @@ def main(argv: list[str]) -> None:
     c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
     if not c.runs:
         raise UserError(f"expected a folder of stems: {PROG} separated/NAME; see --help")
-    from gensep.audio import check_writable
-    from gensep.tracks import find_runs
+    from gensep.listening.tracks import find_runs
+    from gensep.runtime.files import check_writable
 
     songs = find_runs(c.runs, c.root)
     base = Path(c.output or (Path(c.runs[0]) / "report" if len(c.runs) == 1 else "report"))
@@ -79,9 +79,10 @@ def make(part: Path, base: Path, songs: dict[str, Any], c: Config) -> Path:
     """Build the page in the folder `part` and move it into place; give the file to open."""
     from tqdm import tqdm
 
-    from gensep import page
-    from gensep.runs import command, commit, versions, write_atomically
-    from gensep.tracks import load_song
+    from gensep.cli.records import command, commit, versions
+    from gensep.listening import page
+    from gensep.listening.tracks import load_song
+    from gensep.runtime.files import write_atomically
 
     shown: list[dict[str, Any]] = []
     for name, runs in tqdm(songs.items(), unit="song", leave=False, disable=None):

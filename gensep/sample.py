@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import UserError, run
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gensep.priors import LoadedPrior
+    from gensep.priors.files import LoadedPrior
 
 PROG = "python -m gensep.sample"
 ROW, SHOWN = 8, 64  # samples in a row of the picture, and in all
@@ -52,10 +52,10 @@ class Config:
     seed: int = option(0, "seed of the samples")
     batch: int = option(16, "samples at once; part of what a seed means")
     output: str = option("samples/{name}", "folder; {name} is the prior's")
-    audio: bool = option(True, "write a wave of every spectrogram")  # noqa: FBT003
+    audio: bool = option(True, "write a wave of every spectrogram")
     quality: bool = option(
         False,
-        "images: classifier score and Frechet distance to "  # noqa: FBT003
+        "images: classifier score and Frechet distance to "
         "the test images, by a small classifier that is trained here once",
     )
     data_dir: str | None = option(None, "folder with the files of the set of images, for --quality")
@@ -70,11 +70,10 @@ class Config:
 def main(argv: list[str]) -> None:
     """Draw, write, and say where."""
     c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
-    from gensep.audio import new_folder
-    from gensep.drawing import CORRECTIONS
-    from gensep.image_form import ImageForm
-    from gensep.priors import load_prior
-    from gensep.runs import save_arrays
+    from gensep.priors.files import load_prior
+    from gensep.priors.unconditional import CORRECTIONS
+    from gensep.representation.image import ImageForm
+    from gensep.runtime.files import new_folder, save_arrays
 
     if c.corrections and c.sampler not in CORRECTIONS:
         raise UserError(f"{c.sampler} makes no corrections; they are for {', '.join(CORRECTIONS)}")
@@ -108,7 +107,7 @@ def draw_all(c: Config, loaded: "LoadedPrior") -> tuple["np.ndarray", dict[str, 
     import numpy as np
     from tqdm import tqdm
 
-    from gensep.drawing import draw, make_kernel, noise_levels, shape_of
+    from gensep.priors.unconditional import draw, make_kernel, noise_levels, shape_of
 
     sigmas = noise_levels(loaded, c.steps)
     kernel = make_kernel(c.sampler, c.corrections)
@@ -129,7 +128,8 @@ def draw_all(c: Config, loaded: "LoadedPrior") -> tuple["np.ndarray", dict[str, 
 
 def picture(path: Path, samples: "np.ndarray", *, images: bool) -> None:
     """Draw the first samples in rows."""
-    from gensep.plots import plot_images, plot_windows
+    from gensep.plots.images import plot_images
+    from gensep.plots.spectrograms import plot_windows
 
     shown = samples[:SHOWN]
     rows = {
@@ -143,8 +143,8 @@ def write_waves(folder: Path, samples: "np.ndarray", form: Any, seed: int) -> No
     """Write the sound of spectrograms, all files or none."""
     import numpy as np
 
-    from gensep.audio import StemWriter
-    from gensep.resynthesis import invert_power
+    from gensep.audio.stems import StemWriter
+    from gensep.inversion.resynthesis import invert_power
 
     digits = max(2, len(str(len(samples))))
     paths = [folder / f"sample_{i + 1:0{digits}}.wav" for i in range(len(samples))]
@@ -156,10 +156,10 @@ def write_waves(folder: Path, samples: "np.ndarray", form: Any, seed: int) -> No
 
 
 def judge(c: Config, name: str, samples: "np.ndarray") -> dict[str, float]:
-    """Give the figures of gensep.quality for samples against the test images of their set."""
-    from gensep.image_form import LEVELS
-    from gensep.images import load_images
-    from gensep.quality import figures, get_classifier
+    """Give the figures of `gensep.images.quality` against the test images of the set."""
+    from gensep.datasets.images import load_images
+    from gensep.images.quality import figures, get_classifier
+    from gensep.representation.image import LEVELS
 
     real = (load_images(name, "test", c.data_dir)[0] + 0.5) / LEVELS
     classifier = get_classifier(name, Path(c.output).parent, c.data_dir)
@@ -168,7 +168,8 @@ def judge(c: Config, name: str, samples: "np.ndarray") -> dict[str, float]:
 
 def write_record(folder: Path, about: dict[str, Any], c: Config) -> None:
     """Write sample.json: what was drawn, by what, and how it came out."""
-    from gensep.runs import command, commit, versions, write_atomically
+    from gensep.cli.records import command, commit, versions
+    from gensep.runtime.files import write_atomically
 
     record = {
         **about,

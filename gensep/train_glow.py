@@ -8,10 +8,10 @@ image --latents free.
 
 from dataclasses import dataclass
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import run
-from gensep.flow_config import FlowConfig
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import run
+from gensep.training.options import FlowConfig
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Config(FlowConfig):
 def main(argv: list[str]) -> None:
     """Train, or go on training, to `steps`."""
     c = config.parse(Config, argv, prog="python -m gensep.train_glow", about=__doc__ or "")
-    from gensep.examples import open_examples
-    from gensep.flow_training import FlowTask
-    from gensep.training import train
+    from gensep.datasets.kinds import open_examples
+    from gensep.training.flow_task import FlowTask
+    from gensep.training.loop import train
 
     train(
         c,

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import run
-from gensep.networks import NETWORKS
-from gensep.training_config import TrainingConfig
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.priors.score_networks import NETWORKS
+from gensep.runtime.errors import run
+from gensep.training.options import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Config(TrainingConfig):
     blocks: int = option(8, "residual blocks; dilations 1 2 4 8 repeat")
     compat: bool = option(
         False,
-        "ncsnv1, ncsnv2: as AudioSourceSep built them, "  # noqa: FBT003
-        "faults and all",
+        "ncsnv1, ncsnv2: as AudioSourceSep built them, faults and all",
     )
     schedule: str = option("lognormal", "noise levels in training: lognormal or geometric")
     noise_levels: int = option(10, "levels of the geometric schedule")
@@ -50,9 +49,9 @@ class Config(TrainingConfig):
 def main(argv: list[str]) -> None:
     """Train, or go on training, to `steps`."""
     c = config.parse(Config, argv, prog="python -m gensep.train_ncsn", about=__doc__)
-    from gensep.examples import open_examples
-    from gensep.score_training import Task
-    from gensep.training import train
+    from gensep.datasets.kinds import open_examples
+    from gensep.training.loop import train
+    from gensep.training.score_task import Task
 
     train(c, Task(c, open_examples(c)))
 

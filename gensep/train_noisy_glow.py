@@ -8,9 +8,9 @@ gensep.train_glow makes by default, is smaller and does not want this.
 
 from dataclasses import dataclass
 
-from gensep import config
-from gensep.config import option
-from gensep.errors import run
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime.errors import run
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Config:
 def main(argv: list[str]) -> None:
     """Train all levels, or go on."""
     c = config.parse(Config, argv, prog="python -m gensep.train_noisy_glow", about=__doc__ or "")
-    from gensep.noisy_flows import fine_tune
+    from gensep.training.noisy_flows import fine_tune
 
     fine_tune(c)
 

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gensep import errors
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep.cli.config import option, parse
+from gensep.cli.records import __version__
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 SUFFIXES = set(
@@ -24,7 +25,7 @@ SUFFIXES = set(
 
 
 @dataclass(frozen=True)
-class WavToSpec:
+class Config:
     """Options of wav_to_spec."""
 
     input: str = option(
@@ -32,10 +33,10 @@ class WavToSpec:
     )
     output: str = option(..., "folder for the data sets OUTPUT/SOURCE", positional=True)
     level: float = option(-26.0, "bring each track to this RMS in dBFS over its sounding 100 ms")
-    keep_level: bool = option(False, "leave the tracks at their own levels")  # noqa: FBT003
+    keep_level: bool = option(False, "leave the tracks at their own levels")
     on_bad: Literal["skip", "refuse"] = option("skip", "what to do about an unreadable file")
     jobs: int = option(0, "threads; 0 for one a core")
-    force: bool = option(False, "write data sets again that are up to date")  # noqa: FBT003
+    force: bool = option(False, "write data sets again that are up to date")
     sample_rate: int = option(16000, "Hz; every file is resampled to it")
     n_fft: int = option(2048, "samples of a frame")
     hop_length: int = option(512, "samples from frame to frame")
@@ -83,24 +84,25 @@ def find_sources(folder: Path) -> list[Source]:
 
 def encode_file(path: Path, representation: Any, level: float | None) -> Any:
     """Read one file and give its int16 mel dB `[frames, n_mels]`, or the UserError it causes."""
-    from gensep import audio
-    from gensep.analysis import analyse
-    from gensep.data import to_int16
+    from gensep.audio.files import mid_stream, probe, read_blocks
+    from gensep.datasets.spectrograms import to_int16
+    from gensep.representation.analysis import analyse
 
     try:
-        rate = audio.probe(path).rate
-        blocks = audio.mid_stream(audio.read_blocks(path), rate, representation.sample_rate)
+        rate = probe(path).rate
+        blocks = mid_stream(read_blocks(path), rate, representation.sample_rate)
         analysis = analyse(blocks, representation)
     except UserError as error:
         return error
     return to_int16(analysis.power if level is None else analysis.at_level(level))
 
 
-def write_source(source: Source, config: WavToSpec, representation: Any) -> list[str]:
+def write_source(source: Source, config: Config, representation: Any) -> list[str]:
     """Write one source as the data set OUTPUT/NAME; give a line for each bad file."""
     from tqdm import tqdm
 
-    from gensep import data
+    from gensep.datasets.spectrograms import write_dataset
+    from gensep.runtime.parallel import prefetch
 
     bad: list[str] = []
     level = None if config.keep_level else config.level
@@ -112,7 +114,7 @@ def write_source(source: Source, config: WavToSpec, representation: Any) -> list
 
         def tracks(files: list[Path]) -> Iterator[tuple[str, Any]]:
             threads = config.jobs or os.cpu_count() or 1
-            encoded = data.prefetch(
+            encoded = prefetch(
                 lambda i: encode_file(files[i], representation, level),
                 0,
                 len(files),
@@ -129,7 +131,7 @@ def write_source(source: Source, config: WavToSpec, representation: Any) -> list
                 yield path.relative_to(source.folder).as_posix(), result
 
         splits = {split: tracks(files) for split, files in source.files.items()}
-        data.write_dataset(
+        write_dataset(
             Path(config.output) / source.name,
             splits,
             representation,
@@ -138,13 +140,13 @@ def write_source(source: Source, config: WavToSpec, representation: Any) -> list
                 "level": level,
                 "skipped": list(bad),
                 "fingerprint": fingerprint(source, config),
-                "gensep": _version(),
+                "gensep": __version__,
             },
         )
     return bad
 
 
-def fingerprint(source: Source, config: WavToSpec) -> str:
+def fingerprint(source: Source, config: Config) -> str:
     """Sum up files (name, size, time) and options: the same for the same data set."""
     options = {
         k: v
@@ -163,16 +165,16 @@ def fingerprint(source: Source, config: WavToSpec) -> str:
 def main(argv: list[str]) -> None:
     """Write every source that is not up to date; tell of the bad files at the end."""
     config = parse(
-        WavToSpec,
+        Config,
         argv,
         prog="python -m gensep.wav_to_spec",
         about="Turn folders of audio into data sets of mel spectrograms.",
     )
     sources = find_sources(Path(config.input))
-    from gensep import audio
-    from gensep.representation import Representation
+    from gensep.representation.mel import Representation
+    from gensep.runtime.files import check_writable
 
-    audio.check_writable(config.output)
+    check_writable(config.output)
     fields = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
     try:
         representation = Representation(**{name: getattr(config, name) for name in fields})
@@ -199,8 +201,8 @@ def _audio_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _up_to_date(source: Source, config: WavToSpec) -> bool:
-    from gensep.data import read_metadata
+def _up_to_date(source: Source, config: Config) -> bool:
+    from gensep.datasets.spectrograms import read_metadata
 
     try:
         metadata = read_metadata(Path(config.output) / source.name)
@@ -211,8 +213,8 @@ def _up_to_date(source: Source, config: WavToSpec) -> bool:
     return metadata.get("fingerprint") == fingerprint(source, config)
 
 
-def _summary(source: Source, config: WavToSpec) -> str:
-    from gensep.data import read_metadata
+def _summary(source: Source, config: Config) -> str:
+    from gensep.datasets.spectrograms import read_metadata
 
     metadata = read_metadata(Path(config.output) / source.name)
     hours = config.hop_length / config.sample_rate / 3600
@@ -221,15 +223,6 @@ def _summary(source: Source, config: WavToSpec) -> str:
         for split, tracks in metadata["splits"].items()
     ]
     return f"{source.name}: " + "; ".join(parts)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("gensep")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "not installed"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure gensep.bsseval beside museval: time, peak memory, largest difference of any figure.
+"""Measure gensep.evaluation.bsseval beside museval: time, peak memory, largest difference.
 
 Each runs in a process of its own on the same files. Writes OUTPUT.md and OUTPUT.json. With
 --pairs N it also compares the two on N random small pairs.
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from gensep import errors
-from gensep.config import option, parse
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
 
 RATE = 44100
 NAMES = ("SDR", "ISR", "SIR", "SAR")
@@ -63,9 +63,9 @@ def make(folder: Path, c: Config, seconds: float) -> None:
 
 def ours(folder: Path, threads: int) -> Any:
     """Score with gensep, from waves spooled as the command does."""
-    from gensep.bsseval import bss_eval
-    from gensep.songs import Track
-    from gensep.spool import Spool
+    from gensep.datasets.songs import Track
+    from gensep.evaluation.bsseval import bss_eval
+    from gensep.runtime.spool import Spool
 
     spools = []
     for kind in ("true", "estimate"):
@@ -79,7 +79,7 @@ def ours(folder: Path, threads: int) -> Any:
 
 def theirs(folder: Path, threads: int) -> Any:
     """Score with museval, the waves in memory as float64, as it reads them; BLAS has `threads`."""
-    from gensep.metrics import import_museval
+    from gensep.evaluation.metrics import import_museval
 
     museval = import_museval()
     true, estimates = (
@@ -153,8 +153,8 @@ def compare_pairs(c: Config) -> dict[str, Any]:
     from scipy.signal import lfilter
     from tqdm import tqdm
 
-    from gensep.bsseval import bss_eval
-    from gensep.metrics import import_museval
+    from gensep.evaluation.bsseval import bss_eval
+    from gensep.evaluation.metrics import import_museval
 
     museval = import_museval()
     largest, frames, nans = np.zeros(4), 0, 0
@@ -191,7 +191,7 @@ def compare_pairs(c: Config) -> dict[str, Any]:
 
 def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
     """Give the results as markdown."""
-    from gensep.statistics import markdown
+    from gensep.evaluation.statistics import markdown
 
     def cells(row: dict[str, Any], engine: str) -> list[str]:
         cost = row.get(engine)
@@ -232,7 +232,8 @@ def main(argv: list[str]) -> None:
     if c.work:
         engine, _, folder = c.work.partition(":")
         return work(engine, Path(folder), c.threads)
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import write_atomically
 
     rows = [measure(c, seconds) for seconds in c.seconds]
     pairs = compare_pairs(c) if c.pairs else None

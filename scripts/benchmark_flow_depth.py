@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep import config, errors
-from gensep.config import option
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.runtime import errors
 
 PROG = "python scripts/benchmark_flow_depth.py"
 
@@ -110,8 +111,9 @@ def measure(c, depth, *, scan):
 def main(argv):
     """Measure, print and write the table."""
     c = config.parse(Config, argv, prog=PROG, about=__doc__)
-    from gensep.runs import commit, versions, write_atomically
-    from gensep.statistics import markdown
+    from gensep.cli.records import commit, versions
+    from gensep.evaluation.statistics import markdown
+    from gensep.runtime.files import write_atomically
 
     rows = [measure(c, depth, scan=True) for depth in c.depths]
     rows += [measure(c, depth, scan=False) for depth in c.unrolled]
@@ -120,9 +122,9 @@ def main(argv):
         [
             "# What depth costs a flow",
             "",
-            f"An update of a sigma-conditioned Glow, width {c.width}, {c.batch} windows of {c.frames} "
-            f"x {c.bands} with bands as channels. Memory is what the compiled update needs beside "
-            "parameters and optimiser; the time of an update is the least of four.",
+            f"An update of a sigma-conditioned Glow, width {c.width}, {c.batch} windows of "
+            f"{c.frames} x {c.bands} with bands as channels. Memory is what the compiled update "
+            "needs beside parameters and optimiser; the time of an update is the least of four.",
             "",
             markdown(
                 ("flow", "steps", "parameters", "compile, s", "memory, MiB", "update, s"), rows

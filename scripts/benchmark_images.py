@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gensep import errors
-from gensep.config import option, parse
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
 
 PROG = "python scripts/benchmark_images.py"
 CLASSICAL = {
@@ -67,21 +67,21 @@ def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
     """Give PSNR of every mixture, cost and time of one row; draw the first."""
     from tqdm import tqdm
 
-    from gensep import image_run
-    from gensep.image_separation import separate_images
+    from gensep.images import run
+    from gensep.images.separation import separate_images
 
     name, _, count = row.partition("@")
     n = int(count) if count else c.pairs
     part = task._replace(
         mixture=task.mixture[:n], chosen=task.chosen._replace(truth=task.chosen.truth[:, :n])
     )
-    settings = image_run.make_image_settings("default", {"seed": c.seed, **ROWS[name]})
+    settings = run.make_image_settings("default", {"seed": c.seed, **ROWS[name]})
     with tqdm(total=n * settings.samples, desc=row, unit="sample") as bar:
         found = separate_images(part.mix, part.priors, part.mixture, settings, bar.update)
-    estimates = image_run.estimate(part, found)
-    scores = image_run.score_all(part, estimates)
+    estimates = run.estimate(part, found)
+    scores = run.score_all(part, estimates)
     if name == "default":
-        image_run.draw(Path(f"{c.output}.png"), part, estimates)
+        run.draw(Path(f"{c.output}.png"), part, estimates)
     return {
         "row": row,
         "n": n,
@@ -104,8 +104,8 @@ def page(c: Config, rows: list[dict[str, Any]], argv: list[str]) -> str:
 
     from benchmark_separation import hide_paths
 
-    from gensep.runs import commit, versions
-    from gensep.statistics import interval, markdown
+    from gensep.cli.records import commit, versions
+    from gensep.evaluation.statistics import interval, markdown
 
     lines = [
         (
@@ -171,8 +171,8 @@ def main(argv: list[str]) -> None:
     unknown = [r for r in c.rows if r.partition("@")[0] not in ROWS]
     if unknown:
         raise errors.UserError(f"rows must be of {', '.join(ROWS)}, not {', '.join(unknown)}")
-    from gensep.image_run import make_task
-    from gensep.runs import write_atomically
+    from gensep.images.run import make_task
+    from gensep.runtime.files import write_atomically
 
     task = make_task(
         c.images,

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gensep import errors
-from gensep.config import build, option, parse
+from gensep.cli.config import build, option, parse
+from gensep.runtime import errors
 
 sys.path.insert(0, str(Path(__file__).parent))
 RATE, N_FFT, HOP = 16000, 2048, 512
@@ -59,12 +59,13 @@ def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Calla
     import jax
     import jax.numpy as jnp
 
-    from gensep import oracles, phase
-    from gensep.analysis import analyse
-    from gensep.representation import Representation
-    from gensep.resynthesis import Options, invert_masks
-    from gensep.separation import oracle_masks
-    from gensep.stft import istft, stft
+    from gensep.evaluation import oracles
+    from gensep.evaluation.oracles import oracle_masks
+    from gensep.inversion import phase
+    from gensep.inversion.resynthesis import Options, invert_masks
+    from gensep.representation.analysis import analyse
+    from gensep.representation.mel import Representation
+    from gensep.representation.stft import istft, stft
 
     form = Representation()
     mixed = stft(mixture, N_FFT, HOP)
@@ -123,7 +124,7 @@ def measure(c: Config) -> Iterator[dict[str, Any]]:
     from benchmark_separation import pieces
     from tqdm import tqdm
 
-    from gensep.metrics import si_sdr
+    from gensep.evaluation.metrics import si_sdr
 
     rendering = build(
         Rendering, {"scores": c.scores, "sounds": c.sounds, "pieces": c.pieces, "seed": c.seed}
@@ -157,9 +158,9 @@ def speed(seed: int) -> list[dict[str, Any]]:
 
     import jax.numpy as jnp
 
-    from gensep import inversion, phase
-    from gensep.representation import Representation
-    from gensep.stft import stft
+    from gensep.inversion import methods, phase
+    from gensep.representation.mel import Representation
+    from gensep.representation.stft import stft
 
     with warnings.catch_warnings():  # of its own dependencies
         warnings.simplefilter("ignore")
@@ -167,11 +168,11 @@ def speed(seed: int) -> list[dict[str, Any]]:
     form = Representation()
     wave = np.random.default_rng(seed).normal(size=int(SPEED_SECONDS * RATE)).astype(np.float32)
     magnitude = jnp.abs(stft(wave, N_FFT, HOP))
-    bands, power = inversion.bands(form, RATE, N_FFT), form.mel_power(wave)
+    bands, power = methods.bands(form, RATE, N_FFT), form.mel_power(wave)
     bank, columns = np.asarray(bands.bank), np.asarray(power.T)
     import jax
 
-    solve = jax.jit(inversion.nnls)
+    solve = jax.jit(methods.nnls)
     plain = np.asarray(magnitude.T)
     first = magnitude.astype(jnp.complex64)
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
@@ -220,7 +221,7 @@ def speed(seed: int) -> list[dict[str, Any]]:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """Give the markdown table: a line a method, mean SI-SDR over the sources of a piece."""
-    from gensep.metrics import paired_interval
+    from gensep.evaluation.statistics import paired_interval
 
     lines = [
         "| method | n | SI-SDR, dB [95 %] | elsewhere, dB | s per s |",
@@ -266,7 +267,8 @@ def main(argv: list[str]) -> None:
     c = parse(Config, argv, prog="python scripts/benchmark_inversion.py", about=__doc__ or "")
     from benchmark_separation import hide_paths
 
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import write_atomically
 
     began = time.monotonic()
     fast = speed(c.seed) if c.librosa else []

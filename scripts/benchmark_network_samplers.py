@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gensep import errors
-from gensep.config import build, option, parse
+from gensep.cli.config import build, option, parse
+from gensep.runtime import errors
 
 PROG = "scripts/benchmark_network_samplers.py"
-# sampler of gensep.settings -> noise levels; costs are of one order but for `basis`
+# sampler of gensep.separation.settings -> noise levels; costs are of one order but for `basis`
 METHODS = {
     "mmps": 23,
     "mmps-cg4": 14,
@@ -50,7 +50,7 @@ class Config:
     pieces: int = option(5, "pieces")
     seconds: float = option(8.0, "of each piece")
     samples: int = option(12, "posterior samples of a mixture")
-    methods: tuple[str, ...] = option(tuple(METHODS), "samplers of gensep.settings")
+    methods: tuple[str, ...] = option(tuple(METHODS), "samplers of gensep.separation.settings")
     seed: int = option(0, "seed of renderings and samplers")
     output: str | None = option(None, "path without ending for the .md and .json")
 
@@ -67,9 +67,9 @@ def real_cases(c: Config) -> tuple[Any, list[Case]]:
     """Render pieces and encode them: the team of priors, and a case a piece."""
     import benchmark_separation as rendered
 
-    from gensep.analysis import analyse
-    from gensep.audio import mid_stream
-    from gensep.separation import assemble
+    from gensep.audio.files import mid_stream
+    from gensep.representation.analysis import analyse
+    from gensep.separation.separate import assemble
 
     options = build(
         rendered.Config,
@@ -102,7 +102,7 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
     import jax
     import jax.numpy as jnp
 
-    from gensep.drawing import draw
+    from gensep.priors.unconditional import draw
     from score import karras
 
     form = team.representation
@@ -127,7 +127,7 @@ def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, A
 
     from basis import Problem, check_levels, coverage, sample
     from basis.windowed import windowed
-    from gensep.settings import Settings
+    from gensep.separation.settings import Settings
 
     s = Settings(sampler=method, steps=METHODS[method])
     form, tau = team.representation, s.tau_db / team.representation.span_db
@@ -185,8 +185,8 @@ def _gain(case: Case, x: Any, form: Any) -> float:
     """Give the SI-SDR gain of the mean of the masks, in dB; nan without sound."""
     import benchmark_separation as rendered
 
-    from gensep.masking import apply_masks
-    from gensep.metrics import si_sdr
+    from gensep.evaluation.metrics import si_sdr
+    from gensep.inversion.masking import apply_masks
 
     if case.waves is None:
         return float("nan")
@@ -233,7 +233,8 @@ def main(argv: list[str]) -> None:
     from benchmark_separation import hide_paths
     from tqdm import tqdm
 
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import write_atomically
 
     team, cases = real_cases(c)
     drawn = drawn_cases(c, team, 1.0 / team.representation.span_db)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep import errors
-from gensep.config import option, parse
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
 
 PROG = "scripts/benchmark_overhead.py"
 
@@ -51,7 +51,7 @@ def measure(c: Config) -> dict[str, str]:
     from basis import Gaussian, Problem, mmps, sample
     from basis.prior import denoise_all
     from basis.windowed import windowed
-    from gensep.separation import assemble
+    from gensep.separation.separate import assemble
     from score import karras
 
     team = assemble(c.priors)
@@ -128,7 +128,8 @@ def main(argv: list[str]) -> None:
     c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
     import jax
 
-    from gensep.runs import commit, write_atomically
+    from gensep.cli.records import commit
+    from gensep.runtime.files import write_atomically
 
     lines = [f"| {name} | {value} |" for name, value in measure(c).items()]
     page = "\n".join(

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from sampler_table import COSTS, beside, read_rows, write_page
 
-from gensep import errors
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 LINEAR = ("K2 D4", "K4 D4", "K2 D24")
 DECIBEL = ("dB bimodal", "dB easy")
@@ -251,8 +251,8 @@ def main(argv: list[str]) -> None:
     import jax
     from tqdm import tqdm
 
-    from gensep.audio import check_writable
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import check_writable, write_atomically
 
     c = dataclasses.replace(c, methods=c.methods or tuple(METHODS))
     check(c)

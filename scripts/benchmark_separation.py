@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from gensep import errors
-from gensep.config import build, option, parse
+from gensep.cli.config import build, option, parse
+from gensep.runtime import errors
 
 ROOT = Path(__file__).parent.parent
 SETS = {"duo": "lieder", "chorale": "chorales"}
@@ -53,9 +53,9 @@ class Config:
 
 def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Render the pieces of a set: (song, source -> [samples]) with every source at work."""
-    from gensep.band import read_instruments
-    from gensep.rendering import Playing, render_song
-    from gensep.scores import find_scores, read_score
+    from gensep.rendering.instruments_file import read_instruments
+    from gensep.rendering.notation import find_scores, read_score
+    from gensep.rendering.rendition import Playing, render_song
 
     file, _, gains = name.partition("@")
     sources = read_instruments(ROOT / f"configs/benchmark/{file}.toml", c.sounds)
@@ -96,7 +96,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Give a row of SI-SDR a (piece, method), and the sources."""
     from tqdm import tqdm
 
-    from gensep.metrics import si_sdr
+    from gensep.evaluation.metrics import si_sdr
 
     rows, names = [], []
     for number, (song, stems) in enumerate(tqdm(pieces(c, name), total=c.pieces, desc=name)):
@@ -142,8 +142,9 @@ def keep(
     representation: Any,
 ) -> None:
     """Write mixture, references and the stems of the last row with a record, for gensep.report."""
-    from gensep.audio import StemWriter
-    from gensep.runs import command, commit, versions, write_atomically
+    from gensep.audio.stems import StemWriter
+    from gensep.cli.records import command, commit, versions
+    from gensep.runtime.files import write_atomically
 
     def write(folder: Path, waves: dict[str, np.ndarray]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +209,7 @@ def _fields(method: str) -> tuple[str, dict[str, str]]:
 
 def _team(c: Config, method: str, names: list[str]) -> Any:
     """Load the priors of a method."""
-    from gensep.separation import assemble
+    from gensep.separation.separate import assemble
 
     folder = _fields(method)[1].get("priors", c.priors)
     return assemble([f"{folder}/{n}" if folder else n for n in names])
@@ -216,7 +217,7 @@ def _team(c: Config, method: str, names: list[str]) -> Any:
 
 def settings_of(c: Config, method: str, sources: int) -> Any:
     """Give the sampler's settings for `preset` or `preset:field=value,...`."""
-    from gensep.separation import make_settings
+    from gensep.separation.separate import make_settings
 
     preset, fields = _fields(method)
     changes = {k: _typed(v) for k, v in fields.items() if k != "priors"}
@@ -225,9 +226,9 @@ def settings_of(c: Config, method: str, sources: int) -> Any:
 
 def estimate_all(c: Config, teams, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
-    from gensep.masking import apply_masks
-    from gensep.reference import oracle
-    from gensep.separation import find_masks
+    from gensep.evaluation.reference import oracle
+    from gensep.inversion.masking import apply_masks
+    from gensep.separation.separate import find_masks
 
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
     first = teams[c.methods[0]]
@@ -279,7 +280,7 @@ def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
 
 def _cells(rows, best, sources) -> list[str]:
     """Give the cells of one method on one set."""
-    from gensep.metrics import paired_interval
+    from gensep.evaluation.statistics import paired_interval
 
     if rows[0]["method"] == "mixture":
         return [f"0 (SI-SDR {np.mean([r['si_sdr'] for r in rows]):.2f})", "", "", ""]
@@ -298,7 +299,7 @@ def _cells(rows, best, sources) -> list[str]:
 def main(argv: list[str]) -> None:
     """Measure every set, print the table, write it where asked."""
     c = parse(Config, argv, prog=PROG, about=__doc__ or "")
-    from gensep.runs import commit, versions
+    from gensep.cli.records import commit, versions
 
     rows: list[dict[str, Any]] = []
     sources: dict[str, list[str]] = {}
@@ -309,7 +310,7 @@ def main(argv: list[str]) -> None:
     text = summary(rows, sources)
     print(text)
     if c.output:
-        from gensep.runs import write_atomically
+        from gensep.runtime.files import write_atomically
 
         shown = shlex.join(["python", "scripts/benchmark_separation.py", *hide_paths(argv)])
         packages = ", ".join(f"{k} {v}" for k, v in versions().items())

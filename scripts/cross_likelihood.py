@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gensep import errors, likelihood
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep import likelihood
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 PROG = "python scripts/cross_likelihood.py"
 
@@ -45,9 +46,9 @@ def main(argv: list[str]) -> None:
         raise UserError(f"expected data sets: {PROG} DATA/piano DATA/violin; see --help")
     from tqdm import tqdm
 
-    from gensep.audio import check_writable
-    from gensep.priors import load_prior
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.priors.files import load_prior
+    from gensep.runtime.files import check_writable, write_atomically
 
     path = Path(f"{c.output}.json")
     check_writable(path.parent)
@@ -133,7 +134,7 @@ def gaps(
 
     `own` gives the source of every prior of one kind.
     """
-    from gensep.statistics import interval
+    from gensep.evaluation.statistics import interval
 
     def values(prior: str, source: str) -> Any:
         return np.array(cells[prior, source]["examples"][kind])
@@ -149,7 +150,7 @@ def gaps(
 
 def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: str) -> str:
     """Give a markdown table, a row a prior and a column a source, the best of a column bold."""
-    from gensep.statistics import Interval, markdown
+    from gensep.evaluation.statistics import Interval, markdown
 
     best = {s: min(priors, key=lambda p, s=s: cells[p, s][kind]["value"]) for s in sources}
 

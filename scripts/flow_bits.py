@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from flows import bits_per_dim, uniform
-from gensep import config
-from gensep.config import option
-from gensep.errors import UserError, run
-from gensep.image_form import ImageForm
-from gensep.images import load_images
-from gensep.priors import load_prior
+from gensep.cli import config
+from gensep.cli.config import option
+from gensep.datasets.images import load_images
+from gensep.priors.files import load_prior
+from gensep.representation.image import ImageForm
+from gensep.runtime.errors import UserError, run
 
 
 @dataclass(frozen=True)

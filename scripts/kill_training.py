@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep import errors
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 TINY = (
     "--batch 4 --frames 32 --width 16 --blocks 2 --validate_every 15 --save_every 5 "
@@ -39,8 +39,8 @@ def make_data(folder: Path) -> None:
     """Write a data set of random walks in dB."""
     import numpy as np
 
-    from gensep.data import write_dataset
-    from gensep.representation import Representation
+    from gensep.datasets.spectrograms import write_dataset
+    from gensep.representation.mel import Representation
 
     rng = np.random.default_rng(0)
 

@@ -7,9 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep import errors
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 CHORALE = ("Soprano", "Alto", "Tenor", "Bass")
 QUARTET = ("violin1", "violin2", "viola", "cello")
@@ -45,7 +45,7 @@ def unpack_lieder(archive: str, out: Path) -> int:
 
 def convert(path: str, kind: str, out: str) -> str:
     """Convert one corpus file; return what became of it ("written", or why not)."""
-    from gensep.scores import Score, read_music21, write_midi
+    from gensep.rendering.notation import Score, read_music21, write_midi
 
     name, folder = Path(path).stem, Path(path).parent
     work = name.split(".")[0]  # bwv66.6 and bwv66.7 are movements of one cantata

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gensep.errors import UserError
+from gensep.runtime.errors import UserError
 
 COSTS = ("forwards", "vjps", "equivalents")
 
@@ -48,7 +48,8 @@ def write_page(
     output: Path, rows: list[dict[str, Any]], cases: list[str], methods: list[str], command: str
 ) -> str:
     """Write OUTPUT.md and OUTPUT.png; give the tables."""
-    from gensep.runs import commit, versions, write_atomically
+    from gensep.cli.records import commit, versions
+    from gensep.runtime.files import write_atomically
 
     cases = [case for case in cases if any(r["settings"]["case"] == case for r in rows)]
     text = "\n\n".join(f"## {case}\n\n{table(rows, case, methods)}" for case in cases)
@@ -103,7 +104,7 @@ def _cell(values: list[float | None]) -> str:
 
 def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> None:
     """Draw sliced Wasserstein distance against cost, a panel a case."""
-    from gensep.plots import plot_trade_off
+    from gensep.plots.songs import plot_trade_off
 
     panels, floors = {}, {}
     for case in cases:

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep import errors
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("piano", "violin", "clarinet", "saxophone", "bassoon")
@@ -78,7 +78,7 @@ def chance(*names: object) -> float:
 
 def cut_lines(c: Config, source: str) -> None:
     """Write WORK/lines/SOURCE/{train,valid}/*.mid: excerpts of single lines of training scores."""
-    from gensep.scores import Score, find_scores, read_score, write_midi
+    from gensep.rendering.notation import Score, find_scores, read_score, write_midi
 
     folder = Path(c.work) / "lines" / source
     if (folder / "done").exists():
@@ -149,7 +149,7 @@ def train(c: Config, source: str, minutes: float) -> None:
 
 def export(c: Config, source: str) -> None:
     """Write the float16 prior file, its samples picture and its card."""
-    from gensep.model_card import write_card
+    from gensep.priors.card import write_card
 
     write_card(Path(c.work) / "runs" / source, Path(c.output) / source, source)
 

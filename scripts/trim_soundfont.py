@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gensep import errors
-from gensep.config import option, parse
-from gensep.errors import UserError
+from gensep.cli.config import option, parse
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 GAP = 46  # zero samples that the format demands behind each sample
 INSTRUMENT, SAMPLE = 41, 53  # generators that end a zone and name what it plays

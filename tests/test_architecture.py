@@ -14,24 +14,9 @@ LIBRARIES = {
     "score": {"jax", "flax", "numpy"},
     "flows": {"jax", "flax", "numpy"},
 }
-COMMANDS = {
-    "gensep.basis": "Config",
-    "gensep.train_ncsn": "Config",
-    "gensep.train_glow": "Config",
-    "gensep.train_realnvp": "Config",
-    "gensep.train_flowpp": "Config",
-    "gensep.train_noisy_glow": "Config",
-    "gensep.render": "Config",
-    "gensep.wav_to_spec": "WavToSpec",
-    "gensep.report": "Config",
-    "gensep.evaluate": "Config",
-    "gensep.compare": "Config",
-    "gensep.oracle": "Config",
-    "gensep.invert": "Config",
-    "gensep.sample": "Config",
-    "gensep.likelihood": "Config",
-    "gensep.noise_levels": "Config",
-}
+COMMANDS = sorted(
+    f"gensep.{path.stem}" for path in (ROOT / "gensep").glob("*.py") if path.name != "__init__.py"
+)
 # comparisons and pictures only; neither training nor separation waits for them to load
 SELDOM = {"librosa", "museval", "musdb", "music21", "av"}
 FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
@@ -69,7 +54,9 @@ def outside(names):
 
 
 def test_every_file_was_read():
-    assert {"basis.mmps", "score.edm", "flows", "gensep", "gensep.sampling"} <= set(TREES)
+    assert {"basis.mmps", "score.edm", "flows", "gensep", "gensep.separation.sampling"} <= set(
+        TREES
+    )
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -148,22 +135,25 @@ def test_there_is_no_global_state_of_chance():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_read_somewhere(command):
     """The ancestor's config named a step size that no code read."""
-    cls = getattr(importlib.import_module(command), COMMANDS[command])
-    names = [command, *imported(TREES[command])]
-    if "gensep.examples" in names:  # hands the config on to the kind of data it finds
-        names += imported(TREES["gensep.examples"])
-    near = [
-        TREES[n] for n in names if n in TREES and n.startswith("gensep.") and n != "gensep.config"
-    ]
+    cls = importlib.import_module(command).Config
+    near, left = {}, [command]
+    while left:  # the command and all that it reaches, for it hands its config on
+        name = left.pop()
+        near[name] = TREES[name]
+        left += [
+            n
+            for n in set(imported(TREES[name])) & set(TREES)
+            if n.startswith("gensep.") and n not in {*near, *left, "gensep.cli.config"}
+        ]
     read = {
         node.attr
-        for tree in near
+        for tree in near.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     read |= {
         word.value
-        for tree in near
+        for tree in near.values()
         for loop in ast.walk(tree)
         if isinstance(loop, ast.comprehension | ast.For | ast.Assign)
         for word in ast.walk(getattr(loop, "iter", None) or loop.value)

@@ -5,16 +5,18 @@ import pytest
 import soundfile
 import soxr
 
-from gensep import audio
-from gensep.errors import UserError
-from gensep.runs import write_atomically
+from gensep.audio import stems as stems_module
+from gensep.audio.files import mid_stream, probe, read, read_blocks
+from gensep.audio.stems import StemWriter
+from gensep.runtime.errors import UserError
+from gensep.runtime.files import check_writable, write_atomically
 
 
 def noise(samples, channels=1, seed=0):
     return 0.1 * np.random.default_rng(seed).normal(size=(samples, channels))
 
 
-def refused(path, words, call=audio.probe):
+def refused(path, words, call=probe):
     with pytest.raises(UserError, match=words) as caught:
         call(path)
     assert "\n" not in str(caught.value)
@@ -43,7 +45,7 @@ def test_missing_folder_empty_and_no_audio_are_refused(tmp_path):
 def test_truncated_files_are_refused(tmp_path, suffix):
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, noise(44100), 44100)
-    assert audio.probe(path).samples == 44100
+    assert probe(path).samples == 44100
     refused(cut(path), "cut short|is no audio")
 
 
@@ -54,7 +56,7 @@ def test_a_wav_from_a_pipe_is_not_taken_for_cut(tmp_path):
     at = content.index(b"data") + 4
     content[4:8] = content[at : at + 4] = b"\xff\xff\xff\xff"
     path.write_bytes(content)
-    assert audio.probe(path).samples == 1000
+    assert probe(path).samples == 1000
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -63,8 +65,8 @@ def test_nan_and_inf_are_refused_with_their_place(tmp_path, bad):
     signal[12000, 1] = bad
     path = tmp_path / "x.wav"
     soundfile.write(path, signal, 8000, subtype="FLOAT")
-    refused(path, r"NaN or Inf at 1\.500 s", lambda p: list(audio.read_blocks(p, block=1000)))
-    assert len(list(audio.read_blocks(path, duration_s=1.4))) == 1
+    refused(path, r"NaN or Inf at 1\.500 s", lambda p: list(read_blocks(p, block=1000)))
+    assert len(list(read_blocks(path, duration_s=1.4))) == 1
 
 
 def test_odd_but_valid_files_are_read(tmp_path):
@@ -76,9 +78,9 @@ def test_odd_but_valid_files_are_read(tmp_path):
     ]:
         signal = noise(samples, channels)
         soundfile.write(tmp_path / name, signal, rate, subtype=subtype)
-        info = audio.probe(tmp_path / name)
+        info = probe(tmp_path / name)
         assert info[1:4] == (rate, channels, samples)
-        got, got_rate = audio.read(tmp_path / name)
+        got, got_rate = read(tmp_path / name)
         assert got_rate == rate
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, signal.T, atol=0.01)
@@ -87,21 +89,21 @@ def test_odd_but_valid_files_are_read(tmp_path):
 def test_start_and_duration(tmp_path):
     path = tmp_path / "x.wav"
     soundfile.write(path, noise(1000), 100, subtype="FLOAT")
-    whole, _ = audio.read(path)
-    blocks = list(audio.read_blocks(path, 2.0, 3.0, block=70))
+    whole, _ = read(path)
+    blocks = list(read_blocks(path, 2.0, 3.0, block=70))
     assert [b.shape[1] for b in blocks] == [70] * 4 + [20]
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole[:, 200:500])
-    assert sum(b.shape[1] for b in audio.read_blocks(path, 9.0, 99.0)) == 100
+    assert sum(b.shape[1] for b in read_blocks(path, 9.0, 99.0)) == 100
     for start, duration in ((10.0, 1.0), (-1.0, 1.0), (0.0, 0.0), (0.0, -1.0)):
         with pytest.raises(UserError):
-            audio.read_blocks(path, start, duration)
+            read_blocks(path, start, duration)
 
 
 @pytest.mark.parametrize(("rate", "to_rate"), [(44100, 16000), (16000, 44100), (48000, 16000)])
 def test_streaming_resample_equals_one_shot(rate, to_rate):
     stereo = noise(50001, 2).T.astype(np.float32)
     blocks = (stereo[:, i : i + 777] for i in range(0, 50001, 777))
-    got = np.concatenate(list(audio.mid_stream(blocks, rate, to_rate)))
+    got = np.concatenate(list(mid_stream(blocks, rate, to_rate)))
     assert got.dtype == np.float32
     assert len(got) == round(50001 * to_rate / rate)
     expected = soxr.resample(stereo.mean(axis=0), rate, to_rate)
@@ -112,7 +114,7 @@ def test_streaming_resample_equals_one_shot(rate, to_rate):
 @pytest.mark.parametrize("samples", [1, 2, 3, 50, 1001])
 def test_short_signals_keep_the_exact_length(samples):
     for rate, to_rate in ((44100, 16000), (16000, 44100), (8000, 8000), (192000, 16000)):
-        out = list(audio.mid_stream([np.ones((2, samples))], rate, to_rate))
+        out = list(mid_stream([np.ones((2, samples))], rate, to_rate))
         assert sum(map(len, out)) == round(samples * to_rate / rate)
 
 
@@ -120,14 +122,14 @@ def test_short_signals_keep_the_exact_length(samples):
 def test_stems_are_written_whole(tmp_path, suffix):
     paths = [tmp_path / "new" / f"{name}.{suffix}" for name in "ab"]
     signals = [noise(1000, 2, seed).T for seed in (1, 2)]
-    with audio.StemWriter(paths, 16000, 2, 1000) as stems:
+    with StemWriter(paths, 16000, 2, 1000) as stems:
         for i, signal in enumerate(signals):
             stems.write(i, signal[:, :600])
             stems.write(i, signal[:, 600:])
         assert not any(path.exists() for path in paths)
     assert sorted((tmp_path / "new").iterdir()) == paths
     for path, signal in zip(paths, signals, strict=True):
-        got, rate = audio.read(path)
+        got, rate = read(path)
         assert rate == 16000
         assert got.shape == (2, 1000)
         if suffix != "ogg":
@@ -137,11 +139,9 @@ def test_stems_are_written_whole(tmp_path, suffix):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_on_an_exception(tmp_path, error):
     (tmp_path / "a.wav").write_text("old")
-    with (
+    with (  # noqa: PT012
         pytest.raises(error),
-        audio.StemWriter(  # noqa: PT012
-            [tmp_path / "a.wav", tmp_path / "b.wav"], 16000, 1, 10
-        ) as stems,
+        StemWriter([tmp_path / "a.wav", tmp_path / "b.wav"], 16000, 1, 10) as stems,
     ):
         stems.write(0, np.zeros((1, 10)))
         raise error
@@ -152,7 +152,7 @@ def test_nothing_is_left_on_an_exception(tmp_path, error):
 def test_a_stem_of_the_wrong_length_is_not_kept(tmp_path):
     with (
         pytest.raises(ValueError, match="got 9 samples, not 10"),
-        audio.StemWriter([tmp_path / "a.wav"], 16000, 1, 10) as stems,
+        StemWriter([tmp_path / "a.wav"], 16000, 1, 10) as stems,
     ):
         stems.write(0, np.zeros((1, 9)))
     assert list(tmp_path.iterdir()) == []
@@ -161,14 +161,14 @@ def test_a_stem_of_the_wrong_length_is_not_kept(tmp_path):
 def test_formats_are_checked_before_any_work(tmp_path):
     def writer(name, **options):
         given = {"rate": 44100, "channels": 2, "samples": 10} | options
-        return audio.StemWriter([tmp_path / name], **given)
+        return StemWriter([tmp_path / name], **given)
 
     with pytest.raises(UserError, match="cannot have the subtype FLOAT; use .*PCM_16"):
         writer("a.flac", subtype="FLOAT")
     with pytest.raises(UserError, match="no audio format"):
         writer("a.txt")
     with pytest.raises(UserError, match="one name"):
-        audio.StemWriter([tmp_path / "a.wav"] * 2, 16000, 1, 1)
+        StemWriter([tmp_path / "a.wav"] * 2, 16000, 1, 1)
     with pytest.raises(UserError, match="12 channels"):
         writer("a.flac", channels=12)
     assert list(tmp_path.iterdir()) == []
@@ -179,16 +179,16 @@ def test_formats_are_checked_before_any_work(tmp_path):
 
 
 def test_rf64_is_read_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "_format", lambda *_: ("RF64", "FLOAT"))
-    with audio.StemWriter([tmp_path / "a.wav"], 16000, 1, 100) as stems:
+    monkeypatch.setattr(stems_module, "_format", lambda *_: ("RF64", "FLOAT"))
+    with StemWriter([tmp_path / "a.wav"], 16000, 1, 100) as stems:
         stems.write(0, np.ones((1, 100)))
-    assert audio.probe(tmp_path / "a.wav").samples == 100
+    assert probe(tmp_path / "a.wav").samples == 100
 
 
 def test_folder_that_cannot_be_written_and_atomic_text(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write into"):
-        audio.check_writable(tmp_path / "file" / "sub")
+        check_writable(tmp_path / "file" / "sub")
     write_atomically(tmp_path / "x.json", "{}")
     assert (tmp_path / "x.json").read_text() == "{}"
     with pytest.raises(TypeError):

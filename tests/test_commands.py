@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import basis, errors, invert, networks, priors, report
-from gensep.representation import Representation
+from gensep import basis, invert, report
+from gensep.priors import files, score_networks
+from gensep.representation.mel import Representation
+from gensep.runtime import errors
 from score import DenoiserPrior
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -34,12 +36,12 @@ def noise(samples, channels=1, seed=0):
 def runs(tmp_path_factory):
     """Give a folder with the priors `low` and `high`: networks that learnt nothing."""
     folder = tmp_path_factory.mktemp("runs")
-    net = networks.make_denoiser(SETTINGS)
+    net = score_networks.make_denoiser(SETTINGS)
     for name, tilt in (("low", -1.0), ("high", 1.0)):
         (folder / name).mkdir()
         net.mean[...] = jnp.linspace(-tilt, tilt, 8)
         prior = DenoiserPrior(net, jnp.array([2.5, 0.02]), jnp.full((2, 8), 0.3))
-        priors.save_prior(folder / name / "prior.npz", "edm", prior, SETTINGS, REP)
+        files.save_prior(folder / name / "prior.npz", "edm", prior, SETTINGS, REP)
     return folder
 
 
@@ -455,13 +457,13 @@ def test_ctrl_c_is_not_lost_in_a_garbage_callback():
 
 
 def test_shipped_priors_are_listed(run, tmp_path, monkeypatch, runs):
-    monkeypatch.setattr(priors, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(files, "SHIPPED", tmp_path / "none")
     assert run("--list_priors", priors=(), quick=False) == (
         0,
         "no priors ship with this installation\n",
         "",
     )
-    monkeypatch.setattr(priors, "SHIPPED", runs)
+    monkeypatch.setattr(files, "SHIPPED", runs)
     (runs / "bad" / "prior.npz").unlink(missing_ok=True)
     code, out, _ = run("--list_priors", priors=(), quick=False)
     assert code == 0

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import data, wav_to_spec
-from gensep.analysis import analyse
-from gensep.errors import UserError
-from gensep.representation import Representation
+from gensep import wav_to_spec
+from gensep.datasets.spectrograms import (
+    POWER_FIELDS,
+    read_metadata,
+    to_int16,
+    to_power,
+    write_dataset,
+)
+from gensep.datasets.windows import open_windows
+from gensep.representation.analysis import analyse
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
+from gensep.runtime.parallel import prefetch
 
 SMALL = Representation(n_fft=512, hop_length=256, n_mels=8)
 OPTIONS = ["--n_fft", "512", "--hop_length", "256", "--n_mels", "8", "--jobs", "2"]
@@ -37,7 +46,7 @@ def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy") / "toy"
     lengths = (5000, 20, 2048, 1)  # over two records, too short, one record, one frame
     splits = {name: (counting(t, n) for t, n in enumerate(lengths)) for name in ("train", "test")}
-    data.write_dataset(folder, splits, SMALL, lambda: {"source": "toy"})
+    write_dataset(folder, splits, SMALL, lambda: {"source": "toy"})
     return folder
 
 
@@ -56,7 +65,7 @@ def convert(folder, *options):
 
 
 def test_batches_depend_on_seed_and_step_alone(toy):
-    first, second = (data.open_windows(toy, "train", 64) for _ in range(2))
+    first, second = (open_windows(toy, "train", 64) for _ in range(2))
     expected = [first.batch(1, step, 16) for step in range(5)]
     for step in (4, 0, 3, 1, 2):
         np.testing.assert_array_equal(second.batch(1, step, 16), expected[step])
@@ -67,7 +76,7 @@ def test_batches_depend_on_seed_and_step_alone(toy):
 
 
 def test_windows_stay_in_their_track_and_short_tracks_are_padded(toy):
-    windows = data.open_windows(toy, "train", 64)
+    windows = open_windows(toy, "train", 64)
     assert len(windows) == 5000 - 63 + 1 + 2048 - 63 + 1
     got = windows.at(np.arange(len(windows)))
     short = 5000 - 63
@@ -81,13 +90,13 @@ def test_windows_stay_in_their_track_and_short_tracks_are_padded(toy):
 
 
 def test_windows_longer_than_a_record(toy):
-    windows = data.open_windows(toy, "train", 4500)
+    windows = open_windows(toy, "train", 4500)
     assert len(windows) == 501 + 3
     assert (np.diff(windows.at(np.array([500]))[0, :, 0]) == 1).all()
 
 
 def test_starts_are_uniform(toy):
-    windows = data.open_windows(toy, "train", 64)
+    windows = open_windows(toy, "train", 64)
     starts = windows.batch(0, 0, 20000)[:, 0]
     long = starts[starts[:, 1] == 0, 0]
     assert len(long) / 20000 == pytest.approx(4937 / len(windows), abs=0.015)
@@ -95,7 +104,7 @@ def test_starts_are_uniform(toy):
 
 
 def test_gathering_is_quick_once_decoded(toy):
-    windows = data.open_windows(toy, "train", 64)
+    windows = open_windows(toy, "train", 64)
     windows.at(np.arange(len(windows)))
     times = []
     for step in range(20):
@@ -107,32 +116,32 @@ def test_gathering_is_quick_once_decoded(toy):
 
 def test_levels_survive_to_a_hundredth_of_a_decibel():
     power = 10 ** np.random.default_rng(0).uniform(-12, 20, (50, 8))
-    stored = data.to_int16(power)
+    stored = to_int16(power)
     assert np.abs(stored / 100 - 10 * np.log10(power)).max() <= 0.005 + 1e-9
-    assert np.abs(10 * np.log10(data.to_power(stored) / power)).max() < 0.01
-    assert data.to_int16(np.array([0.0, 1e30])).tolist() == [-12000, 20000]
+    assert np.abs(10 * np.log10(to_power(stored) / power)).max() < 0.01
+    assert to_int16(np.array([0.0, 1e30])).tolist() == [-12000, 20000]
 
 
 @pytest.mark.parametrize("samples", [1, 100, 511, 256 * 512 - 1, 256 * 512, 256 * 1100 + 77])
 def test_chunks_give_the_frames_of_the_whole_file(samples):
     mid = noise(samples)[:, 0].astype(np.float32)
-    whole = data.to_int16(np.asarray(SMALL.mel_power(mid)))
-    chunked = data.to_int16(analyse(np.array_split(mid, 3), SMALL).power)
+    whole = to_int16(np.asarray(SMALL.mel_power(mid)))
+    chunked = to_int16(analyse(np.array_split(mid, 3), SMALL).power)
     assert chunked.shape == (1 + samples // 256, 8)
     assert np.abs(chunked.astype(int) - whole).max() <= 1
 
 
 def test_command_writes_what_the_files_hold(sounds):
     convert(sounds, "--keep_level")
-    windows = data.open_windows(sounds / "out" / "piano", "train", 10, representation=SMALL)
+    windows = open_windows(sounds / "out" / "piano", "train", 10, representation=SMALL)
     assert windows.tracks == ("train/0.flac", "train/1.flac", "train/2.flac")
     signal, _ = soundfile.read(sounds / "in" / "piano" / "train" / "0.flac")
     import soxr
 
     mid = soxr.resample(signal.mean(axis=1).astype(np.float32), 22050, 16000)
-    expected = data.to_int16(np.asarray(SMALL.mel_power(mid)))[:10]
+    expected = to_int16(np.asarray(SMALL.mel_power(mid)))[:10]
     assert np.abs(windows.at(np.array([0]))[0].astype(int) - expected).max() <= 2
-    metadata = data.read_metadata(sounds / "out" / "piano")
+    metadata = read_metadata(sounds / "out" / "piano")
     assert metadata["source"] == "piano"
     assert metadata["level"] is None
     assert list(metadata["splits"]) == ["train", "valid", "test"]
@@ -168,7 +177,7 @@ def test_bad_files_are_named_and_skipped_or_refused(sounds, capsys):
     assert len(lines) == 3
     for name, line in zip(("empty", "nan", "text"), lines, strict=True):
         assert f"{name}.wav" in line
-    metadata = data.read_metadata(sounds / "out" / "piano")
+    metadata = read_metadata(sounds / "out" / "piano")
     assert metadata["splits"]["train"]["train/tick.wav"] == 1
     assert len(metadata["skipped"]) == 3
 
@@ -197,7 +206,7 @@ def test_rerun_skips_unless_files_or_options_changed(sounds, capsys):
     assert not ran()
     soundfile.write(sounds / "in" / "piano" / "train" / "9.flac", noise(3000), 16000)
     assert ran()
-    assert len(data.read_metadata(sounds / "out" / "piano")["splits"]["train"]) == 4
+    assert len(read_metadata(sounds / "out" / "piano")["splits"]["train"]) == 4
     (sounds / "in" / "piano" / "train" / "9.flac").unlink()
     assert ran()
 
@@ -224,20 +233,18 @@ def test_input_without_sound_is_refused(tmp_path):
 
 def test_opening_refuses_what_does_not_fit(toy, tmp_path):
     with pytest.raises(UserError, match="may not open the split 'test'"):
-        data.open_windows(toy, "test", 64)
-    assert len(data.open_windows(toy, "test", 64, training=False))
+        open_windows(toy, "test", 64)
+    assert len(open_windows(toy, "test", 64, training=False))
     with pytest.raises(UserError, match="no split 'valid'; it has train, test"):
-        data.open_windows(toy, "valid", 64)
+        open_windows(toy, "valid", 64)
     with pytest.raises(UserError, match="is no data set"):
-        data.open_windows(tmp_path, "train", 64)
+        open_windows(tmp_path, "train", 64)
     with pytest.raises(UserError, match="n_mels = 8, the model wants 96"):
-        data.open_windows(
-            toy, "train", 64, representation=Representation(n_fft=512, hop_length=256)
-        )
+        open_windows(toy, "train", 64, representation=Representation(n_fft=512, hop_length=256))
     # floor and scale are applied after reading
-    data.open_windows(toy, "train", 64, representation=dataclasses.replace(SMALL, floor_db=-30.0))
+    open_windows(toy, "train", 64, representation=dataclasses.replace(SMALL, floor_db=-30.0))
     with pytest.raises(UserError, match="at least 1 frame"):
-        data.open_windows(toy, "train", 0)
+        open_windows(toy, "train", 0)
 
 
 def test_a_failure_leaves_the_old_data_set(toy):
@@ -247,7 +254,7 @@ def test_a_failure_leaves_the_old_data_set(toy):
 
     before = (toy / "gensep.json").read_text()
     with pytest.raises(KeyboardInterrupt):
-        data.write_dataset(toy, {"train": broken()}, SMALL)
+        write_dataset(toy, {"train": broken()}, SMALL)
     assert (toy / "gensep.json").read_text() == before
     assert [p.name for p in toy.parent.iterdir()] == ["toy"]
 
@@ -257,30 +264,30 @@ def test_prefetch_keeps_the_order_and_runs_ahead():
         time.sleep(0.02 if step % 2 else 0)
         return step
 
-    assert list(data.prefetch(slow, 3, 20)) == list(range(3, 20))
-    assert list(data.prefetch(slow, 3, 3)) == []
+    assert list(prefetch(slow, 3, 20)) == list(range(3, 20))
+    assert list(prefetch(slow, 3, 3)) == []
 
 
 def test_prefetch_stops_with_its_reader_and_passes_errors_on():
     started = []
-    batches = data.prefetch(lambda step: started.append(step) or step, 0, 1000, depth=3)
+    batches = prefetch(lambda step: started.append(step) or step, 0, 1000, depth=3)
     assert next(batches) == 0
     batches.close()
     assert len(started) <= 5
     assert not any(t.name.startswith("ThreadPool") for t in threading.enumerate())
     with pytest.raises(ZeroDivisionError):
-        list(data.prefetch(lambda step: 1 // step, 0, 3))
+        list(prefetch(lambda step: 1 // step, 0, 3))
 
 
 def test_windows_in_threads_equal_those_without(toy):
-    plain, threaded = (data.open_windows(toy, "train", 64) for _ in range(2))
-    for step, batch in enumerate(data.prefetch(lambda s: threaded.batch(0, s, 32), 0, 20)):
+    plain, threaded = (open_windows(toy, "train", 64) for _ in range(2))
+    for step, batch in enumerate(prefetch(lambda s: threaded.batch(0, s, 32), 0, 20)):
         np.testing.assert_array_equal(batch, plain.batch(0, step, 32))
 
 
 def test_defaults_are_those_of_the_representation():
-    defaults = {f.name: f.default for f in dataclasses.fields(wav_to_spec.WavToSpec)}
-    for name in data.POWER_FIELDS:
+    defaults = {f.name: f.default for f in dataclasses.fields(wav_to_spec.Config)}
+    for name in POWER_FIELDS:
         assert defaults[name] == getattr(Representation(), name)
 
 

@@ -16,10 +16,20 @@ import pytest
 import soundfile
 from scipy.signal import lfilter
 
-from gensep import bsseval, compare, errors, evaluate, metrics
-from gensep.bsseval import bss_eval, frames
-from gensep.spool import Spool
-from gensep.statistics import ALL, Row, by_key, difference, friedman, interval
+from gensep import compare, evaluate
+from gensep.evaluation import bsseval
+from gensep.evaluation.bsseval import bss_eval, frames
+from gensep.evaluation.metrics import (
+    framewise_sdr,
+    import_museval,
+    mel_rmse,
+    msdm_gain,
+    psnr,
+    si_sdr,
+)
+from gensep.evaluation.statistics import ALL, Row, by_key, difference, friedman, interval
+from gensep.runtime import errors
+from gensep.runtime.spool import Spool
 
 RATE = 8000
 ROOT = Path(__file__).parent.parent
@@ -28,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 @lru_cache(1)
 def museval():
     try:
-        return metrics.import_museval()
+        return import_museval()
     except errors.UserError as error:
         pytest.skip(str(error))
 
@@ -129,7 +139,7 @@ def test_closed_forms():
     assert c.sar == pytest.approx(20, abs=0.3)
     assert min(c.sir.min(), c.isr.min()) > 30
     for scores, estimates in ((a, filtered), (b, leaked), (c, noisy)):
-        plain = metrics.framewise_sdr(estimates, true, RATE, **one)
+        plain = framewise_sdr(estimates, true, RATE, **one)
         np.testing.assert_allclose(scores.sdr, plain, atol=1e-9)
     assert np.isinf(bss_eval(true, [true], RATE)[0].sdr).all()
 
@@ -195,8 +205,8 @@ def test_si_sdr_with_means():
     a = estimate @ reference / (reference @ reference)
     noise = estimate - a * reference
     expected = 10 * np.log10(a**2 * (reference @ reference) / (noise @ noise))
-    assert metrics.si_sdr(estimate, reference, zero_mean=False) == pytest.approx(expected)
-    assert metrics.si_sdr(estimate, reference) < expected - 3
+    assert si_sdr(estimate, reference, zero_mean=False) == pytest.approx(expected)
+    assert si_sdr(estimate, reference) < expected - 3
 
 
 def test_msdm_windows():
@@ -206,15 +216,15 @@ def test_msdm_windows():
     true[1, :, : 5 * RATE] = 0  # only the first source sounds in the window at 0
     mixture = true.sum(0, keepdims=True)
     estimates = true + 0.1 * true[::-1]
-    gain = metrics.msdm_gain(estimates, true, mixture, RATE)
+    gain = msdm_gain(estimates, true, mixture, RATE)
     assert gain.shape == (2, 4)
     assert gain[:, 2:] == pytest.approx(20, abs=0.5)
-    quarter = metrics.msdm_gain(
+    quarter = msdm_gain(
         estimates[..., : 6 * RATE], true[..., : 6 * RATE], mixture[..., : 6 * RATE], RATE
     )
     np.testing.assert_allclose(quarter[:, 0], gain[:, 0])
     np.testing.assert_array_equal(
-        metrics.msdm_gain(np.broadcast_to(mixture, true.shape), true, mixture, RATE), 0
+        msdm_gain(np.broadcast_to(mixture, true.shape), true, mixture, RATE), 0
     )
 
 
@@ -224,21 +234,21 @@ def test_psnr_of_the_best_permutation():
     noise = rng.normal(size=(3, 8, 8))
     noise *= (np.array([0.1, 0.01, 0.2]) / np.sqrt(np.mean(noise**2, (1, 2))))[:, None, None]
     expected = [20, 40, -20 * np.log10(0.2)]
-    assert metrics.psnr(true + noise, true) == pytest.approx(expected)
-    assert metrics.psnr((true + noise)[[2, 0, 1]], true) == pytest.approx(expected)
-    assert metrics.psnr(255 * true, 255 * (true + noise), data_range=255) == pytest.approx(expected)
-    assert metrics.psnr(true[::-1], true, permute=False)[1] == np.inf
-    assert metrics.psnr(true[::-1], true, permute=False)[0] < 20
-    assert np.isinf(metrics.psnr(true[::-1], true)).all()
+    assert psnr(true + noise, true) == pytest.approx(expected)
+    assert psnr((true + noise)[[2, 0, 1]], true) == pytest.approx(expected)
+    assert psnr(255 * true, 255 * (true + noise), data_range=255) == pytest.approx(expected)
+    assert psnr(true[::-1], true, permute=False)[1] == np.inf
+    assert psnr(true[::-1], true, permute=False)[0] < 20
+    assert np.isinf(psnr(true[::-1], true)).all()
 
 
 def test_mel_rmse_in_decibels():
     reference = np.full((4, 5), 2.0)
-    assert metrics.mel_rmse(reference * 10, reference, 0.0) == pytest.approx(10)
+    assert mel_rmse(reference * 10, reference, 0.0) == pytest.approx(10)
     half = reference.copy()
     half[:2] *= 100
-    assert metrics.mel_rmse(half, reference, 0.0) == pytest.approx(np.sqrt(0.5) * 20)
-    assert metrics.mel_rmse(reference * 0, reference, 2.0) == pytest.approx(10 * np.log10(2))
+    assert mel_rmse(half, reference, 0.0) == pytest.approx(np.sqrt(0.5) * 20)
+    assert mel_rmse(reference * 0, reference, 2.0) == pytest.approx(10 * np.log10(2))
 
 
 def write_song(folder, waves, rate=RATE):
@@ -417,7 +427,7 @@ def test_lengths_silence_and_stray_stems_are_told(corpus, run):
     assert "NaN" in Path("s/test/b.json").read_text()
     padded = np.pad(bass[:-100].T, ((0, 0), (0, 100)))
     true, _ = soundfile.read("true/a/bass.wav")
-    assert values["a", "bass", "si_sdr"] == pytest.approx(metrics.si_sdr(padded, true.T), abs=1e-5)
+    assert values["a", "bass", "si_sdr"] == pytest.approx(si_sdr(padded, true.T), abs=1e-5)
 
 
 def test_all_metrics_and_the_oracle(corpus, run):
@@ -445,7 +455,7 @@ def test_all_metrics_and_the_oracle(corpus, run):
         assert values["mixture", source, "msdm_gain"] == 0
         assert values["oracle", source, "mel_rmse"] < values["mixture", source, "mel_rmse"]
         assert values["oracle", source, "si_sdr_gain"] > 0
-        frames_of = metrics.framewise_sdr(
+        frames_of = framewise_sdr(
             *(
                 np.stack(
                     [

@@ -17,18 +17,18 @@ from flows import (
     negative_log_likelihood,
 )
 from gensep import separate, train_flowpp, train_glow, train_noisy_glow, train_realnvp
-from gensep.checkpoint import by_path
-from gensep.data import write_dataset
-from gensep.errors import UserError
-from gensep.examples import open_examples
-from gensep.flow_networks import make_flow
-from gensep.flow_pictures import nearest
-from gensep.flow_training import FlowTask
-from gensep.networks import make_denoiser
-from gensep.noisy_flows import LevelTask
-from gensep.priors import FILE, LoadedPrior, load_prior, save_prior
-from gensep.representation import Representation
-from gensep.training import read_metrics
+from gensep.datasets.kinds import open_examples
+from gensep.datasets.spectrograms import write_dataset
+from gensep.priors.files import FILE, LoadedPrior, load_prior, save_prior
+from gensep.priors.flow_networks import make_flow
+from gensep.priors.score_networks import make_denoiser
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
+from gensep.runtime.trees import by_path
+from gensep.training.flow_pictures import nearest
+from gensep.training.flow_task import FlowTask
+from gensep.training.log import read_metrics
+from gensep.training.noisy_flows import LevelTask
 from score import EDM, DenoiserPrior
 
 pytestmark = pytest.mark.usefixtures("hasty", "programs")

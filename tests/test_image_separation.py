@@ -12,17 +12,17 @@ import basis
 from basis import Gaussian, evidence_weights, full_gaussian, implausibility, sample, surprise
 from basis.rotated import Rotated, sum_and_differences
 from gensep import basis as command
-from gensep import image_run
-from gensep.checkpoint import by_path, from_paths
-from gensep.errors import UserError
-from gensep.image_form import LEVELS, ImageForm
-from gensep.image_mixtures import MIXES, Chosen, choose
-from gensep.image_run import Task, estimate, score, score_all
-from gensep.image_separation import Separated, align, separate_images, weigh
-from gensep.images import load_images
-from gensep.networks import make_denoiser
-from gensep.priors import save_prior
-from gensep.settings import JUDGES, ImageSettings
+from gensep.datasets.images import load_images
+from gensep.images import run
+from gensep.images.mixtures import MIXES, Chosen, choose
+from gensep.images.run import Task, estimate, score, score_all
+from gensep.images.separation import Separated, align, separate_images, weigh
+from gensep.images.settings import JUDGES, ImageSettings
+from gensep.priors.files import save_prior
+from gensep.priors.score_networks import make_denoiser
+from gensep.representation.image import LEVELS, ImageForm
+from gensep.runtime.errors import UserError
+from gensep.runtime.trees import by_path, from_paths
 from score import DenoiserPrior, karras
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -394,5 +394,5 @@ def test_bad_input(prior, tmp_path, monkeypatch, argv, message):
 
 
 def test_presets_are_settings():
-    for name in image_run.IMAGE_PRESETS:
-        assert image_run.make_image_settings(name, {}).kernel()
+    for name in run.IMAGE_PRESETS:
+        assert run.make_image_settings(name, {}).kernel()

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gensep import image_files
-from gensep import images as images_module
-from gensep.errors import UserError
-from gensep.examples import open_examples
-from gensep.image_examples import ImageExamples
-from gensep.image_form import ImageForm
-from gensep.images import SETS, ImageSet, load_images
+from gensep.datasets import image_files
+from gensep.datasets import images as images_module
+from gensep.datasets.image_examples import ImageExamples
+from gensep.datasets.images import SETS, ImageSet, load_images
+from gensep.datasets.kinds import open_examples
+from gensep.representation.image import ImageForm
+from gensep.runtime.errors import UserError
 
 TRAIN, VALID, TEST = 12, 4, 10
 GREY, COLOUR = (4, 6, 1), (4, 4, 3)

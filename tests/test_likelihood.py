@@ -19,14 +19,16 @@ from basis import (
     log_likelihood,
     terminal_of,
 )
-from gensep import density, likelihood
-from gensep.data import open_windows, write_dataset
-from gensep.errors import UserError
-from gensep.image_form import ImageForm
-from gensep.images import load_images
-from gensep.networks import make_denoiser
-from gensep.priors import LoadedPrior, load_prior, save_prior, shipped_names
-from gensep.representation import Representation
+from gensep import likelihood
+from gensep.datasets.images import load_images
+from gensep.datasets.spectrograms import write_dataset
+from gensep.datasets.windows import open_windows
+from gensep.priors.files import LoadedPrior, load_prior, save_prior, shipped_names
+from gensep.priors.likelihood import fit, floor_of, make_levels
+from gensep.priors.score_networks import make_denoiser
+from gensep.representation.image import ImageForm
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
 from score import DenoiserPrior, karras
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -162,19 +164,19 @@ class Silent(NamedTuple):
 def test_fits_are_told_per_dimension_and_stay_above_the_floor():
     prior = gaussian()
     x = np.asarray(prior.sample(jax.random.key(1), 16))
-    measure = partial(density.fit, levels=density.make_levels(prior, 17), probes=60)
+    measure = partial(fit, levels=make_levels(prior, 17), probes=60)
     for noise in (True, False):
         found = measure(Silent(prior), x, noise=noise, bound=False)
         true = -prior.log_prob(jnp.asarray(x), LOW).mean() / 8
         assert abs(found.nll.mean() - true) < (0.25 if noise else 0.05)
-        assert found.nll.mean() > density.floor_of(LOW, noise=noise)
+        assert found.nll.mean() > floor_of(LOW, noise=noise)
         assert 0 < found.probe_error < 0.02
         assert 0 < found.step_error < 0.05
         assert np.isnan(found.bound).all()
     # a point mass, seen with the noise of the density, is at the floor itself
     point = full_gaussian(jnp.zeros(8), jnp.zeros((8, 8)), prior.sigmas)
     found = measure(Silent(point), 0 * x, noise=True, bound=False)
-    assert abs(found.nll.mean() - density.floor_of(LOW, noise=True)) < 0.2
+    assert abs(found.nll.mean() - floor_of(LOW, noise=True)) < 0.2
     assert np.isnan(measure(prior, x, noise=True, ode=False).nll).all()
     # priors that know their density are asked for it
     own = measure(prior, x, noise=False, bound=False, block=5)
@@ -185,7 +187,7 @@ def test_fits_are_told_per_dimension_and_stay_above_the_floor():
 @pytest.mark.parametrize(("count", "sigma"), [(2, None), (9, 0.01), (9, 6.0)])
 def test_levels_that_the_prior_does_not_know_are_refused(count, sigma):
     with pytest.raises(UserError, match="expected"):
-        density.make_levels(gaussian(), count, sigma)
+        make_levels(gaussian(), count, sigma)
 
 
 def test_shipped_priors_know_their_own_source_best():

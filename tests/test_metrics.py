@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from gensep.metrics import paired_interval, si_sdr, si_sdr_gain
+from gensep.evaluation.metrics import si_sdr, si_sdr_gain
+from gensep.evaluation.statistics import paired_interval
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_museval_comes_without_ffmpeg_and_its_sdr_is_the_snr(tmp_path):
 def test_missing_museval_is_said_in_one_line():
     code = (
         "import sys; sys.modules['museval'] = None\n"
-        "from gensep.metrics import import_museval\n"
+        "from gensep.evaluation.metrics import import_museval\n"
         "try: import_museval()\n"
         "except Exception as e: print(type(e).__name__, e)"
     )

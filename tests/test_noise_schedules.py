@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gensep import noise_levels, train_ncsn
-from gensep.config import build
-from gensep.errors import UserError
-from gensep.images import load_images
+from gensep.cli.config import build
+from gensep.datasets.images import load_images
+from gensep.runtime.errors import UserError
 from score.noise import (
     geometric,
     largest_distance,

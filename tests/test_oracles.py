@@ -8,10 +8,12 @@ import pytest
 import scipy.signal
 import soundfile
 
-from gensep import errors, oracle, oracles
-from gensep.metrics import si_sdr
-from gensep.oracles import ORACLES, oracle_stems
-from gensep.oracles import ibm as ibm_mask
+from gensep import oracle
+from gensep.evaluation import oracles
+from gensep.evaluation.metrics import si_sdr
+from gensep.evaluation.oracles import ORACLES, oracle_stems
+from gensep.evaluation.oracles import ibm as ibm_mask
+from gensep.runtime import errors
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -12,10 +12,10 @@ import pytest
 from basis import Gaussian, Prior, check_levels
 from basis.prior import spread
 from basis.windowed import Windowed, windowed
-from gensep import networks, priors
-from gensep.checkpoint import by_path
-from gensep.errors import UserError
-from gensep.representation import Representation
+from gensep.priors import files, score_networks
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
+from gensep.runtime.trees import by_path
 from score import DenoiserPrior
 
 BANDS = 5
@@ -43,7 +43,7 @@ def gaussian(seed=0):
 def edm(seed=0, **changes):
     """Give an untrained network with random weights throughout, zeros included."""
     rng = np.random.default_rng(seed)
-    made = networks.make_denoiser(SETTINGS | changes, seed)
+    made = score_networks.make_denoiser(SETTINGS | changes, seed)
     made.net = jax.tree.map(
         lambda x: x + np.asarray(0.2 * rng.normal(size=x.shape), x.dtype), made.net
     )
@@ -193,12 +193,12 @@ def test_windows_keep_the_members_of_their_prior():
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "prior.npz"
-    priors.save_prior(path, "edm", edm(), SETTINGS, SMALL, step=12, note="made by a test")
+    files.save_prior(path, "edm", edm(), SETTINGS, SMALL, step=12, note="made by a test")
     return path
 
 
 def test_files_keep_every_number(saved):
-    loaded = priors.load_prior(str(saved))
+    loaded = files.load_prior(str(saved))
     ours, theirs = by_path(edm()), by_path(loaded.prior)
     assert list(ours) == list(theirs)
     for path, leaf in ours.items():
@@ -213,12 +213,12 @@ def test_files_keep_every_number(saved):
 def test_half_precision_is_smaller_and_close(tmp_path):
     prior = edm(width=64)
     for half in (False, True):
-        priors.save_prior(
+        files.save_prior(
             tmp_path / f"{half}.npz", "edm", prior, SETTINGS | {"width": 64}, SMALL, half=half
         )
     sizes = [(tmp_path / f"{half}.npz").stat().st_size for half in (True, False)]
     assert sizes[0] < 0.65 * sizes[1]
-    loaded = priors.load_prior(str(tmp_path / "True.npz")).prior
+    loaded = files.load_prior(str(tmp_path / "True.npz")).prior
     for path, leaf in by_path(loaded).items():
         assert leaf.dtype == jnp.float32, path
         np.testing.assert_allclose(leaf, by_path(prior)[path], rtol=1e-3, atol=1e-4, err_msg=path)
@@ -231,15 +231,15 @@ def test_half_precision_is_smaller_and_close(tmp_path):
 def test_names_of_files_and_folders(saved):
     """A stem is called after the run folder, or after a file that has a name of its own."""
     folder = saved.parent
-    assert priors.load_prior(str(folder)).name == folder.name
-    assert priors.load_prior(str(saved)).name == folder.name
+    assert files.load_prior(str(folder)).name == folder.name
+    assert files.load_prior(str(saved)).name == folder.name
     os.rename(saved, folder / "viola.npz")
-    assert priors.load_prior(str(folder / "viola.npz")).name == "viola"
+    assert files.load_prior(str(folder / "viola.npz")).name == "viola"
 
 
 def refused(path, words="is not a prior file"):
     with pytest.raises(UserError, match=words) as caught:
-        priors.load_prior(str(path))
+        files.load_prior(str(path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -308,21 +308,21 @@ def test_pickles_are_never_opened(saved):
 
 
 def test_an_unknown_name_lists_what_ships(tmp_path, monkeypatch, saved):
-    monkeypatch.setattr(priors, "SHIPPED", tmp_path / "assets")
+    monkeypatch.setattr(files, "SHIPPED", tmp_path / "assets")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no prior 'tuba'.*train_ncsn") as none:
-        priors.load_prior("tuba")
+        files.load_prior("tuba")
     assert "one of  or" not in str(none.value)
     for name in ("violin", "piano"):
         (tmp_path / "assets" / name).mkdir(parents=True)
         os.link(saved, tmp_path / "assets" / name / "prior.npz")
-    assert priors.shipped_names() == ["piano", "violin"]
+    assert files.shipped_names() == ["piano", "violin"]
     refused("tuba", "no prior 'tuba': .*piano, violin")
-    assert priors.load_prior("piano").name == "piano"
+    assert files.load_prior("piano").name == "piano"
     # a run folder of that name in the working folder comes first
     (tmp_path / "piano").mkdir()
-    priors.save_prior(tmp_path / "piano" / "prior.npz", "edm", edm(), SETTINGS, SMALL, mine=True)
-    assert priors.load_prior("piano").header["about"] == {"mine": True}
+    files.save_prior(tmp_path / "piano" / "prior.npz", "edm", edm(), SETTINGS, SMALL, mine=True)
+    assert files.load_prior("piano").header["about"] == {"mine": True}
 
 
 def test_new_weights_reuse_the_program():

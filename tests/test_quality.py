@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gensep import quality
-from gensep.images import load_images
-from gensep.quality import classifier_frechet, classifier_score, figures, frechet
+from gensep.datasets.images import load_images
+from gensep.images import quality
+from gensep.images.quality import classifier_frechet, classifier_score, figures, frechet
 
 
 def test_frechet_distance_of_gaussians_is_exact():

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import band as bands
-from gensep import errors, recorded, render, rendering, scores
-from gensep.config import build
-from gensep.errors import UserError
-from gensep.instruments import Layered, SoundFont
-from gensep.performance import Performance
-from gensep.recorded import NoteFolder
-from gensep.scores import Note, Score
+from gensep import render
+from gensep.cli.config import build
+from gensep.rendering import instruments_file as bands
+from gensep.rendering import notation, recorded_notes, rendition
+from gensep.rendering.notation import Note, Score
+from gensep.rendering.performance import Performance
+from gensep.rendering.recorded_notes import NoteFolder
+from gensep.rendering.soundfont import Layered, SoundFont
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,7 +52,7 @@ def folder(tmp_path):
         soundfile.write(notes / name, tinyfont.tone(pitch, 1.0, harmonics=6), 44100)
     soundfile.write(notes / "C4 v2.wav", np.zeros(100), 44100)  # a name that is not a note
     (tmp_path / "train").mkdir()
-    scores.write_midi(SONG, tmp_path / "train" / "song.mid")
+    notation.write_midi(SONG, tmp_path / "train" / "song.mid")
     (tmp_path / "band.toml").write_text("""
 [violin]
 low = 55
@@ -84,8 +86,8 @@ def pitch_of(audio, rate):
 
 
 def test_midi_round_trip(tmp_path):
-    scores.write_midi(SONG, tmp_path / "song.mid")
-    back = scores.read_score(tmp_path / "song.mid")
+    notation.write_midi(SONG, tmp_path / "song.mid")
+    back = notation.read_score(tmp_path / "song.mid")
     assert back.name == "song"
     assert list(back.tracks) == ["Violin I", "piano"]
     for track, notes in SONG.tracks.items():
@@ -104,34 +106,34 @@ def test_midi_tempo_change_and_zero_velocity(tmp_path):
         ]
     )
     mido.MidiFile(ticks_per_beat=100, tracks=[track]).save(tmp_path / "a.mid")
-    assert scores.read_score(tmp_path / "a.mid").tracks == {"track 0": [Note(0, 1.5, 60, 9)]}
+    assert notation.read_score(tmp_path / "a.mid").tracks == {"track 0": [Note(0, 1.5, 60, 9)]}
 
 
 def test_bad_scores_are_refused_in_one_line(tmp_path):
     good = tmp_path / "good.mid"
-    scores.write_midi(SONG, good)
+    notation.write_midi(SONG, good)
     for content in (b"MThd", b"nonsense", good.read_bytes()[:90], b""):
         (tmp_path / "bad.mid").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.mid is not a readable MIDI file") as caught:
-            scores.read_score(tmp_path / "bad.mid")
+            notation.read_score(tmp_path / "bad.mid")
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no score at"):
-        scores.find_scores([tmp_path / "none"])
+        notation.find_scores([tmp_path / "none"])
     with pytest.raises(UserError, match="not a score"):
-        scores.read_score(tmp_path / "tune.wav")
+        notation.read_score(tmp_path / "tune.wav")
 
 
 def test_find_scores_is_sorted_and_skips_dotfiles(tmp_path):
     for name in ("b/2.mid", "a/1.mxl", ".git/3.mid", "b/.4.mid", "b/5.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = scores.find_scores([tmp_path])
+    found = notation.find_scores([tmp_path])
     assert [Path(p).name for p in found] == ["1.mxl", "2.mid"]
 
 
 def test_music21_corpus():
     pytest.importorskip("music21")
-    score = scores.read_score("music21:bach/bwv66.6")
+    score = notation.read_score("music21:bach/bwv66.6")
     assert set(score.tracks) == {"Soprano", "Alto", "Tenor", "Bass"}
     assert score.name == "bach_bwv66.6"
     assert score.seconds > 20
@@ -191,7 +193,7 @@ def test_layered_mixes_at_equal_loudness(folder):
 def test_measured_pitch_within_two_cents():
     for pitch in (40.1, 69.18, 85.0, 95.7):
         audio = tinyfont.tone(pitch, 1.0, harmonics=5).astype(np.float32)
-        assert abs(recorded.measure_pitch(audio, 44100, round(pitch) + 1) - pitch) < 0.02
+        assert abs(recorded_notes.measure_pitch(audio, 44100, round(pitch) + 1) - pitch) < 0.02
 
 
 def test_long_notes_are_sustained_without_dips(folder):
@@ -236,10 +238,10 @@ def test_spreads_follow_the_seed(folder):
 
     def make(seed, variant=0):
         playing = build(
-            rendering.Playing,
+            rendition.Playing,
             {"rate": 8000, "tempo": (0.5, 2.0), "transpose": (-5, 5), "seed": seed},
         )
-        return rendering.render_song(SONG, band, playing, variant=variant)
+        return rendition.render_song(SONG, band, playing, variant=variant)
 
     first, same, other, variant = make(1), make(1), make(2), make(1, variant=1)
     np.testing.assert_array_equal(first["piano"], same["piano"])
@@ -249,15 +251,15 @@ def test_spreads_follow_the_seed(folder):
 
 def test_window_clips_notes(folder):
     band = bands.read_instruments(folder / "band.toml", (str(folder),))
-    playing = build(rendering.Playing, {"rate": 8000, "start": 0.5, "duration": 1.0})
-    stems = rendering.render_song(SONG, band, playing)
+    playing = build(rendition.Playing, {"rate": 8000, "start": 0.5, "duration": 1.0})
+    stems = rendition.render_song(SONG, band, playing)
     assert {len(x) for x in stems.values()} == {8000}
     assert np.abs(stems["piano"][:400]).max() > 0.01  # a note cut at the edge sounds at once
 
 
 def test_solo_layout_and_resume(folder, capsys):
     (folder / "valid").mkdir()
-    scores.write_midi(SONG, folder / "valid" / "tune.mid")
+    notation.write_midi(SONG, folder / "valid" / "tune.mid")
     paths = (str(folder / "train"), str(folder / "valid"))
     solo = config(folder, layout="solo", scores=paths)
     render.render(solo)
@@ -285,10 +287,10 @@ def test_valid_scores_use_valid_sounds(folder):
     )
     (folder / "band.toml").write_text(text)
     band = bands.read_instruments(folder / "band.toml", (str(folder),))
-    playing = build(rendering.Playing, {})
+    playing = build(rendition.Playing, {})
     sounds = {
         split: [
-            rendering.choose_sound(band["violin"], split, playing, rendering.random(i))[0]
+            rendition.choose_sound(band["violin"], split, playing, rendition.random(i))[0]
             for i in range(20)
         ]
         for split in ("train", "valid")
@@ -317,8 +319,8 @@ def test_bad_instruments_are_refused(folder, old, new, message):
 
 def test_lines_move_by_octaves():
     notes = [Note(0, 1, 50), Note(1, 2, 60)]
-    assert [n.pitch for n in rendering.into_compass(notes, 55, 100)] == [62, 72]
-    assert [n.pitch for n in rendering.into_compass(notes, 20, 49)] == [38, 48]
+    assert [n.pitch for n in rendition.into_compass(notes, 55, 100)] == [62, 72]
+    assert [n.pitch for n in rendition.into_compass(notes, 20, 49)] == [38, 48]
 
 
 def test_command_refuses_in_one_line(folder, monkeypatch, capsys):

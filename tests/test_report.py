@@ -15,9 +15,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from gensep import config, errors, metrics, page, plots, report, runs, tracks
-from gensep.errors import UserError
-from gensep.representation import Representation
+from gensep import report
+from gensep.cli import config
+from gensep.cli.records import command
+from gensep.evaluation.metrics import si_sdr
+from gensep.listening import page, tracks
+from gensep.plots.spectrograms import image, mel_places
+from gensep.representation.mel import Representation
+from gensep.runtime import errors
+from gensep.runtime.errors import UserError
 
 
 def load(path):
@@ -141,7 +147,7 @@ def test_scores_of_the_part_shown_where_none_were_recorded(made, tmp_path):
     assert made("separated", "--start", "0.5", "--duration", "1")[0] == 0
     scores = block((run / "report.html").read_text(), "data")["songs"][0]["scores"][""]
     low, high = (wave[4000:12000] for wave in tinyrun.tones(2.0).values())
-    assert scores["low"]["si_sdr"] == pytest.approx(metrics.si_sdr(low + 0.1 * high, low), abs=1e-3)
+    assert scores["low"]["si_sdr"] == pytest.approx(si_sdr(low + 0.1 * high, low), abs=1e-3)
     assert scores["low"]["gain"] == pytest.approx(20, abs=0.1)  # the other tone at a tenth
     assert scores["low"]["oracle_gain"] > 25
 
@@ -360,9 +366,9 @@ def test_uncertainty_is_drawn_for_the_part_shown(made, tmp_path):
 
 def test_images_have_low_bands_below_and_one_scale():
     values = np.array([[-70.0, -35.0, 0.0], [-80.0, 10.0, 0.0]])
-    index = np.asarray(Image.open(io.BytesIO(plots.image(values, -70, 0))))
+    index = np.asarray(Image.open(io.BytesIO(image(values, -70, 0))))
     assert index.tolist() == [[255, 255], [128, 255], [0, 0]]
-    places = plots.mel_places(Representation(n_mels=96, fmin=30, fmax=8000), (20, 300, 3000, 9000))
+    places = mel_places(Representation(n_mels=96, fmin=30, fmax=8000), (20, 300, 3000, 9000))
     assert list(places) == [300, 3000]  # inside the bands only
     assert 0 < places[300] < places[3000] < 96
 
@@ -431,7 +437,7 @@ def test_commands_read_back():
     from gensep.basis import PROG, Config
 
     c = Config(mixtures=("my mix.wav",), priors=("a", "b"), steps=3, overlap=0.1, picture=False)
-    text = runs.command(c, PROG)
+    text = command(c, PROG)
     assert text == (
         "python -m gensep.basis 'my mix.wav' --priors a b --steps 3 --overlap 0.1 --picture false"
     )

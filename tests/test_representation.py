@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gensep.analysis import analyse
-from gensep.masking import apply_masks, native_n_fft
-from gensep.metrics import si_sdr
-from gensep.representation import Representation
-from gensep.separation import oracle_masks
+from gensep.evaluation.metrics import si_sdr
+from gensep.evaluation.oracles import oracle_masks
+from gensep.inversion.masking import apply_masks, native_n_fft
+from gensep.representation.analysis import analyse
+from gensep.representation.mel import Representation
 
 REP = Representation()
 SMALL = Representation(n_fft=512, hop_length=128, n_mels=24)
@@ -55,7 +55,7 @@ def librosa():
 
 @pytest.mark.parametrize("samples", [16000, 5001])
 def test_stft_is_librosas(librosa, samples):
-    from gensep.stft import stft
+    from gensep.representation.stft import stft
 
     x = noise(samples)
     for n_fft, hop in ((2048, 512), (512, 100)):

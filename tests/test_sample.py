@@ -13,9 +13,11 @@ import pytest
 import soundfile
 
 from basis import full_gaussian
-from gensep import drawing, errors, networks, priors, sample
-from gensep.image_form import ImageForm
-from gensep.representation import Representation
+from gensep import sample
+from gensep.priors import files, score_networks, unconditional
+from gensep.representation.image import ImageForm
+from gensep.representation.mel import Representation
+from gensep.runtime import errors
 from score import DenoiserPrior, karras
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -40,12 +42,12 @@ def runs(tmp_path_factory):
             "sigma_data": 0.3,
             "mean": [0.5] * size,
         }
-        like = jax.eval_shape(lambda settings=settings: networks.make_denoiser(settings))
+        like = jax.eval_shape(lambda settings=settings: score_networks.make_denoiser(settings))
         net = jax.tree.map(lambda a: jnp.full(a.shape, 0.01, a.dtype), like)
         net.mean[...], net.sigma_data[...] = jnp.full(size, 0.5), jnp.asarray(0.3)
         prior = DenoiserPrior(net, jnp.array([2.5, 0.02]), jnp.full((2, size), 0.3))
         (folder / name).mkdir()
-        priors.save_prior(
+        files.save_prior(
             folder / name / "prior.npz", "edm", prior, settings, form, config={"frames": 12}
         )
     return folder
@@ -134,21 +136,21 @@ def test_what_cannot_be_is_refused_in_one_line(run, argv, words):
 
 def test_the_table_of_samplers_is_what_the_command_offers():
     hint = get_type_hints(sample.Config)["sampler"]
-    assert set(get_args(hint)) == set(drawing.KERNELS)
-    assert set(drawing.CORRECTIONS) < set(drawing.KERNELS)
+    assert set(get_args(hint)) == set(unconditional.KERNELS)
+    assert set(unconditional.CORRECTIONS) < set(unconditional.KERNELS)
 
 
 def test_a_network_of_fixed_levels_is_asked_there():
     prior = dataclasses.make_dataclass("Prior", ["sigmas"])(np.array([4.0, 0.5]))
     own = [4.0, 2.0, 1.0, 0.5]
-    loaded = priors.LoadedPrior("x", prior, None, {"settings": {"sigmas": own}})
-    assert drawing.noise_levels(loaded).tolist() == own
-    assert drawing.noise_levels(loaded, 2).tolist() == [4.0, 0.5]
+    loaded = files.LoadedPrior("x", prior, None, {"settings": {"sigmas": own}})
+    assert unconditional.noise_levels(loaded).tolist() == own
+    assert unconditional.noise_levels(loaded, 2).tolist() == [4.0, 0.5]
     with pytest.raises(errors.UserError, match="knows 4 noise levels, so --steps must be at most"):
-        drawing.noise_levels(loaded, 5)
+        unconditional.noise_levels(loaded, 5)
     free = loaded._replace(header={"settings": {}})
-    assert len(drawing.noise_levels(free)) == drawing.LEVELS
-    assert drawing.noise_levels(free, 3)[[0, -1]].tolist() == [4.0, 0.5]
+    assert len(unconditional.noise_levels(free)) == unconditional.LEVELS
+    assert unconditional.noise_levels(free, 3)[[0, -1]].tolist() == [4.0, 0.5]
 
 
 # sde takes the mean of x0 for a draw: the shorter its steps, the less is missing
@@ -161,7 +163,7 @@ def test_samples_have_the_moments_of_the_prior(name, levels, corrections):
     sigmas = karras(levels, 0.01, 40.0, 5.0)
     mean, covariance = jnp.array([1.0, -0.5]), jnp.array([[1.0, 0.6], [0.6, 0.5]])
     prior = full_gaussian(mean, covariance, sigmas)
-    kernel = drawing.make_kernel(name, corrections)
-    x = np.asarray(drawing.draw(prior, jax.random.key(0), (4000, 2), sigmas, kernel))
+    kernel = unconditional.make_kernel(name, corrections)
+    x = np.asarray(unconditional.draw(prior, jax.random.key(0), (4000, 2), sigmas, kernel))
     np.testing.assert_allclose(x.mean(0), mean, atol=0.05)
     np.testing.assert_allclose(np.cov(x, rowvar=False), covariance, rtol=0.08)

@@ -13,15 +13,17 @@ import pytest
 
 import gensep
 from basis import Gaussian
-from gensep import sampling
-from gensep.errors import UserError
-from gensep.image_mixtures import MIXES
-from gensep.image_separation import separate_images
-from gensep.priors import LoadedPrior
-from gensep.representation import Representation
-from gensep.sampling import plan, sample_masks
-from gensep.separation import assemble, make_settings, separate
-from gensep.settings import SAMPLERS, ImageSettings, Settings
+from gensep.images.mixtures import MIXES
+from gensep.images.separation import separate_images
+from gensep.images.settings import ImageSettings
+from gensep.priors.files import LoadedPrior
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
+from gensep.separation import sampling
+from gensep.separation.samplers import SAMPLERS
+from gensep.separation.sampling import plan, sample_masks
+from gensep.separation.separate import assemble, make_settings, separate
+from gensep.separation.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from basis import gaussian_mixture
-from gensep.training import make_optimiser, make_state, make_update
+from gensep.training.loop import make_optimiser, make_state, make_update
 from score import EDM, MLP, DenoiserPrior, denoising_loss, geometric, lognormal
 
 MOST = 0.1  # of the score's rms

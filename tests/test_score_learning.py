@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gensep import score_training
-from gensep.checkpoint import by_path
-from gensep.representation import Representation
-from gensep.spectrogram_examples import SpectrogramExamples
+from gensep.datasets.spectrogram_examples import SpectrogramExamples
+from gensep.representation.mel import Representation
+from gensep.runtime.trees import by_path
 from gensep.train_ncsn import Config
-from gensep.training import make_optimiser, make_state, make_update
+from gensep.training import score_task
+from gensep.training.loop import make_optimiser, make_state, make_update
 from score import EDM, Conv1dDenoiser, DenoiserPrior, denoising_loss, karras, lognormal
 
 FRAMES, BANDS = 8, 6
@@ -246,9 +246,9 @@ def test_every_example_of_a_batch_is_perturbed_on_its_own(monkeypatch):
     def spy(model, x, noise, sigma):
         return Arguments(x=x, noise=noise, sigma=sigma)
 
-    monkeypatch.setattr(score_training, "denoising_loss", spy)
+    monkeypatch.setattr(score_task, "denoising_loss", spy)
     c = Config(data="", run="", frames=8, room=1.0, noise=1.0)
-    task = score_training.Task(c, SpectrogramExamples(c, Windows(), Windows()))
+    task = score_task.Task(c, SpectrogramExamples(c, Windows(), Windows()))
     assert task.examples.form == Representation(n_fft=512, hop_length=256, n_mels=BANDS)
     windows = Windows().batch(0, 0, 16)
     seen = jax.jit(lambda key: task.loss(None, key, windows))(jax.random.key(0))

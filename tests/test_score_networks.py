@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gensep.checkpoint import by_path
-from gensep.networks import make_denoiser
-from gensep.priors import load_prior, save_prior
-from gensep.representation import Representation
-from gensep.score_training import Task
+from gensep.priors.files import load_prior, save_prior
+from gensep.priors.score_networks import make_denoiser
+from gensep.representation.mel import Representation
+from gensep.runtime.trees import by_path
 from gensep.train_ncsn import Config
+from gensep.training.score_task import Task
 from score import DenoiserPrior, NCSNv1, NCSNv2, denoising_loss
 from score.conv2d import convolve2d
 from score.instance_norm import InstanceNormPlus

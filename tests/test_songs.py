@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep import songs
-from gensep.errors import UserError
-from gensep.songs import LAYOUTS, STREAMS, Track, find_songs
+from gensep.datasets import songs as songs
+from gensep.datasets.layouts import LAYOUTS, STREAMS, find_songs
+from gensep.datasets.songs import Track
+from gensep.runtime.errors import UserError
 
 RATE = 8000
 

@@ -14,14 +14,18 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from gensep import score_training, train_ncsn, training
-from gensep.augment import PREROLL, Spread, augment, crop
-from gensep.checkpoint import Checkpoints, by_path
-from gensep.data import write_dataset
-from gensep.errors import UserError
-from gensep.priors import load_prior
-from gensep.representation import Representation
-from gensep.training import Log, make_optimiser, make_state, make_update, read_metrics
+from gensep import train_ncsn
+from gensep.datasets.augment import PREROLL, Spread, augment, crop
+from gensep.datasets.spectrograms import write_dataset
+from gensep.priors.files import load_prior
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
+from gensep.runtime.trees import by_path
+from gensep.training import loop as training
+from gensep.training import score_task
+from gensep.training.checkpoint import Checkpoints
+from gensep.training.log import Log, read_metrics
+from gensep.training.loop import make_optimiser, make_state, make_update
 
 ROOT = Path(__file__).parent.parent
 BANDS, STEPS = 8, 40
@@ -56,7 +60,7 @@ KILLED = """
 import os, re, signal, sys, time
 from gensep import score_training, train_ncsn
 run, step = sys.argv[sys.argv.index("--run") + 1], int(sys.argv.pop(1))
-batch = score_training.Task.batch
+batch = score_task.Task.batch
 
 def deadly(self, at):
     while at >= step:
@@ -66,7 +70,7 @@ def deadly(self, at):
         time.sleep(0.01)
     return batch(self, at)
 
-score_training.Task.batch = deadly
+score_task.Task.batch = deadly
 train_ncsn.main(sys.argv[1:])
 """
 
@@ -275,8 +279,8 @@ def test_the_best_loss_is_carried_between_validations(folder, programs, updates,
         seen.append(float(state.best))
         return state._replace(best=jnp.asarray(0.5, state.best.dtype))
 
-    monkeypatch.setattr(score_training.Task, "validate", validate)
-    monkeypatch.setattr(score_training.Task, "finish", lambda self, run: None)
+    monkeypatch.setattr(score_task.Task, "validate", validate)
+    monkeypatch.setattr(score_task.Task, "finish", lambda self, run: None)
     train_ncsn.main(arguments(folder, "carried"))
     assert seen[0] == np.inf
     assert set(seen[1:]) == {0.5}
@@ -304,7 +308,7 @@ def test_a_resumed_log_forgets_what_came_after(tmp_path):
 def test_checkpoints_keep_every_leaf(tmp_path):
     from flax import nnx
 
-    from gensep.networks import make_denoiser
+    from gensep.priors.score_networks import make_denoiser
 
     settings = {"n_mels": 3, "width": 4, "blocks": 2}
     model = make_denoiser(settings, 1)

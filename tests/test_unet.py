@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gensep.networks import make_denoiser
+from gensep.priors.score_networks import make_denoiser
 from score import UNet
 from score.unet import squeeze, unsqueeze
 

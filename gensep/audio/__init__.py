@@ -1,0 +1,1 @@
+"""Sound on disk: reading and writing in blocks, several stems at once, streams of MP4 files."""

@@ -1,0 +1,122 @@
+"""Write several stems of equal length at once; all of them appear, or none."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from gensep.audio.files import _reason
+from gensep.runtime.errors import UserError
+from gensep.runtime.files import check_writable
+
+DEFAULT_SUBTYPE = {"WAV": "FLOAT", "RF64": "FLOAT", "FLAC": "PCM_24"}
+
+
+_SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
+
+
+class StemWriter:
+    """Write several stems of equal length at once; all of them appear at the end, or none."""
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        rate: int,
+        channels: int,
+        samples: int,
+        subtype: str | None = None,
+    ):
+        """Check the formats; the format comes from the extension. `samples` is per channel."""
+        self.paths = [Path(path) for path in paths]
+        self.rate, self.channels, self.samples = rate, channels, samples
+        if len(set(self.paths)) < len(self.paths):
+            raise UserError(f"two stems have one name: {', '.join(map(str, self.paths))}")
+        self._kinds = [_format(path, subtype, channels, samples) for path in self.paths]
+        for path, kind in zip(self.paths, self._kinds, strict=True):
+            self._open(path, io.BytesIO(), kind).close()
+        self._temporary: list[Path] = []
+        self._files: list[soundfile.SoundFile] = []
+        self._written = [0] * len(self.paths)
+
+    def __enter__(self) -> "StemWriter":
+        """Open a temporary file beside each output."""
+        try:
+            for path, kind in zip(self.paths, self._kinds, strict=True):
+                check_writable(path.parent)
+                self._temporary.append(path.with_name(f".{path.name}.{os.getpid()}.part"))
+                self._files.append(self._open(path, self._temporary[-1], kind))
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def _open(
+        self, path: Path, target: Path | io.BytesIO, kind: tuple[str, str]
+    ) -> soundfile.SoundFile:
+        """Open what will be `path`."""
+        try:
+            return soundfile.SoundFile(
+                target, "w", self.rate, self.channels, kind[1], format=kind[0]
+            )
+        except soundfile.SoundFileError as error:
+            raise UserError(
+                f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
+                f"({_reason(error)}); wav takes any"
+            ) from None
+
+    def write(self, stem: int, block: np.ndarray) -> None:
+        """Append float `[channels, n]` to a stem; full scale is 1."""
+        if block.ndim != 2 or block.shape[0] != self.channels:
+            raise ValueError(f"expected [{self.channels}, n], got {list(block.shape)}")
+        try:
+            self._files[stem].write(np.ascontiguousarray(block.T))
+        except (soundfile.SoundFileError, AssertionError):  # an assertion when the disk is full
+            raise UserError(
+                f"cannot write {self.paths[stem]}: the disk may be full; free some "
+                "space or choose another folder"
+            ) from None
+        self._written[stem] += block.shape[1]
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Move the stems to their names, or remove what was written where anything failed."""
+        try:
+            if kind is None:
+                for file in self._files:
+                    file.close()
+                for path, written in zip(self.paths, self._written, strict=True):
+                    if written != self.samples:
+                        raise ValueError(f"{path} got {written} samples, not {self.samples}")
+                for temporary, path in zip(self._temporary, self.paths, strict=True):
+                    os.replace(temporary, path)
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        for file in self._files:
+            file.close()
+        for temporary in self._temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tuple[str, str]:
+    """Give format and subtype for an output path; refuse what libsndfile cannot write."""
+    kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(name := path.suffix[1:].upper(), name)
+    if kind not in soundfile.available_formats() or kind == "RAW":
+        raise UserError(
+            f"{path}: '{path.suffix}' is no audio format that can be written; use "
+            ".wav, .flac or .ogg"
+        )
+    default = DEFAULT_SUBTYPE.get(kind) or soundfile.default_subtype(kind)
+    chosen = subtype.upper() if subtype else "OPUS" if name == "OPUS" else default
+    if not soundfile.check_format(kind, chosen):
+        valid = ", ".join(
+            s for s in soundfile.available_subtypes(kind) if soundfile.check_format(kind, s)
+        )
+        raise UserError(f"{path.suffix} files cannot have the subtype {subtype}; use {valid}")
+    size = samples * channels * _SAMPLE_BYTES.get(chosen, 4)
+    if kind == "WAV" and size > 0xFFFF0000:  # 4 GB, less room for the header
+        kind = "RF64"
+    return kind, chosen

@@ -1,0 +1,1 @@
+"""What is trained and evaluated on: songs, spectrograms, images, and their augmentation."""

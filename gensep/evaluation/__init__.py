@@ -1,0 +1,1 @@
+"""How good a separation is: metrics, oracles, aggregation over songs, statistical tests."""

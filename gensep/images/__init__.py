@@ -1,0 +1,1 @@
+"""The test bed on images: pairs of images mixed, separated by priors, and scored."""

@@ -1,0 +1,91 @@
+"""Mask files: the mel masks of a separation, from which other stems can be made without sampling.
+
+An `.npz` of float16 `masks [source, frame, mel]`, float32 `power [frame, mel]` of the mixture,
+`names` and the `representation` as JSON. Without masks and names it is the power of one sound.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
+from gensep.runtime.files import save_arrays
+
+FILE = "masks.npz"
+
+
+class MaskFile(NamedTuple):
+    """What a mask file holds; masks are float32 and sum to 1 over sources once read."""
+
+    names: tuple[str, ...]
+    masks: np.ndarray | None
+    power: np.ndarray
+    representation: Representation
+
+
+def write_masks(path: Path, content: MaskFile) -> None:
+    """Write a mask file, there whole or not at all."""
+    arrays = {
+        "power": content.power.astype(np.float32),
+        "representation": np.array(json.dumps(dataclasses.asdict(content.representation))),
+    }
+    if content.masks is not None:
+        arrays |= {"masks": content.masks.astype(np.float16), "names": np.array(content.names)}
+    save_arrays(path, arrays)
+
+
+def read_masks(path: Path) -> MaskFile:
+    """Read a mask file.
+
+    Raises:
+        UserError: if it is missing, no mask file, or its arrays do not fit together.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no {path}; separate with --save_masks to have one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        form = Representation(**json.loads(str(arrays["representation"])))
+        power = arrays["power"].astype(np.float32)
+        masks = arrays["masks"].astype(np.float32) if "masks" in arrays else None
+        names = tuple(str(name) for name in arrays["names"]) if masks is not None else ("sound",)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        BadZipFile,
+        AttributeError,
+    ) as error:
+        raise UserError(
+            f"{path} is no mask file that this version reads ({error}); separate again "
+            "with --save_masks"
+        ) from None
+    shape = (len(names), *power.shape)
+    if (
+        power.ndim != 2
+        or power.shape[1] != form.n_mels
+        or len(power) < 2
+        or (masks is not None and masks.shape != shape)
+    ):
+        got = "" if masks is None else f" and masks {list(masks.shape)}"
+        raise UserError(
+            f"{path} holds power {list(power.shape)}{got}; expected power [frame >= 2, "
+            f"{form.n_mels}] and masks {list(shape)}"
+        )
+    if (
+        not np.isfinite(power).all()
+        or power.min() < 0
+        or (masks is not None and not (np.isfinite(masks).all() and masks.min() >= 0))
+    ):
+        raise UserError(f"{path} holds values that are negative or not finite; separate again")
+    if masks is not None:  # float16 lets the sum drift by 0.001
+        total = masks.sum(0)
+        masks = np.where(total > 0, masks / np.where(total > 0, total, 1), 1 / len(masks))
+    return MaskFile(names, masks, power, form)

@@ -1,0 +1,138 @@
+"""Mel masks applied to a mixture at its own rate, to every channel, block by block.
+
+The masks were found on a mono copy at the representation's rate. Here they are spread over the
+bins of a transform at the rate of the file (bins above the mel bands copy the highest band) and
+interpolated in time, so the file is never resampled and nothing above the bands is lost.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gensep.representation.mel import Representation
+from gensep.representation.stft import hann, overlap_add, stft
+
+CHUNK_FRAMES = 128
+
+
+EDGE = 3  # hops of context on either side that the frames of a chunk reach into
+
+
+HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
+
+
+def native_n_fft(representation: Representation, rate: int) -> int:
+    """Give a fast length near the representation's window in seconds, divisible by 4."""
+    wanted = representation.n_fft * rate / representation.sample_rate
+    lengths = [
+        n
+        for n in range(max(16, int(wanted * 0.9)) // 4 * 4, int(wanted * 1.1) + 20, 4)
+        if _largest_factor(n) <= 7
+    ]
+    return min(lengths, key=lambda n: abs(n - wanted))
+
+
+class Chunk(NamedTuple):
+    """A part of a file, with the context that its frames reach into; all have one shape."""
+
+    piece: np.ndarray  # [channels, samples], zeros outside the file
+    frames: np.ndarray  # int [frame], the indices of its whole frames in the centred transform
+    own: np.ndarray  # bool [frame], the frames that no other chunk owns
+    real: int  # samples of the piece up to the end of the file
+    keep: int  # samples of the result of `length` hops that lie within the file
+
+
+def chunks(
+    blocks: Iterable[np.ndarray],
+    n_fft: int,
+    hop: int,
+    length: int = CHUNK_FRAMES,
+    ahead: int | None = None,
+) -> Iterator[Chunk]:
+    """Cut a file given as blocks `[channels, n]` into chunks of `length` hops.
+
+    Before these hops lie `n_fft / hop - 1` hops of context, behind them `ahead` hops, as many where
+    it is not given: enough for every frame that reaches into the chunk.
+    """
+    edge = n_fft // hop - 1
+    total = edge + length + (edge if ahead is None else ahead)
+    first = owed = 0
+    buffer: np.ndarray | None = None
+
+    def chunk(piece: np.ndarray, *, last: bool) -> Chunk:
+        frames = np.arange(total - edge) + first - edge + n_fft // (2 * hop)
+        own = ((frames >= first) | (first == 0)) & ((frames < first + length) | last)
+        whole = np.pad(piece, ((0, 0), (0, total * hop - piece.shape[1])))
+        return Chunk(whole, frames, own, piece.shape[1], min(owed, length * hop))
+
+    for block in blocks:
+        if buffer is None:
+            buffer = np.zeros((len(block), edge * hop), np.float32)
+        owed += block.shape[1]
+        buffer = np.concatenate([buffer, block], 1)
+        while buffer.shape[1] >= total * hop:
+            yield chunk(buffer[:, : total * hop], last=False)
+            owed -= length * hop
+            first += length
+            buffer = buffer[:, length * hop :]
+    while owed > 0 and buffer is not None:
+        yield chunk(buffer[:, : total * hop], last=owed <= length * hop)
+        owed -= length * hop
+        first += length
+        buffer = buffer[:, length * hop :]
+
+
+def apply_masks(
+    blocks: Iterable[np.ndarray], rate: int, masks: np.ndarray, representation: Representation
+) -> Iterator[np.ndarray]:
+    """Filter blocks `[channels, n]` of a mixture at `rate` by masks `[source, frame, mel]`.
+
+    Yields float32 stems `[source, channels, n]`; they add up to the mixture as the masks do to 1,
+    and have its length in all.
+    """
+    n_fft = native_n_fft(representation, rate)
+    spread = jnp.asarray(representation.spread(rate, n_fft))
+    for chunk in chunks(blocks, n_fft, n_fft // 4):
+        gains = masks_at(masks, chunk.frames, rate, n_fft // 4, representation)
+        yield np.asarray(_filter(chunk.piece, gains, spread, n_fft))[..., : chunk.keep]
+
+
+def masks_at(
+    masks: np.ndarray, frames: np.ndarray, rate: int, hop: int, representation: Representation
+) -> np.ndarray:
+    """Interpolate masks `[source, frame, mel]` at frames of another transform of the same file."""
+    return _at(
+        masks, frames * (hop / rate * representation.sample_rate / representation.hop_length)
+    )
+
+
+@partial(jax.jit, static_argnames="n_fft")
+def _filter(piece: jax.Array, masks: jax.Array, spread: jax.Array, n_fft: int) -> jax.Array:
+    """Filter `[channels, (chunk + 2 EDGE) hops]` by `[source, chunk + 3, mel]`."""
+    hop = n_fft // 4
+    window = hann(n_fft).astype(np.float32)
+    spectrum = stft(piece, n_fft, hop, center=False)
+    gains = jnp.matmul(masks, spread, precision="highest")
+    stems = jnp.fft.irfft(gains[:, None] * spectrum, n_fft) * window
+    whole = overlap_add(stems, hop) / HANN_SQUARES
+    return whole[..., EDGE * hop : -EDGE * hop]
+
+
+def _at(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Interpolate masks at fractional frames, the outermost ones held."""
+    last = masks.shape[1] - 1
+    place = np.clip(place, 0, last)
+    low = np.minimum(place.astype(int), max(last - 1, 0))
+    part = (place - low).astype(np.float32)[:, None]
+    return masks[:, low] * (1 - part) + masks[:, np.minimum(low + 1, last)] * part
+
+
+def _largest_factor(n: int) -> int:
+    for factor in (2, 3, 5, 7):
+        while n % factor == 0:
+            n //= factor
+    return n if n > 1 else 7

@@ -1,0 +1,135 @@
+"""From the mel masks of a mixture to linear-frequency spectra of its sources.
+
+A mask says how the mel power of a mixture is shared out. What the power of a source is in a bin of
+the transform is guessed from that in one of three ways (POWERS); spectra are then a ratio of these
+powers, or their roots with phases (METHODS). The transform is that of `masking`, at the rate of
+the file and for every channel; bins that no band covers go with the nearest band.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gensep.representation.mel import Representation
+from gensep.representation.stft import mel_filterbank
+
+NNLS_ITERATIONS = 100
+
+
+SMALL = 1e-10
+
+
+class Bands(NamedTuple):
+    """The mel bands of a representation in the bins of one transform."""
+
+    bank: jax.Array  # M, [mel, bin]
+    inverse: jax.Array  # pseudo-inverse of M, [bin, mel]
+    spread: jax.Array  # [mel, bin], columns sum to 1
+    covered: jax.Array  # bool [bin]
+
+
+@lru_cache(maxsize=4)
+def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
+    """Give the bands in the bins of a transform of `n_fft` samples at `rate`."""
+    form = representation
+    bank = mel_filterbank(rate, n_fft, form.n_mels, form.fmin, form.fmax)
+    inverse = np.linalg.pinv(bank.astype(np.float64)).astype(np.float32)
+    return Bands(
+        jnp.asarray(bank),
+        jnp.asarray(inverse),
+        jnp.asarray(form.spread(rate, n_fft)),
+        jnp.asarray(bank.sum(0) > 1e-6),
+    )
+
+
+# ---- powers: shares `[source, frame, mel]`, mixture power `[channel, frame, bin]` -> per source
+
+
+def spread_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
+    """Share out the power of the mixture: masks of a bin are weighted means over its bands."""
+    return _matmul(shares, bands.spread)[:, None] * power
+
+
+def nnls_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
+    """Find powers whose mel power is the source's, by `nnls`."""
+    mel = shares[:, None] * _matmul(power, bands.bank.T)
+    return jnp.where(bands.covered, nnls(mel, bands), spread_powers(shares, power, bands))
+
+
+def pinv_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
+    """Find the powers of least norm whose mel power is the source's; negative ones become small."""
+    mel = shares[:, None] * _matmul(power, bands.bank.T)
+    found = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
+    return jnp.where(bands.covered, found, spread_powers(shares, power, bands))
+
+
+def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax.Array:
+    """Minimise |M s - mel|^2 over s >= 0 from the pseudo-inverse on: `[..., mel]` -> `[..., bin]`.
+
+    Multiplicative steps, s <- s (M^T mel) / (M^T M s), which never raise it (Lee and Seung 2000).
+    """
+    goal = _matmul(mel, bands.bank)
+
+    def step(_, s):
+        return s * goal / (_matmul(_matmul(s, bands.bank.T), bands.bank) + SMALL)
+
+    first = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
+    return jax.lax.fori_loop(0, iterations, step, first)
+
+
+Powers = Callable[[jax.Array, jax.Array, Bands], jax.Array]
+
+
+POWERS: dict[str, Powers] = {"spread": spread_powers, "nnls": nnls_powers, "pinv": pinv_powers}
+
+
+def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
+    """Add a source that has what the powers of the others lack of the mixture's."""
+    return jnp.concatenate([powers, jnp.maximum(power - powers.sum(0), 0)[None]])
+
+
+# ---- spectra: from powers `[source, channel, frame, bin]`, mixture `[channel, frame, bin]`
+
+
+def ratio(powers: jax.Array, mixture: jax.Array) -> jax.Array:
+    """Filter the mixture by the shares of the powers; where all are 0, by equal ones."""
+    total = powers.sum(0)
+    shares = jnp.where(total > 0, powers / jnp.where(total > 0, total, 1), 1 / len(powers))
+    return shares * mixture
+
+
+def mixture_phases(powers: jax.Array, mixture: jax.Array) -> jax.Array:
+    """Give the roots of the powers the phases of the mixture."""
+    size = jnp.abs(mixture)
+    phase = jnp.where(size > 0, mixture / jnp.where(size > 0, size, 1), 1)
+    return jnp.sqrt(powers) * phase
+
+
+class Method(NamedTuple):
+    """How masks become waves."""
+
+    powers: str  # a name in POWERS
+    spectra: Callable[[jax.Array, jax.Array], jax.Array]
+    finish: str = "synthesis"  # griffin_lim, misi, em_wiener: what refines the spectra
+    iterations: int = 0
+    momentum: float = 0.0
+
+
+METHODS: dict[str, Method] = {
+    "spread": Method("spread", ratio),
+    "nnls": Method("nnls", ratio),
+    "pinv": Method("pinv", ratio),
+    "mixture_phase": Method("nnls", mixture_phases),
+    "griffin_lim": Method("spread", mixture_phases, "griffin_lim", 32),
+    "fast_griffin_lim": Method("spread", mixture_phases, "griffin_lim", 32, 0.99),
+    "misi": Method("spread", mixture_phases, "misi", 5),
+    "em_wiener": Method("spread", ratio, "em_wiener", 1),
+}
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")

@@ -1,0 +1,120 @@
+"""Phases from magnitudes: Griffin-Lim, its fast form, and MISI, which knows the mixture.
+
+All of them go to and fro between spectra and a wave, of which some samples are known: zeros
+outside the file and, within a file, what a chunk before has settled.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gensep.representation.stft import stft, synthesis
+
+FAST_MOMENTUM = 0.99  # Perraudin, Balazs and Soendergaard 2013
+
+
+class Known(NamedTuple):
+    """What is known of the wave before its phases are."""
+
+    fixed: jax.Array  # bool [samples]
+    value: jax.Array  # [..., samples], the wave where it is fixed
+    valid: jax.Array  # float [frame], 1 where the magnitudes of a frame are given
+
+
+def griffin_lim_known(
+    spectra: jax.Array,
+    known: Known,
+    hop_length: int,
+    iterations: jax.Array | int,
+    momentum: jax.Array | float,
+) -> jax.Array:
+    """Run Griffin-Lim from spectra `[..., frame, bin]` with first phases to `[..., samples]`.
+
+    t = transform(wave), phases of t - momentum / (1 + momentum) t_before; momentum 0 is the
+    classical algorithm. What is known guides the phases; it is not written into the result.
+    """
+    magnitude, pull = jnp.abs(spectra), momentum / (1 + momentum)
+
+    def step(_, state):
+        spectra, before = state
+        now = _transform(_wave(spectra, known, hop_length), spectra, hop_length)
+        return magnitude * _phase(now - pull * before), now
+
+    spectra, _ = jax.lax.fori_loop(0, iterations, step, (spectra, jnp.zeros_like(spectra)))
+    return synthesis(spectra, hop_length, known.valid)
+
+
+def misi_known(
+    spectra: jax.Array,
+    mixture: jax.Array,
+    known: Known,
+    hop_length: int,
+    iterations: jax.Array | int,
+) -> jax.Array:
+    """Run MISI from spectra `[source, ..., frame, bin]`; the waves add up to `[..., samples]`.
+
+    What the sources lack of the mixture is shared out equally before their phases are taken.
+    """
+    magnitude = jnp.abs(spectra)
+
+    def completed(waves):
+        return waves + (mixture - waves.sum(0)) / len(waves)
+
+    def step(_, spectra):
+        waves = completed(_wave(spectra, known, hop_length))
+        return magnitude * _phase(_transform(waves, spectra, hop_length))
+
+    spectra = jax.lax.fori_loop(0, iterations, step, spectra)
+    return completed(synthesis(spectra, hop_length, known.valid))
+
+
+@partial(jax.jit, static_argnames=("hop_length", "samples"))
+def griffin_lim(
+    spectra: jax.Array, hop_length: int, samples: int, iterations: int = 32, momentum: float = 0.0
+) -> jax.Array:
+    """Give waves `[..., samples]` of magnitudes with first phases, as of the centred `stft`."""
+    known, inside = _centred(spectra, hop_length, samples)
+    return griffin_lim_known(spectra, known, hop_length, iterations, momentum)[..., inside]
+
+
+@partial(jax.jit, static_argnames="hop_length")
+def misi(spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: int = 5) -> jax.Array:
+    """Give waves `[source, ..., samples]` that add up to a mixture `[..., samples]`."""
+    known, inside = _centred(spectra, hop_length, mixture.shape[-1])
+    lead = [(0, 0)] * (mixture.ndim - 1)
+    behind = known.fixed.shape[0] - inside.stop
+    padded = jnp.pad(mixture, [*lead, (inside.start, behind)])
+    return misi_known(spectra, padded, known, hop_length, iterations)[..., inside]
+
+
+def random_phases(key: jax.Array, magnitude: jax.Array) -> jax.Array:
+    """Give magnitudes uniformly random phases."""
+    return magnitude * jnp.exp(2j * jnp.pi * jax.random.uniform(key, magnitude.shape))
+
+
+def _centred(spectra: jax.Array, hop_length: int, samples: int) -> tuple[Known, slice]:
+    """Give what is known in a centred transform, silence outside the file, and where that is."""
+    frames, n_fft = spectra.shape[-2], 2 * (spectra.shape[-1] - 1)
+    total = (frames - 1) * hop_length + n_fft
+    inside = slice(n_fft // 2, n_fft // 2 + samples)
+    if inside.stop > total:
+        raise ValueError(f"{frames} frames reach over {total - n_fft // 2} samples, not {samples}")
+    fixed = np.ones(total, bool)
+    fixed[inside] = False
+    return Known(jnp.asarray(fixed), jnp.zeros(total), jnp.ones(frames)), inside
+
+
+def _wave(spectra: jax.Array, known: Known, hop_length: int) -> jax.Array:
+    return jnp.where(known.fixed, known.value, synthesis(spectra, hop_length, known.valid))
+
+
+def _transform(wave: jax.Array, like: jax.Array, hop_length: int) -> jax.Array:
+    return stft(wave, 2 * (like.shape[-1] - 1), hop_length, center=False)
+
+
+def _phase(spectra: jax.Array) -> jax.Array:
+    size = jnp.abs(spectra)
+    return jnp.where(size > 0, spectra / jnp.where(size > 0, size, 1), 1)

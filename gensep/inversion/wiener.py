@@ -1,0 +1,123 @@
+"""Multichannel Wiener filtering: local Gaussian sources with a spatial covariance in every bin.
+
+Source j is N(0, v_j R_j) with power v_j[frame, bin] and covariance R_j[channel, channel, bin]; the
+mixture is their sum, so the mean of a source is v_j R_j V^-1 x with V = sum_k v_k R_k. Matrices
+stand in front, `[channel, channel, ...]`, so that their algebra is elementwise over the rest.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+# of the trace: what keeps the covariance of a point source, which has rank one, regular in float32
+LOAD = 1e-6
+
+
+EM_LOAD = 1e-4  # more in EM, whose steps amplify what float32 rounds off
+
+
+TINY = 1e-25
+
+
+_einsum = partial(jnp.einsum, precision="highest")
+
+
+def inverse(matrix: jax.Array) -> jax.Array:
+    """Invert Hermitian positive definite `[n, n, ...]` by Gauss-Jordan, which needs no pivots."""
+    for k in range(matrix.shape[0]):
+        pivot = matrix[k, k]
+        row, column = matrix[k] / pivot, matrix[:, k]
+        matrix = matrix - column[:, None] * row[None]
+        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot).at[k, k].set(1 / pivot)
+    return matrix
+
+
+def outer(spectra: jax.Array) -> jax.Array:
+    """Give y y^H of `[source, channel, ...]` as `[source, channel, channel, ...]`."""
+    return spectra[:, :, None] * spectra[:, None].conj()
+
+
+def loaded(covariances: jax.Array, load: float = LOAD) -> jax.Array:
+    """Add `load` of the mean of the diagonal to that of `[source, channel, channel, bin]`.
+
+    A covariance that is zero, of a silent source, becomes the identity.
+    """
+    channels = covariances.shape[1]
+    eye = jnp.eye(channels)[:, :, None]
+    trace = jnp.trace(covariances, axis1=1, axis2=2).real[:, None, None]
+    return jnp.where(trace > 0, covariances + load / channels * trace * eye, eye)
+
+
+def unit_trace(covariances: jax.Array) -> jax.Array:
+    """Scale `[source, channel, channel, bin]` to a trace of I, the number of channels."""
+    trace = jnp.trace(covariances, axis1=1, axis2=2).real[:, None, None]
+    return covariances * (covariances.shape[1] / jnp.where(trace > 0, trace, 1))
+
+
+def refined_power(covariances: jax.Array, moments: jax.Array) -> jax.Array:
+    """Give v = Re tr(R^-1 C) / I `[source, frame, bin]` from moments C with a frame axis."""
+    inverses = jax.vmap(inverse)(covariances)
+    return _einsum("kabf,kbatf->ktf", inverses, moments).real / covariances.shape[1]
+
+
+def wiener(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
+    """Give the posterior means `[source, channel, frame, bin]` of the sources of a mixture."""
+    return _einsum(
+        "ktf,kabf,btf->katf",
+        power,
+        covariances,
+        _einsum("abtf,btf->atf", _precision(power, covariances), mixture),
+    )
+
+
+def expectation(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
+    """Give the posterior moments C = y y^H + (I - G) v R, `[source, channel, channel, ...]`."""
+    prior = power[:, None, None] * covariances[:, :, :, None]
+    precision = _precision(power, covariances)
+    means = _einsum("kabtf,btf->katf", prior, _einsum("abtf,btf->atf", precision, mixture))
+    gains = _einsum("kabtf,bctf->kactf", prior, precision)
+    return outer(means) + prior - _einsum("kabtf,kbctf->kactf", gains, prior)
+
+
+def em_powers(
+    spectra: jax.Array, mixture: jax.Array, covariances: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Run as many iterations of EM as there are covariances: powers and moments after them.
+
+    Args:
+        spectra: first estimates of the sources, complex `[source, channel, frame, bin]`.
+        mixture: complex `[channel, frame, bin]`.
+        covariances: of iteration 0, 1, ..., each by `maximization` from sums over the whole file.
+    """
+    power, moments = jnp.mean(jnp.abs(spectra) ** 2, 1), outer(spectra)
+    for covariance in covariances:
+        moments = expectation(power, covariance, mixture)
+        power = jnp.maximum(refined_power(covariance, moments), 0)
+    return power, moments
+
+
+def maximization(power: jax.Array, moments: jax.Array) -> jax.Array:
+    """Give R = sum_t C / sum_t v from sums of v `[source, bin]` and of C with two channel axes."""
+    return loaded(moments / jnp.where(power > 0, power, 1)[:, None, None], EM_LOAD)
+
+
+@partial(jax.jit, static_argnames="iterations")
+def em_wiener(spectra: jax.Array, mixture: jax.Array, iterations: int = 1) -> jax.Array:
+    """Refine estimates `[source, channel, frame, bin]` of the sources of `[channel, frame, bin]`.
+
+    EM for the local Gaussian model: from v = mean_channel |y|^2 and C = y y^H on, R = sum_t C /
+    sum_t v, then C and v = tr(R^-1 C) / I of the posterior, in turn. No iteration gives the plain
+    Wiener filter of the first v and R.
+    """
+    covariances: tuple[jax.Array, ...] = ()
+    for _ in range(iterations + 1):
+        power, moments = em_powers(spectra, mixture, covariances)
+        covariances += (maximization(power.sum(1), moments.sum(3)),)
+    return wiener(power, covariances[-1], mixture)
+
+
+def _precision(power: jax.Array, covariances: jax.Array) -> jax.Array:
+    """Give V^-1, `[channel, channel, frame, bin]`; where all is silent a large multiple of I."""
+    total = _einsum("ktf,kabf->abtf", power, covariances)
+    return inverse(total + TINY * jnp.eye(total.shape[0])[:, :, None, None])

@@ -1,0 +1,1 @@
+"""The page that plays mixtures, stems and references side by side."""

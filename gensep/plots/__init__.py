@@ -1,0 +1,1 @@
+"""Figures written as PNG files, drawn without a display."""

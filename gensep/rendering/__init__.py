@@ -1,0 +1,1 @@
+"""From musical notation to sound: scores, instruments, performances, renditions."""

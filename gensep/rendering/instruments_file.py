@@ -1,0 +1,104 @@
+"""Instruments files: which tracks a source plays, its compass and its sounds."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gensep.rendering.performance import Sound
+from gensep.rendering.recorded_notes import NoteFolder
+from gensep.rendering.soundfont import SoundFont
+from gensep.runtime.errors import UserError
+
+SOURCE_KEYS = {"tracks", "low", "high", "sustained", "sounds", "valid_sounds"}
+
+
+FONT_KEYS, NOTES_KEYS = {"font", "bank", "program", "weight"}, {"notes", "tuned", "weight"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of a mixture: which tracks it plays, its compass and its sounds with weights."""
+
+    name: str
+    tracks: tuple[str, ...]
+    sounds: tuple[tuple[Sound, float], ...]
+    valid_sounds: tuple[tuple[Sound, float], ...] = ()
+    low: int = 0
+    high: int = 127
+    sustained: bool = False  # bowed or blown: swells and vibrato make sense
+
+
+def read_instruments(path: str | Path, folders: tuple[str, ...] = (".",)) -> dict[str, Source]:
+    """Read the sources of an instruments file; `folders` are searched for its sounds."""
+    try:
+        tables = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the instruments {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    if not tables:
+        raise UserError(f"{path} names no source: expected tables like [violin]")
+    return {name: _source(name, table, path, folders) for name, table in tables.items()}
+
+
+def _source(name, table, path, folders) -> Source:
+    where = f"{path}, [{name}]"
+    if not isinstance(table, dict):
+        raise UserError(f"{where} must be a table")
+    _known(table, SOURCE_KEYS, where)
+    tracks = table.get("tracks", [name])
+    numbers = [table.get("low", 0), table.get("high", 127)]
+    if not isinstance(tracks, list) or not all(isinstance(t, str) for t in tracks):
+        raise UserError(f"{where}: tracks must be a list of texts")
+    if not all(isinstance(n, int) for n in numbers) or numbers[0] + 11 > numbers[1]:
+        raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
+    if not table.get("sounds"):
+        raise UserError(f"{where}: sounds is missing: a list of {{font, program}} or {{notes}}")
+    sounds, valid_sounds = (
+        tuple(_sound(s, where, folders) for s in table.get(key, ()))
+        for key in ("sounds", "valid_sounds")
+    )
+    return Source(
+        name,
+        tuple(t.lower() for t in tracks),
+        sounds,
+        valid_sounds,
+        low=numbers[0],
+        high=numbers[1],
+        sustained=bool(table.get("sustained", False)),
+    )
+
+
+def _sound(entry, where: str, folders) -> tuple[Sound, float]:
+    """Make a sound and its weight of one entry of a `sounds` list."""
+    if not isinstance(entry, dict) or ("font" in entry) == ("notes" in entry):
+        raise UserError(
+            f"{where}: a sound is {{font = FILE, program = N}} or {{notes = FOLDER}}, not {entry!r}"
+        )
+    _known(entry, FONT_KEYS if "font" in entry else NOTES_KEYS, where)
+    weight = entry.get("weight", 1.0)
+    if not isinstance(weight, int | float) or weight <= 0:
+        raise UserError(f"{where}: weight must be a number above 0, not {weight!r}")
+    if "notes" in entry:
+        notes = entry["notes"] if isinstance(entry["notes"], list) else [entry["notes"]]
+        paths = tuple(_find(n, where, folders) for n in notes)
+        return NoteFolder(paths, bool(entry.get("tuned", True))), float(weight)
+    bank, program = entry.get("bank", 0), entry.get("program", 0)
+    if not all(isinstance(n, int) and 0 <= n <= 128 for n in (bank, program)) or program > 127:
+        raise UserError(
+            f"{where}: program must be in 0..127 and bank in 0..128, not {program!r} and {bank!r}"
+        )
+    return SoundFont(_find(entry["font"], where, folders), bank, program), float(weight)
+
+
+def _known(table: dict, keys: set[str], where: str) -> None:
+    for key in table:
+        if key not in keys:
+            raise UserError(f"{where}: unknown key {key}; known: {', '.join(sorted(keys))}")
+
+
+def _find(name: str, where: str, folders) -> str:
+    for folder in folders:
+        if (path := Path(folder) / str(name)).exists():
+            return str(path)
+    raise UserError(f"{where}: no {name} in {', '.join(folders)}; name its folder with --sounds")

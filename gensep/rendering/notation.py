@@ -1,0 +1,227 @@
+"""Read scores (MIDI, MusicXML, the music21 corpus) as named tracks of timed notes."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from gensep.runtime.errors import UserError
+
+MIDI = (".mid", ".midi")
+
+
+MUSICXML = (".mxl", ".musicxml", ".xml")
+
+
+CORPUS = "music21:"
+
+
+TICKS_PER_BEAT, TEMPO = 960, 500_000  # what `write_midi` writes: 1920 ticks a second
+
+
+class Note(NamedTuple):
+    """One note: on and off in seconds, pitch as a (float) MIDI number, velocity 1..127."""
+
+    on: float
+    off: float
+    pitch: float
+    velocity: int = 80
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named piece: the notes of each track, sorted by onset."""
+
+    name: str
+    tracks: dict[str, list[Note]]
+
+    @property
+    def seconds(self) -> float:
+        """The end of the last note in seconds; 0 for an empty score."""
+        return max((n.off for notes in self.tracks.values() for n in notes), default=0.0)
+
+
+def read_score(path: str | Path) -> Score:
+    """Read a MIDI or MusicXML file or `music21:NAME`; raise `UserError` where it cannot be read."""
+    text = str(path)
+    if text.startswith(CORPUS):
+        return read_music21(text.removeprefix(CORPUS), corpus=True)
+    suffix = Path(text).suffix.lower()
+    if suffix in MIDI:
+        return read_midi(text)
+    if suffix in MUSICXML:
+        return read_music21(text)
+    raise UserError(
+        f"{text} is not a score: expected one of {', '.join(MIDI + MUSICXML)} or {CORPUS}NAME"
+    )
+
+
+def score_name(path: str | Path) -> str:
+    """The name a score's outputs carry: its file name without the ending."""
+    text = str(path)
+    return (
+        text.removeprefix(CORPUS).replace("/", "_")
+        if text.startswith(CORPUS)
+        else (Path(text).stem)
+    )
+
+
+def find_scores(paths: Iterable[str | Path]) -> list[str]:
+    """List score files: those named, and all below named folders (sorted, no dotfiles)."""
+    found: list[str] = []
+    for path in map(str, paths):
+        if path.startswith(CORPUS) or Path(path).is_file():
+            found.append(path)
+            continue
+        if not Path(path).is_dir():
+            raise UserError(
+                f"no score at {path}: expected a MIDI or MusicXML file, a folder of "
+                f"them, or {CORPUS}NAME"
+            )
+        below = [
+            p
+            for p in sorted(Path(path).rglob("*"))
+            if p.suffix.lower() in MIDI + MUSICXML
+            and not any(part.startswith(".") for part in p.relative_to(path).parts)
+        ]
+        if not below:
+            raise UserError(
+                f"no scores in {path}: expected files ending in {', '.join(MIDI + MUSICXML)}"
+            )
+        found += map(str, below)
+    return found
+
+
+def read_midi(path: str | Path) -> Score:
+    """Read a MIDI file at its own tempo; tracks of one name are merged."""
+    import mido
+
+    try:
+        midi = mido.MidiFile(path, clip=True)
+        tracks = [_track(t, i) for i, t in enumerate(midi.tracks)]
+        seconds = _clock(midi)
+    except OSError as error:
+        if error.strerror:
+            raise UserError(f"cannot read the score {path}: {error.strerror}") from None
+        raise UserError(_corrupt(path, error)) from None
+    except (EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(_corrupt(path, error)) from None
+    notes: dict[str, list[Note]] = defaultdict(list)
+    for name, ticks in tracks:
+        notes[name] += [Note(seconds(a), seconds(b), p, v) for a, b, p, v in ticks if b > a]
+    return Score(score_name(path), {k: sorted(v) for k, v in notes.items() if v})
+
+
+def _corrupt(path, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{path} is not a readable MIDI file ({reason[:80]}); export it again or leave it out"
+
+
+def _track(track, index: int) -> tuple[str, list[tuple[int, int, int, int]]]:
+    """Pair the on and off messages of a track: (name, [(on tick, off tick, pitch, velocity)])."""
+    name, now, notes = "", 0, []
+    sounding = defaultdict(list)
+    for message in track:
+        now += message.time
+        if message.type == "track_name" and not name:
+            name = message.name.strip()
+        elif message.type == "note_on" and message.velocity:
+            sounding[message.channel, message.note].append((now, message.velocity))
+        elif message.type in ("note_on", "note_off") and sounding[message.channel, message.note]:
+            on, velocity = sounding[message.channel, message.note].pop(0)
+            notes.append((on, now, message.note, velocity))
+    for (_, pitch), left in sounding.items():  # never switched off: they end with the track
+        notes += [(on, now, pitch, velocity) for on, velocity in left]
+    return name or f"track {index}", notes
+
+
+def _clock(midi):
+    """Build ticks -> seconds from every tempo mark of the file."""
+    marks = {0: TEMPO}
+    for track in midi.tracks:
+        now = 0
+        for message in track:
+            now += message.time
+            if message.type == "set_tempo":
+                marks[now] = message.tempo
+    if midi.ticks_per_beat <= 0:
+        raise ValueError("SMPTE time is not supported")
+    return _piecewise({t: tempo * 1e-6 / midi.ticks_per_beat for t, tempo in marks.items()})
+
+
+def _piecewise(marks: dict):
+    """Build position -> seconds from {position: seconds per unit}, the first key being 0."""
+    from bisect import bisect_right
+
+    places = sorted(marks)
+    starts = [0.0]
+    for here, there in zip(places, places[1:], strict=False):
+        starts.append(starts[-1] + (there - here) * marks[here])
+
+    def seconds(position: float) -> float:
+        i = bisect_right(places, position) - 1
+        return starts[i] + (position - places[i]) * marks[places[i]]
+
+    return seconds
+
+
+def read_music21(source: str, *, corpus: bool = False, bpm: float = 80.0) -> Score:
+    """Parse MusicXML (or a corpus work) with music21; `bpm` counts up to the first tempo mark."""
+    try:
+        import music21
+    except ImportError:
+        raise UserError(f"{source} needs the package music21: pip install music21") from None
+    try:
+        parsed = music21.corpus.parse(source) if corpus else music21.converter.parse(source)
+    except Exception as error:  # music21 raises many kinds, all meaning an unreadable file
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"music21 cannot read {source} ({reason})") from None
+    marks = {0.0: 60 / bpm}
+    for mark in parsed.recurse().getElementsByClass(music21.tempo.MetronomeMark):
+        if quarter_bpm := mark.getQuarterBPM():
+            marks[float(mark.getOffsetInHierarchy(parsed))] = 60 / quarter_bpm
+    seconds = _piecewise(marks)
+    tracks: dict[str, list[Note]] = {}
+    for i, part in enumerate(getattr(parsed, "parts", [parsed])):
+        name = wanted = (getattr(part, "partName", None) or "").strip() or f"track {i}"
+        while name in tracks:  # two parts called Violin are two lines
+            name = f"{wanted} {i + 1}"
+            i += 1
+        tracks[name] = _part_notes(part, seconds)
+    name = score_name((CORPUS if corpus else "") + source)
+    return Score(name, {k: sorted(v) for k, v in tracks.items() if v})
+
+
+def _part_notes(part, seconds) -> list[Note]:
+    notes = []
+    for n in part.flatten().stripTies().notes:
+        start, length = float(n.offset), float(n.duration.quarterLength)
+        if length and "ChordSymbol" not in n.classes:  # grace notes have no length
+            notes += [Note(seconds(start), seconds(start + length), p.midi) for p in n.pitches]
+    return notes
+
+
+def write_midi(score: Score, path: str | Path) -> None:
+    """Write one named track a part at 120 beats a minute, so that seconds come back (to .3 ms)."""
+    import mido
+
+    midi = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
+    midi.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=TEMPO)]))
+    rate = TICKS_PER_BEAT * 1e6 / TEMPO
+    for name, notes in score.tracks.items():
+        events = []
+        for note in notes:
+            on, off = round(note.on * rate), max(round(note.off * rate), round(note.on * rate) + 1)
+            events += [(on, 1, round(note.pitch), note.velocity), (off, 0, round(note.pitch), 0)]
+        track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+        now = 0
+        for tick, on, pitch, velocity in sorted(events):  # offs before ons at one tick
+            kind = "note_on" if on else "note_off"
+            track.append(mido.Message(kind, note=pitch, velocity=velocity, time=tick - now))
+            now = tick
+        midi.tracks.append(track)
+    partial = f"{path}.part"
+    midi.save(partial)
+    os.replace(partial, path)

@@ -1,0 +1,71 @@
+"""How notes are played, whatever makes the sound: variations, swells, the last touches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from gensep.rendering.notation import Note
+
+SWELL_KNOT, SWELL_STEP = 0.7, 0.05  # seconds between the random points, and between MIDI events
+
+
+REFERENCE_VELOCITY = 100
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How a rendition departs from the plain sound; the defaults are the plain sound.
+
+    `reverb`, `chorus`, `vibrato` (0..127) act on soundfonts only. `varispeed_semitones` n plays
+    the part n higher and as much faster and slows the recording down: pitch and tempo come out
+    as written, the resonances n semitones lower. `swell_db` is the depth of slow random swells
+    (`seed`), `tilt_db` the gain of a gentle shelf above 1.5 kHz.
+    """
+
+    reverb: int = 0
+    chorus: int = 0
+    vibrato: int = 0
+    detune_cents: float = 0.0
+    varispeed_semitones: float = 0.0
+    swell_db: float = 0.0
+    tilt_db: float = 0.0
+    seed: int = 0
+
+
+PLAIN = Performance()
+
+
+class Sound(Protocol):
+    """Anything that plays notes."""
+
+    def render(
+        self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
+    ) -> np.ndarray:
+        """Play `notes` into `seconds` of mono float32 audio at `rate`."""
+        ...
+
+
+def swell(performance: Performance, seconds: float, rate: float) -> np.ndarray:
+    """A slow random gain curve in 0..1 at `rate` values a second."""
+    rng = np.random.default_rng(performance.seed)
+    knots = rng.uniform(-performance.swell_db, 0, int(seconds / SWELL_KNOT) + 2)
+    place = np.arange(int(seconds * rate) + 2) / rate / SWELL_KNOT
+    i = np.minimum(place.astype(int), len(knots) - 2)
+    smooth = (1 - np.cos(np.pi * np.clip(place - i, 0, 1))) / 2
+    return 10 ** ((knots[i] * (1 - smooth) + knots[i + 1] * smooth) / 20)
+
+
+def finish(audio, seconds, rate, performance) -> np.ndarray:
+    """Tilt the spectrum and fit the length."""
+    if performance.tilt_db:
+        from scipy.signal import lfilter
+
+        # first-order shelf (1 + s r / w) / (1 + s / r / w): half its gain in dB at 1.5 kHz
+        r = 10 ** (performance.tilt_db / 40)
+        k = np.tan(np.pi * min(1500 / rate, 0.45))
+        audio = lfilter([1 + r / k, 1 - r / k], [1 + 1 / (r * k), 1 - 1 / (r * k)], audio)
+    length = int(round(seconds * rate))
+    audio = np.asarray(audio, np.float32)[:length]
+    return np.pad(audio, (0, length - len(audio)))

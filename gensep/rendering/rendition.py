@@ -1,0 +1,181 @@
+"""Scores played by sources: the random choices of a rendition, and its stems."""
+
+import fnmatch
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from gensep.cli.config import option
+from gensep.rendering.instruments_file import Source
+from gensep.rendering.notation import Note, Score
+from gensep.rendering.performance import Performance, Sound
+from gensep.rendering.soundfont import Layered
+
+TAIL = 1.0  # seconds that a whole piece rings on after its last note
+
+
+@dataclass(frozen=True)
+class Playing:
+    """What a rendition is like."""
+
+    rate: int = option(16_000, "samples a second")
+    seed: int = option(0, "seed of every random choice")
+    start: float = option(0.0, "seconds of the performance to leave out")
+    duration: float | None = option(None, "seconds to render; notes at the edge are clipped")
+    tempo: tuple[float, ...] = option((1.0, 1.0), "lowest and highest tempo factor")
+    transpose: tuple[int, ...] = option((0, 0), "lowest and highest transposition in semitones")
+    onset_sd: float = option(0.0, "spread of the onsets in seconds")
+    velocity_sd: float = option(0.0, "spread of the velocities as a fraction")
+    velocity: tuple[float, ...] = option((), "lowest and highest mean velocity; as written if none")
+    level: float = option(-26.0, "RMS of each stem in dB full scale")
+    gains: tuple[float, ...] = option((), "dB added to each source, in the order of the file")
+    peak: float = option(0.95, "largest sample; stems and mixture are scaled down together")
+    timbre: float = option(0.0, "spread of the way of playing, 0 (plain) to 1")
+    layer_probability: float = option(0.0, "chance that two sounds play together")
+
+    def __post_init__(self):
+        """Refuse ranges that are none."""
+        for name in ("tempo", "transpose", "velocity"):
+            value = getattr(self, name)
+            if value and (len(value) != 2 or value[0] > value[1]):
+                raise ValueError(f"{name} must be two numbers, the lower one first, not {value}")
+        if len(self.tempo) != 2 or self.tempo[0] <= 0 or self.rate < 1000 or self.start < 0:
+            raise ValueError("tempo must be above 0, rate at least 1000, start at least 0")
+        if self.duration is not None and self.duration <= 0:
+            raise ValueError(f"duration must be above 0, not {self.duration}")
+        if not (0 < self.peak < 1 and 0 <= self.timbre <= 1 and 0 <= self.layer_probability <= 1):
+            raise ValueError("peak must be between 0 and 1, timbre and layer_probability in 0..1")
+
+
+def random(seed: int, *names: object) -> np.random.Generator:
+    """A generator that depends on the seed and the names only."""
+    text = "\0".join(map(str, (seed, *names)))
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
+
+
+def source_notes(score: Score, source: Source) -> list[list[Note]]:
+    """The lines of `score` that `source` plays: its matching tracks."""
+    return [
+        notes
+        for track, notes in score.tracks.items()
+        if any(t in track.lower() or fnmatch.fnmatch(track.lower(), t) for t in source.tracks)
+    ]
+
+
+def into_compass(notes: list[Note], low: int, high: int) -> list[Note]:
+    """Move a line by the octaves that leave the fewest notes outside low..high."""
+
+    def outside(octaves: int) -> tuple[int, int]:
+        return sum(not low <= n.pitch + 12 * octaves <= high for n in notes), abs(octaves)
+
+    octaves = min((0, 1, -1, 2, -2, 3, -3, 4, -4), key=outside)
+    return [n._replace(pitch=n.pitch + 12 * octaves) for n in notes] if octaves else notes
+
+
+def perform(
+    lines: list[list[Note]],
+    source: Source,
+    playing: Playing,
+    tempo: float,
+    shift: int,
+    seconds: float,
+    rng: np.random.Generator,
+) -> list[Note]:
+    """Play lines as one part: tempo, transposition, spreads; clipped to the window."""
+    notes = []
+    for line in lines:
+        moved = [n._replace(pitch=n.pitch + shift) for n in line]
+        notes += into_compass(moved, source.low, source.high)
+    notes.sort()
+    onsets = rng.normal(0, 1, len(notes)) * playing.onset_sd
+    factors = 1 + rng.normal(0, 1, len(notes)) * playing.velocity_sd
+    if playing.velocity and notes:
+        low, high = playing.velocity
+        factors *= rng.uniform(low, high) / np.mean([n.velocity for n in notes])
+    played = []
+    for note, onset, factor in zip(notes, onsets.tolist(), factors.tolist(), strict=True):
+        on = max(note.on / tempo + onset - playing.start, 0.0)
+        off = min(note.off / tempo + onset - playing.start, seconds)
+        if off - on > 0.01 and on < seconds:  # what is left of a clipped note may be a mere click
+            velocity = min(max(round(note.velocity * factor), 1), 127)
+            played.append(Note(on, off, note.pitch, velocity))
+    return played
+
+
+def choose_sound(source: Source, split: str, playing: Playing, rng) -> tuple[Sound, Performance]:
+    """Draw the sound and the way of playing of one rendition."""
+    choices = source.valid_sounds if split == "valid" and source.valid_sounds else source.sounds
+    weights = np.array([w for _, w in choices])
+    first, second = rng.choice(len(choices), 2, p=weights / weights.sum())
+    layered = rng.uniform() < playing.layer_probability
+    share = float(rng.uniform(0.3, 0.7))
+    sound = choices[first][0]
+    if layered and first != second:
+        sound = Layered((sound, choices[second][0]), (share, 1 - share))
+    return sound, draw_performance(rng, playing.timbre, sustained=source.sustained)
+
+
+def draw_performance(rng, spread: float, *, sustained: bool) -> Performance:
+    """Draw a way of playing; `spread` 0 is the plain sound, 1 goes as far as stays natural."""
+    reverb, chorus, vibrato, varispeed, swell, tilt = rng.uniform(0, 1, 6).tolist()
+    detune, seed = float(rng.normal()), int(rng.integers(2**31))
+    if not spread:
+        return Performance()
+    return Performance(
+        reverb=round(100 * spread * reverb),
+        chorus=round(spread * max(0, 160 * chorus - 96)),
+        vibrato=round(90 * spread * vibrato) if sustained else 0,
+        detune_cents=8 * spread * detune,
+        varispeed_semitones=3 * spread * (2 * varispeed - 1),
+        swell_db=12 * spread * swell if sustained else 0.0,
+        tilt_db=6 * spread * (2 * tilt - 1),
+        seed=seed,
+    )
+
+
+def render_song(
+    score: Score,
+    instruments: dict[str, Source],
+    playing: Playing,
+    *,
+    variant: int = 0,
+    split: str = "train",
+    only: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Render the sources of a score: name -> float32 [time] on the 16-bit grid; silent ones absent.
+
+    Tempo, transposition and length are common to all sources of a (song, variant). `only` renders
+    a single source. Levels and the joint peak limit are those of the files.
+    """
+    common = random(playing.seed, score.name, variant)
+    tempo = float(common.uniform(playing.tempo[0], playing.tempo[1]))
+    shift = int(common.integers(playing.transpose[0], playing.transpose[1] + 1))
+    seconds = score.seconds / tempo + TAIL - playing.start
+    if playing.duration is not None:
+        seconds = min(seconds, playing.duration)
+    gains = (*playing.gains, *[0.0] * len(instruments))
+    stems = {}
+    for (name, source), gain in zip(instruments.items(), gains, strict=False):
+        if only not in (None, name) or seconds <= 0:
+            continue
+        rng = random(playing.seed, score.name, variant, name)
+        sound, performance = choose_sound(source, split, playing, rng)
+        lines = source_notes(score, source)
+        notes = perform(lines, source, playing, tempo, shift, seconds, rng)
+        if not notes:
+            continue
+        audio = sound.render(notes, seconds, playing.rate, performance)
+        rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+        if rms > 1e-6:
+            stems[name] = audio * np.float32(10 ** ((playing.level + gain) / 20) / rms)
+    return _limit(stems, playing.peak)
+
+
+def _limit(stems: dict[str, np.ndarray], peak: float) -> dict[str, np.ndarray]:
+    """Scale stems so that they and their sum stay below `peak`; round to 16 bits."""
+    if not stems:
+        return {}
+    highest = max(np.abs(x).max() for x in (*stems.values(), sum(stems.values())))
+    scale = np.float32(min(1.0, peak / highest) * 32768)
+    return {name: np.rint(x * scale) / np.float32(32768) for name, x in stems.items()}

@@ -1,0 +1,146 @@
+"""Turn notes into sound: soundfonts through midirenderer, recorded notes through numpy.
+
+Every sound has `render(notes, seconds, rate, performance) -> float32 [time]`, mono, a pure
+function of its arguments: the same notes give the same samples on every call.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from gensep.rendering.performance import PLAIN, SWELL_STEP, Sound, finish, swell
+from gensep.runtime.errors import UserError
+
+SYNTH_RATE = 48_000  # midirenderer's only rate; one MIDI tick is one sample of it
+
+
+@dataclass(frozen=True)
+class SoundFont:
+    """One preset of an SF2 font; bank 128 is the drum kits."""
+
+    path: str
+    bank: int = 0
+    program: int = 0
+
+    def render(self, notes, seconds, rate, performance=PLAIN) -> np.ndarray:
+        """Play `notes` into `seconds` of mono float32 audio at `rate`."""
+        import soxr
+
+        stretch = 2 ** (performance.varispeed_semitones / 12)
+        samples = self._synth(notes, seconds, performance, stretch)
+        # the recording is played at 1/stretch of its speed
+        samples = soxr.resample(samples, SYNTH_RATE / stretch, rate)
+        return finish(samples, seconds, rate, performance)
+
+    def _synth(self, notes, seconds, performance, stretch) -> np.ndarray:
+        import midirenderer
+        import soundfile
+
+        font = _font(self.path)
+        for volume in (127, 64, 32):  # a dense fortissimo clips the synth's 16 bits: play softer
+            midi = self._midi(notes, seconds, performance, stretch, volume)
+            try:
+                wav = midirenderer.render_wave_from(font, midi)
+            except Exception as error:
+                reason = " ".join(str(error).split())[:80]
+                raise UserError(
+                    f"{self.path} cannot be played ({reason}); expected an "
+                    "uncompressed .sf2 soundfont"
+                ) from None
+            stereo = soundfile.read(io.BytesIO(wav), dtype="float32")[0]
+            if np.abs(stereo).max(initial=0) < 0.999:
+                break
+        gain = np.float32(0.5 * (127 / volume) ** 2)  # MIDI volume is a square law
+        return (stereo[:, 0] + stereo[:, 1]) * gain
+
+    def _midi(self, notes, seconds, performance, stretch, volume) -> bytes:
+        """Write a one-track MIDI file of a tick per sample of the synth."""
+        channel = 9 if self.bank == 128 else 0
+        shift = round(performance.varispeed_semitones)
+        bend = performance.detune_cents / 100 + performance.varispeed_semitones - shift
+        events = [
+            (0, 0, _control(channel, c, v))
+            for c, v in (
+                (0, self.bank % 128),
+                (32, 0),
+                (7, volume),
+                (10, 64),
+                (1, performance.vibrato),
+                (91, performance.reverb),
+                (93, performance.chorus),
+                (101, 0),
+                (100, 0),
+                (6, 2),
+                (38, 0),
+            )
+        ]  # bend range: two semitones
+        wheel = min(max(round(8192 + bend * 4096), 0), 16383)
+        events += [
+            (0, 1, bytes((0xE0 | channel, wheel & 127, wheel >> 7))),
+            (0, 1, bytes((0xC0 | channel, self.program))),
+        ]
+        speed = SYNTH_RATE / stretch
+        if performance.swell_db:
+            curve = swell(performance, seconds, 1 / SWELL_STEP)
+            levels = np.rint(127 * np.sqrt(curve)).astype(int)
+            events += [
+                (round(i * SWELL_STEP * speed), 2, _control(channel, 11, int(v)))
+                for i, v in enumerate(levels)
+                if i == 0 or v != levels[i - 1]
+            ]
+        for note in notes:
+            pitch = min(max(round(note.pitch) + shift, 0), 127)
+            on, off = round(note.on * speed), round(note.off * speed)
+            if off > on:
+                events += [
+                    (on, 4, bytes((0x90 | channel, pitch, note.velocity))),
+                    (off, 3, bytes((0x80 | channel, pitch, 0))),
+                ]
+        events.append((round(seconds * speed) + 1, 5, _control(channel, 11, 0)))  # sets the length
+        return _midi_file(events)
+
+
+@dataclass(frozen=True)
+class Layered:
+    """Sounds that play the same notes together at equal loudness times `weights`."""
+
+    sounds: tuple[Sound, ...]
+    weights: tuple[float, ...]
+
+    def render(self, notes, seconds, rate, performance=PLAIN) -> np.ndarray:
+        """Play `notes` into `seconds` of mono float32 audio at `rate`."""
+        total = np.zeros(int(round(seconds * rate)), np.float32)
+        for sound, weight in zip(self.sounds, self.weights, strict=True):
+            part = sound.render(notes, seconds, rate, performance)
+            level = np.sqrt(np.mean(np.square(part, dtype=np.float64)))
+            total += part * np.float32(weight * 0.05 / max(level, 1e-9))
+        return total
+
+
+@lru_cache(maxsize=8)
+def _font(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the soundfont {path}: {error.strerror}") from None
+
+
+def _control(channel: int, controller: int, value: int) -> bytes:
+    return bytes((0xB0 | channel, controller, value))
+
+
+def _midi_file(events) -> bytes:
+    """Make a type-0 MIDI file at 48000 ticks a second of (tick, order, message) events."""
+    track, now = [], 0
+    for tick, _, message in sorted(events, key=lambda e: e[:2]):
+        delta, now = tick - now, tick
+        size = bytes((delta & 127,))
+        while delta := delta >> 7:
+            size = bytes((delta & 127 | 128,)) + size
+        track.append(size + message)
+    body = b"\0\xff\x51\x03" + (500_000).to_bytes(3, "big") + b"".join(track) + b"\0\xff\x2f\0"
+    return struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, SYNTH_RATE // 2, b"MTrk", len(body)) + body

@@ -1,0 +1,91 @@
+"""Waves of any length to mel power and loudness, block by block: what training and separation see.
+
+The frames are those of the centred transform of the whole file; only the power is kept, 43 MB an
+hour, so that a file need not fit in memory.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from gensep.representation.mel import Representation
+
+CHUNK_FRAMES = 512
+
+
+SHORT_FRAMES = 64  # the last chunk of a file, where that is enough: jit compiles two lengths
+
+
+SILENT_DBFS = -80.0
+
+
+RANGE_DB = 60.0  # a block sounds if it lies this close to the loudest
+
+
+class Analysis(NamedTuple):
+    """Mel power of a wave and its loudness."""
+
+    power: np.ndarray  # float32 [frames, n_mels], frames = 1 + samples // hop_length
+    level: float  # dBFS RMS over the sounding 100 ms blocks; -inf for silence
+    samples: int
+
+    def at_level(self, level: float) -> np.ndarray:
+        """Give the power of the wave brought to `level` dBFS; silence stays as it is."""
+        if not np.isfinite(self.level):
+            return self.power
+        return self.power * np.float32(10 ** ((level - self.level) / 10))
+
+
+def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Analysis:
+    """Analyse a mono wave at the representation's rate, given as blocks `[n]`."""
+    hop, n_fft = representation.hop_length, representation.n_fft
+    buffer = np.zeros(n_fft // 2, np.float32)  # the centred transform starts half a frame early
+    samples, parts = 0, []
+    loudness = _Loudness(max(1, representation.sample_rate // 10))
+    reach = (CHUNK_FRAMES - 1) * hop + n_fft
+    for block in blocks:
+        samples += len(block)
+        loudness.add(block)
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) >= reach:
+            parts.append(_power(buffer[:reach], representation))
+            buffer = buffer[CHUNK_FRAMES * hop :]
+    frames = 1 + samples // hop
+    left = frames - sum(len(part) for part in parts)
+    while left > 0:
+        count = CHUNK_FRAMES if left > CHUNK_FRAMES // 2 else SHORT_FRAMES
+        piece = buffer[: (count - 1) * hop + n_fft]
+        piece = np.pad(piece, (0, (count - 1) * hop + n_fft - len(piece)))
+        parts.append(_power(piece, representation)[:left])
+        buffer = buffer[count * hop :]
+        left -= count
+    return Analysis(np.concatenate(parts), loudness.level(), samples)
+
+
+def _power(piece: np.ndarray, representation: Representation) -> np.ndarray:
+    return np.asarray(representation.mel_power(piece, center=False))
+
+
+class _Loudness:
+    """Mean power of 100 ms blocks, as they come."""
+
+    def __init__(self, size: int):
+        self.size, self.rest = size, np.zeros(0, np.float32)
+        self.powers: list[np.ndarray] = []
+
+    def add(self, block: np.ndarray) -> None:
+        joined = np.concatenate([self.rest, block])
+        whole = len(joined) // self.size * self.size
+        rows = joined[:whole].reshape(-1, self.size)
+        self.powers.append(np.einsum("ij,ij->i", rows, rows, dtype=np.float64) / self.size)
+        self.rest = joined[whole:]
+
+    def level(self) -> float:
+        powers = np.concatenate(self.powers) if self.powers else np.zeros(0)
+        if not len(powers) and len(self.rest):
+            powers = np.array([np.mean(self.rest.astype(np.float64) ** 2)])
+        if not len(powers) or powers.max() < 10 ** (SILENT_DBFS / 10):
+            return -np.inf
+        sounding = powers[powers > powers.max() * 10 ** (-RANGE_DB / 10)]
+        return float(10 * np.log10(sounding.mean()))

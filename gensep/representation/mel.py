@@ -1,0 +1,100 @@
+"""What the priors see: soft-floored mel decibels, the way in, the way out and the mixing law.
+
+A wave at the reference level becomes the mel power `P[frame, mel]` and then model units
+
+    x = (10 log10(P + floor) - center_db) / span_db,    floor = 10^(floor_db / 10).
+
+Mixtures of K sources are encoded with `K floor`. Powers add (up to cross terms), so in model units
+
+    f(x) = 1/beta log sum_k exp(beta x_k + ln(10)/10 G_k),    beta = span_db ln(10) / 10,
+
+holds on floor bins too: nothing is clipped and no bin is censored. Encoding, decoding and the law
+live in this one object because the law is only right in its own units.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from basis.mixing import Decibel
+from gensep.representation.stft import mel_filterbank, stft
+
+
+@dataclass(frozen=True)
+class Representation:
+    """Mel decibels of waves at `level_db` (dBFS RMS of the mixture); hashable, so static to jit."""
+
+    sample_rate: int = 16000
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 96
+    fmin: float = 30.0
+    fmax: float = 8000.0
+    floor_db: float = -20.0
+    center_db: float = 5.0
+    span_db: float = 25.0
+    level_db: float = -23.0
+
+    def __post_init__(self):
+        if self.n_fft % self.hop_length:
+            raise ValueError(f"hop_length must divide n_fft = {self.n_fft}, not {self.hop_length}")
+        if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
+            raise ValueError(
+                "expected 0 <= fmin < fmax <= sample_rate / 2, "
+                f"not {self.fmin}, {self.fmax}, {self.sample_rate}"
+            )
+
+    @property
+    def beta(self) -> float:
+        """Inverse temperature of the mixing law, per model unit."""
+        return self.span_db * float(np.log(10)) / 10
+
+    @property
+    def floor(self) -> float:
+        """Power that is added to every bin of every source."""
+        return 10.0 ** (self.floor_db / 10)
+
+    @property
+    def filterbank(self) -> np.ndarray:
+        """Mel triangles, float32 `[n_mels, 1 + n_fft // 2]`."""
+        return mel_filterbank(self.sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax)
+
+    @partial(jax.jit, static_argnums=0, static_argnames="center")
+    def mel_power(self, audio: jax.Array, *, center: bool = True) -> jax.Array:
+        """Turn audio `[..., samples]` into mel power `[..., frames, n_mels]`."""
+        spectrum = stft(audio, self.n_fft, self.hop_length, center=center)
+        power = spectrum.real**2 + spectrum.imag**2
+        return jnp.matmul(power, self.filterbank.T, precision="highest")
+
+    def encode(self, power: jax.Array, n_sources: int = 1) -> jax.Array:
+        """Turn the mel power of a sum of `n_sources` sources into model units, same shape."""
+        level = 10 * jnp.log10(power + n_sources * self.floor)
+        return (level - self.center_db) / self.span_db
+
+    def decode(self, x: jax.Array) -> jax.Array:
+        """Turn model units of one source into mel power, >= 0, same shape."""
+        level = self.span_db * x + self.center_db
+        return jnp.maximum(10 ** (level / 10) - self.floor, 0)
+
+    def mixing(self, gains_db: jax.Array) -> Decibel:
+        """Give the mixing law for sources amplified by `gains_db: [source]` decibels."""
+        return Decibel(beta=jnp.asarray(self.beta), gains=jnp.log(10.0) / 10 * gains_db)
+
+    def masks(self, sources: jax.Array) -> jax.Array:
+        """Give power ratios `[source, ...]` of sources in model units `[source, ...]`; sum 1."""
+        return jax.nn.softmax(self.beta * sources, axis=0)
+
+    def spread(self, rate: int, n_fft: int) -> np.ndarray:
+        """Give the map from mel masks to STFT masks at any rate, rows sum to 1, `[mel, bin]`.
+
+        The transposed filterbank, normalised per bin; bins outside it copy the nearest band.
+        """
+        bank = mel_filterbank(rate, n_fft, self.n_mels, self.fmin, self.fmax).astype(np.float64)
+        total = bank.sum(0)
+        covered = np.flatnonzero(total > 1e-6)
+        spread = bank[:, covered] / total[covered]
+        nearest = np.abs(np.arange(len(total))[:, None] - covered).argmin(1)
+        return spread[:, nearest].astype(np.float32)

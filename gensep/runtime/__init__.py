@@ -1,0 +1,1 @@
+"""What every room stands on: error messages, atomic files, processes, devices, trees of arrays."""

@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all, and folders that can be written to."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gensep.runtime.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to, which becomes `path` unless that fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an .npz so that it is there whole or not at all."""
+    with atomic(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make the folder where needed; refuse in one line where no file can be written there."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(folder)):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror}; choose another") from None
+
+
+@contextlib.contextmanager
+def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Make a folder for what the body writes; where it fails, no new and empty folder stays."""
+    new = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
+    try:
+        check_writable(folder)
+        yield Path(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty
+            for place in new:
+                place.rmdir()
+        raise

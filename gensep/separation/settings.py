@@ -1,0 +1,64 @@
+"""How sources are sampled: the settings of a separation, the tables of samplers and presets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from basis import Kernel
+from gensep.runtime.errors import UserError
+from gensep.separation.samplers import check_sampler, make_kernel
+
+# name -> the settings it changes; `steps` are those of two sources
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"sampler": "mmps", "samples": 2, "steps": 8},
+    "default": {},
+    "best": {"steps": 44, "samples": 6},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How masks are sampled; every field decides the result."""
+
+    sampler: str = "mmps-cg4"
+    steps: int = 22  # noise levels
+    samples: int = 3
+    constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
+    sigma_max: float = 2.0
+    sigma_min: float = 0.2
+    rho: float = 5.0  # of the levels of Karras et al.; 1000 makes them geometric
+    tau_db: float = 1.0  # sd of the mixing law's error
+    window: int = 128  # frames that a prior sees at once
+    overlap: float = 0.25  # of a window
+    block: int = 512  # frames of a chain, at most
+    seed: int = 0
+
+    def __post_init__(self):
+        check_sampler(self.sampler, self.constraint)
+        for name in ("steps", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.overlap <= 0.9 or self.window < 16:
+            raise UserError(
+                "expected 0 <= overlap <= 0.9 and window >= 16 frames, "
+                f"not {self.overlap} and {self.window}"
+            )
+        if self.block < self.window or self.block % 32:
+            raise UserError(
+                "expected a block divisible by 32 and no shorter than the window, "
+                f"not {self.block} and {self.window} frames"
+            )
+        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0 and self.rho > 0):
+            raise UserError(
+                "expected 0 < sigma_min <= sigma_max, tau_db > 0 and rho > 0, not "
+                f"{self.sigma_min}, {self.sigma_max}, {self.tau_db} and {self.rho}"
+            )
+
+    def levels(self) -> Any:
+        """Give the noise levels, falling."""
+        from score import karras
+
+        return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
+
+    def kernel(self) -> Kernel:
+        """Make the kernel."""
+        return make_kernel(self.sampler, self.constraint)
