@@ -18,11 +18,11 @@ from gensep import basis, invert, report
 from gensep.priors import files, score_networks
 from gensep.representation.mel import Representation
 from gensep.runtime import errors
+from helpers import ROOT
 from score import DenoiserPrior
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
-ROOT = Path(__file__).parent.parent
 REP = Representation(n_fft=512, hop_length=256, n_mels=8)
 SETTINGS = {"n_mels": 8, "width": 8, "blocks": 1, "levels": 2, "sigma_data": 0.5, "mean": [0.0] * 8}
 QUICK = ["--steps", "2", "--samples", "1", "--window", "32", "--picture", "false"]

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from gensep.separation.samplers import SAMPLERS
 from gensep.separation.sampling import plan, sample_masks
 from gensep.separation.separate import assemble, make_settings, separate
 from gensep.separation.settings import Settings
+from helpers import ROOT
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -230,12 +230,12 @@ def for_devices():
 
 
 def test_eight_devices_give_the_numbers_of_one(tmp_path):
-    root = Path(__file__).parent.parent
-    script = DEVICES.format(folder=str(root), path=__file__, out=str(tmp_path / "eight.npz"))
+
+    script = DEVICES.format(folder=str(ROOT), path=__file__, out=str(tmp_path / "eight.npz"))
     env = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     }
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)

@@ -1,7 +1,6 @@
 """The listening page without a browser: every track, the very samples, a line a mistake."""
 
 import base64
-import importlib.util
 import io
 import json
 import re
@@ -24,17 +23,8 @@ from gensep.plots.spectrograms import image, mel_places
 from gensep.representation.mel import Representation
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
+from helpers import load, tinyrun
 
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tinyrun = load(Path(__file__).parent / "tinyrun.py")
 RATE = tinyrun.RATE
 ORDER = [
     ("mixture", ""),
@@ -281,7 +271,7 @@ def test_mixtures_of_one_name_are_told_apart_by_their_folders(tmp_path):
 
 
 def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
-    benchmark = load(Path(report.__file__).parent.parent / "scripts/benchmark_separation.py")
+    benchmark = load("scripts/benchmark_separation.py")
     c = benchmark.Config(scores="s", sounds=("/away",), keep=str(tmp_path / "kept"))
     true = tinyrun.tones(1.0)
     rows = [

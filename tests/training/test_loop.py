@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +25,8 @@ from gensep.training import score_task
 from gensep.training.checkpoint import Checkpoints
 from gensep.training.log import Log, read_metrics
 from gensep.training.loop import make_optimiser, make_state, make_update
+from helpers import ROOT
 
-ROOT = Path(__file__).parent.parent
 BANDS, STEPS = 8, 40
 SMALL = Representation(n_fft=512, hop_length=256, n_mels=BANDS)
 TINY = [

@@ -1,30 +1,17 @@
 """The listening page in Chromium, opened from disk as a user opens it (docs/report.md)."""
 
-import importlib.util
 import os
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gensep import report
+from helpers import tinyrun
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[browser]'")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--disable-gpu", "--no-sandbox")
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tinyrun = load(Path(__file__).parent / "tinyrun.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Scores, instruments, the render command and the soundfont trimmer, on tiny data made here."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -19,19 +18,7 @@ from gensep.rendering.recorded_notes import NoteFolder
 from gensep.rendering.soundfont import Layered, SoundFont
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
-
-ROOT = Path(__file__).parent.parent
-
-
-def load(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-tinyfont = load(Path(__file__).parent / "tinyfont.py")
+from helpers import ROOT, load, tinyfont
 
 SONG = Score(
     "song",
@@ -342,7 +329,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_trimmed_font_plays_the_same(folder):
-    trimmer = load(ROOT / "scripts" / "trim_soundfont.py")
+    trimmer = load("scripts/trim_soundfont.py")
     whole = (folder / "tiny.sf2").read_bytes()
     assert trimmer.presets(trimmer.read_font(whole)) == [(0, 0, "p0"), (0, 40, "p40")]
     for program in (0, 40):

@@ -4,11 +4,11 @@ import ast
 import dataclasses
 import importlib
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT
+
 LIBRARIES = {
     "basis": {"jax", "numpy"},
     "score": {"jax", "flax", "numpy"},

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +26,9 @@ from basis.gmm import ElementMixture, full_gaussian, gaussian_mixture
 from basis.mmps import solve
 from basis.quadrature import bin_posterior, split
 from basis.toys import CASES, random_mixture
+from helpers import ROOT
 from score import karras
 
-ROOT = Path(__file__).parent.parent
 SIGMAS = jnp.asarray([1e4, 1e-4])
 pytestmark = pytest.mark.usefixtures("hasty")
 

@@ -30,9 +30,9 @@ from gensep.evaluation.metrics import (
 from gensep.evaluation.statistics import ALL, Row, by_key, difference, friedman, interval
 from gensep.runtime import errors
 from gensep.runtime.spool import Spool
+from helpers import ROOT
 
 RATE = 8000
-ROOT = Path(__file__).parent.parent
 
 
 @lru_cache(1)

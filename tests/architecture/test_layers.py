@@ -1,11 +1,11 @@
 """The rooms of gensep and their order, read from the source without importing anything."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT
+
 # A room imports rooms of lower layers only. Commands and gensep/__init__ stand above all of them.
 LAYERS = (
     {"runtime"},

@@ -2,7 +2,6 @@
 
 import json
 from functools import cache, partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from gensep.priors.score_networks import make_denoiser
 from gensep.representation.image import ImageForm
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
+from helpers import ROOT
 from score import DenoiserPrior, karras
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -196,7 +196,7 @@ def test_shipped_priors_know_their_own_source_best():
     `shipped_windows.npz` holds open_windows(DATA/SOURCE, "valid", 64).batch(0, 0, 4) of the data
     sets that docs/shipped_priors.md tells of, in whole decibels, -30 at the least.
     """
-    with np.load(Path(__file__).parent / "shipped_windows.npz") as file:
+    with np.load(ROOT / "tests/helpers/shipped_windows.npz") as file:
         windows = dict(file)
     assert sorted(windows) == shipped_names()
     loaded = [load_prior(name) for name in windows]

@@ -7,7 +7,6 @@ import sys
 import time
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -15,11 +14,10 @@ import pytest
 from gensep.cli import config
 from gensep.cli.config import option
 from gensep.runtime.errors import UserError
+from helpers import ROOT
 
 COMMANDS = sorted(
-    f"gensep.{path.stem}"
-    for path in (Path(__file__).parents[1] / "gensep").glob("*.py")
-    if path.name != "__init__.py"
+    f"gensep.{path.stem}" for path in (ROOT / "gensep").glob("*.py") if path.name != "__init__.py"
 )
 
 
