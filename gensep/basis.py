@@ -199,9 +199,10 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     # what cannot be written or compared is refused before the work
     stem_writer = StemWriter(targets, info.rate, info.channels, samples, c.subtype)
     if c.reference:
+        from gensep.audio.excerpt import Excerpt
         from gensep.evaluation.reference import check
 
-        check(path, targets, c.reference, c.start, c.duration)
+        check(Excerpt(Path(path), c.start, c.duration), team.names, c.reference)
     began = time.perf_counter()
     with tqdm(
         desc=f"{Path(path).name}: sampling",
@@ -254,7 +255,7 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         from gensep.evaluation.reference import score
 
         record["scores"] = score(
-            path, targets, c.reference, team.representation, c.start, c.duration
+            Excerpt(Path(path), c.start, c.duration), targets, c.reference, team.representation
         )
     record["representation"] = dataclasses.asdict(team.representation)
     record["command"] = command(dataclasses.replace(c, mixtures=(str(path),)), PROG)

@@ -222,19 +222,22 @@ def write(writer: Any, stems: Iterable[Any], samples: int, name: str) -> None:
 def check_reference(c: Config, mixture: Path, targets: list[Path], start, duration) -> None:
     """Refuse references that do not fit, before the work."""
     if c.reference:
+        from gensep.audio.excerpt import Excerpt
         from gensep.evaluation import reference
 
-        reference.check(str(mixture), targets, c.reference, start, duration)
+        names = [target.stem for target in targets]
+        reference.check(Excerpt(mixture, start, duration), names, c.reference)
 
 
 def scores(mixture: Path, targets: list[Path], c: Config, content: Any, start, duration) -> Any:
     """Give the scores against the true stems, None without them."""
     if not c.reference:
         return None
+    from gensep.audio.excerpt import Excerpt
     from gensep.evaluation import reference
 
     return reference.score(
-        str(mixture), targets, c.reference, content.representation, start, duration
+        Excerpt(mixture, start, duration), targets, c.reference, content.representation
     )
 
 

@@ -14,7 +14,6 @@ from gensep.runtime.errors import UserError
 
 BLOCK = 1 << 18
 
-
 # "data : 176400 (should be 88178)": what libsndfile notes on a wav, aiff, au or w64 cut short
 _CUT = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 

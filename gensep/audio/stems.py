@@ -13,8 +13,6 @@ from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable
 
 DEFAULT_SUBTYPE = {"WAV": "FLOAT", "RF64": "FLOAT", "FLAC": "PCM_24"}
-
-
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
 
 

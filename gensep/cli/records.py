@@ -5,9 +5,14 @@ import json
 import platform
 import shlex
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from gensep.runtime.files import write_atomically
+
+Json = dict[str, Any]  # an object as the json module reads and writes it
 
 __version__ = "0.1.0"
 PACKAGES = (
@@ -66,3 +71,28 @@ def command(config: Any, prog: str) -> str:
         elif value is not None and value != f.default:
             words += [f"--{f.name}", *texts]
     return shlex.join([*prog.split(), *loose, *words])
+
+
+def prog_of(config_type: type) -> str:
+    """Return how the command whose options are `config_type` is run: "python -m gensep.NAME"."""
+    name = config_type.__module__
+    spec = getattr(sys.modules.get(name), "__spec__", None)  # under -m the module is __main__
+    return f"python -m {spec.name if spec else name}"
+
+
+def write_record(path: Path, config: Any, facts: Json) -> None:
+    """Write `facts` as JSON with all that makes the result again: options, command, versions.
+
+    Args:
+        path: of the file, which appears whole or not at all.
+        config: options of the command, a dataclass made by `gensep.cli.config`.
+        facts: what came out; values must be finite.
+    """
+    made = {
+        "options": dataclasses.asdict(config),
+        "command": command(config, prog_of(type(config))),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    text = json.dumps({**facts, **made}, indent=1, allow_nan=False)
+    write_atomically(path, text + "\n")

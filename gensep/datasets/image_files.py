@@ -19,8 +19,6 @@ import numpy as np
 from gensep.runtime.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # uint8 [n, height, width, channels], labels [n]
-
-
 Shape = tuple[int, int, int]
 
 

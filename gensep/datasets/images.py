@@ -33,7 +33,6 @@ class ImageSet(NamedTuple):
 
 DIGITS = tuple("0123456789")
 
-
 CLOTHES = (
     "T-shirt",
     "trouser",
@@ -47,9 +46,7 @@ CLOTHES = (
     "ankle boot",
 )
 
-
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
 
 # name (as tensorflow-datasets has it) -> the set; a new one is one row, a new format one reader
 SETS: dict[str, ImageSet] = {

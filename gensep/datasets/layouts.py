@@ -8,14 +8,8 @@ from gensep.datasets.songs import Song, Track
 from gensep.runtime.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".oga", ".opus", ".mp3")
-
-
 MIXTURES = ("mixture", "mix")
-
-
 STEM_MP4 = ".stem.mp4"
-
-
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # MUSDB18; the files carry no names
 
 

@@ -21,16 +21,9 @@ import tensorflow_datasets as tfds
 from gensep.runtime.errors import UserError
 
 Tracks = Iterable[tuple[str, np.ndarray]]
-
-
 RECORD_FRAMES = 2048
-
-
 SILENCE = -12000  # -120 dB
-
-
 METADATA = "gensep.json"
-
 
 # the fields that decide the mel power; floor, centre and scale are applied after reading
 POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")

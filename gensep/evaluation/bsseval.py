@@ -28,11 +28,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from gensep.runtime.spool import Waves
 
 TAPS = 512
-
-
 N_FFT = 8192
-
-
 GROUP = 16  # blocks at once in a thread: 100 MB for four stereo sources
 
 

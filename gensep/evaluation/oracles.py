@@ -20,8 +20,6 @@ from gensep.representation.mel import Representation
 from gensep.representation.stft import hann, stft, synthesis
 
 N_FFT, HOP = 2048, 1024
-
-
 EPS = float(np.finfo(np.float64).eps)  # of the published code; keeps silent bins finite
 
 
@@ -227,7 +225,6 @@ def loudest(stems: Sequence[Analysis]) -> np.ndarray:
 
 
 Oracle = Callable[[np.ndarray, np.ndarray, int], Iterator[np.ndarray]]
-
 
 # name -> waves of stems, mixture and rate; a new oracle is one function and one row
 ORACLES: dict[str, Oracle] = {

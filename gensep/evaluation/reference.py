@@ -1,11 +1,12 @@
 """Scores of separated stems against true ones, beside the mixture and the mel-mask oracle."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from gensep.audio.files import probe, read
+from gensep.audio.excerpt import Excerpt
+from gensep.audio.files import read
 from gensep.datasets.layouts import SUFFIXES
 from gensep.evaluation.metrics import si_sdr
 from gensep.evaluation.oracles import filter_by_truth
@@ -14,12 +15,7 @@ from gensep.runtime.errors import UserError
 
 
 def score(
-    mixture: str,
-    stems: list[Path],
-    folder: str,
-    representation: Representation,
-    start: float,
-    duration: float | None,
+    mixture: Excerpt, stems: Sequence[Path], folder: str, representation: Representation
 ) -> dict[str, dict[str, float | None]]:
     """Give SI-SDR, its gain over the mixture and the oracle's gain for every stem, in dB.
 
@@ -28,9 +24,9 @@ def score(
     Raises:
         UserError: if a reference is missing or differs in rate, channels or length.
     """
-    check(mixture, stems, folder, start, duration)
-    mixed, rate = read(mixture, start, duration)
-    true = [read(find(folder, stem.stem), start, duration)[0] for stem in stems]
+    check(mixture, [stem.stem for stem in stems], folder)
+    mixed, rate = mixture.read()
+    true = [reference_of(mixture, folder, stem.stem).read()[0] for stem in stems]
     best = oracle(true, mixed, rate, representation)
     return {
         stem.stem: figures(read(stem)[0], reference, ideal, mixed)
@@ -52,19 +48,30 @@ def figures(
     return {k: v if np.isfinite(v) else None for k, v in row.items()}
 
 
-def check(
-    mixture: str, stems: list[Path], folder: str, start: float, duration: float | None
-) -> None:
-    """Refuse references that are missing or differ from the mixture in rate, channels, length."""
-    wanted = _shape(mixture, start, duration)
-    for stem in stems:
-        got = _shape(find(folder, stem.stem), start, duration)
+def check(mixture: Excerpt, names: Sequence[str], folder: str) -> None:
+    """Refuse references that are missing or differ from the mixture in rate, channels, length.
+
+    Args:
+        mixture: what is separated.
+        names: of the stems.
+        folder: of the true stems.
+
+    Raises:
+        UserError: with the first reference that does not fit.
+    """
+    wanted = mixture.shape()
+    for name in names:
+        got = reference_of(mixture, folder, name).shape()
         if got != wanted:
             raise UserError(
-                f"the reference of {stem.stem} has {got[1]} channels of {got[2]} "
-                f"samples at {got[0]} Hz, the mixture {wanted[1]} of {wanted[2]} at "
-                f"{wanted[0]} Hz; give stems of this very mixture"
+                f"the reference of {name} has {got}, the mixture {wanted}; give stems of this very "
+                "mixture"
             )
+
+
+def reference_of(mixture: Excerpt, folder: str, name: str) -> Excerpt:
+    """Return the same seconds of a stem's reference as those of the mixture."""
+    return Excerpt(find(folder, name), mixture.start, mixture.duration)
 
 
 def oracle(
@@ -87,13 +94,6 @@ def table(rows: dict[str, dict[str, float | None]]) -> str:
         cells = ["-" if (v := row[n]) is None else f"{v:.2f}" for n in names]
         lines.append(f"{name:<12}{cells[0]:>12}{cells[1]:>12}{cells[2]:>13}")
     return "\n".join(lines)
-
-
-def _shape(path: Any, start: float, duration: float | None) -> tuple[int, int, int]:
-    """Give rate, channels and samples of the part of a file that is compared."""
-    info = probe(path)
-    left = info.samples - round(start * info.rate)
-    return info.rate, info.channels, min(left, round((duration or 1e12) * info.rate))
 
 
 def find(folder: str, name: str) -> Path:

@@ -18,14 +18,8 @@ from gensep.runtime.errors import UserError
 from gensep.runtime.spool import Spool
 
 METRICS = ("bsseval", "sdr", "si_sdr", "msdm", "mel")
-
-
 BSS = ("SDR", "ISR", "SIR", "SAR")
-
-
 ESTIMATE, MIXTURE, ORACLE = "estimate", "mixture", "oracle"
-
-
 DIGITS = 5  # of frames, as in museval's files
 
 

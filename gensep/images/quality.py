@@ -21,8 +21,6 @@ from gensep.runtime.trees import by_path, from_paths
 from gensep.training.loop import make_optimiser, make_state, make_update
 
 FEATURES = 64
-
-
 STEPS, BATCH, RATE, SEED = 1500, 64, 2e-3, 0
 
 

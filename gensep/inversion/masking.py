@@ -17,11 +17,7 @@ from gensep.representation.mel import Representation
 from gensep.representation.stft import hann, overlap_add, stft
 
 CHUNK_FRAMES = 128
-
-
 EDGE = 3  # hops of context on either side that the frames of a chunk reach into
-
-
 HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
 
 

@@ -18,8 +18,6 @@ from gensep.representation.mel import Representation
 from gensep.representation.stft import mel_filterbank
 
 NNLS_ITERATIONS = 100
-
-
 SMALL = 1e-10
 
 
@@ -82,8 +80,6 @@ def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax
 
 
 Powers = Callable[[jax.Array, jax.Array, Bands], jax.Array]
-
-
 POWERS: dict[str, Powers] = {"spread": spread_powers, "nnls": nnls_powers, "pinv": pinv_powers}
 
 

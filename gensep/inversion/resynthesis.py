@@ -22,14 +22,8 @@ from gensep.representation.mel import Representation
 from gensep.representation.stft import stft, synthesis
 
 AHEAD = 16  # hops that phase retrieval sees beyond a chunk
-
-
 OVERLAP = 4  # windows over every sample
-
-
 Blocks = Callable[[], Iterable[np.ndarray]]
-
-
 First = Callable[[Chunk], jax.Array]
 
 

@@ -12,14 +12,8 @@ import jax.numpy as jnp
 
 # of the trace: what keeps the covariance of a point source, which has rank one, regular in float32
 LOAD = 1e-6
-
-
 EM_LOAD = 1e-4  # more in EM, whose steps amplify what float32 rounds off
-
-
 TINY = 1e-25
-
-
 _einsum = partial(jnp.einsum, precision="highest")
 
 

@@ -18,14 +18,8 @@ from gensep.listening.tracks import Run, Song
 from gensep.runtime.errors import UserError
 
 ASSETS = Path(__file__).parents[1] / "assets" / "report"
-
-
 SCALE_DB = 70.0  # depth of the spectrograms' common scale
-
-
 DEVIATION_DB = 15.0  # top of the scale of the posterior standard deviation
-
-
 COLUMNS = 1500  # of an image, at most
 
 

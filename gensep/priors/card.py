@@ -30,12 +30,10 @@ A score prior (EDM denoiser of mel spectrogram windows) of solo {source}, for `g
 ![samples of the prior above validation windows](samples.png)
 """
 
-
 SCORES = (
     "OpenScore Lieder (CC0; voice lines as melody), Bach chorales and classical string "
     "quartets of the music21 corpus (works in the public domain)"
 )
-
 
 RECIPE = (
     "python scripts/train_shipped_priors.py WORK --scores SCORES --sounds FONTS --sources {source}"

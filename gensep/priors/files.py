@@ -24,8 +24,6 @@ from gensep.runtime.files import save_arrays
 from gensep.runtime.trees import by_path, from_paths
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "priors"
-
-
 FILE = "prior.npz"
 
 
@@ -79,7 +77,6 @@ def _fill(make: Callable[[Settings], Any], settings: Settings, arrays: dict[str,
 
 # key of the header -> what the arrays of a prior are
 FORMS: dict[str, type] = {"representation": Representation, "images": ImageForm}
-
 
 # kind -> build an untrained prior from the header's settings
 KINDS: dict[str, Callable[[Settings], Any]] = {

@@ -16,13 +16,8 @@ from gensep.runtime.errors import UserError
 from score import karras
 
 LEVELS = 48
-
-
 FRAMES = 64
-
-
 RHO = 5.0
-
 
 # name -> make a kernel with so many Langevin steps a level, where it has any
 KERNELS: dict[str, Callable[[int], Kernel]] = {
@@ -31,7 +26,6 @@ KERNELS: dict[str, Callable[[int], Kernel]] = {
     "predictor-corrector": lambda corrections: predictor_corrector(unconditioned, corrections),
     "langevin": lambda corrections: langevin(corrections),
 }
-
 
 CORRECTIONS = {"predictor-corrector": 2, "langevin": 100}
 

@@ -10,8 +10,6 @@ from gensep.rendering.soundfont import SoundFont
 from gensep.runtime.errors import UserError
 
 SOURCE_KEYS = {"tracks", "low", "high", "sustained", "sounds", "valid_sounds"}
-
-
 FONT_KEYS, NOTES_KEYS = {"font", "bank", "program", "weight"}, {"notes", "tuned", "weight"}
 
 

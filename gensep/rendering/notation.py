@@ -10,14 +10,8 @@ from typing import NamedTuple
 from gensep.runtime.errors import UserError
 
 MIDI = (".mid", ".midi")
-
-
 MUSICXML = (".mxl", ".musicxml", ".xml")
-
-
 CORPUS = "music21:"
-
-
 TICKS_PER_BEAT, TEMPO = 960, 500_000  # what `write_midi` writes: 1920 ticks a second
 
 

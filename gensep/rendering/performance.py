@@ -9,8 +9,6 @@ import numpy as np
 from gensep.rendering.notation import Note
 
 SWELL_KNOT, SWELL_STEP = 0.7, 0.05  # seconds between the random points, and between MIDI events
-
-
 REFERENCE_VELOCITY = 100
 
 

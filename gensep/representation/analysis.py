@@ -9,17 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gensep.audio.excerpt import Excerpt
 from gensep.representation.mel import Representation
 
 CHUNK_FRAMES = 512
-
-
 SHORT_FRAMES = 64  # the last chunk of a file, where that is enough: jit compiles two lengths
-
-
 SILENT_DBFS = -80.0
-
-
 RANGE_DB = 60.0  # a block sounds if it lies this close to the loudest
 
 
@@ -61,6 +56,11 @@ def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Ana
         buffer = buffer[count * hop :]
         left -= count
     return Analysis(np.concatenate(parts), loudness.level(), samples)
+
+
+def analyse_excerpt(excerpt: Excerpt, representation: Representation) -> Analysis:
+    """Analyse the mean of the channels of sound on disk, resampled to the representation's rate."""
+    return analyse(excerpt.mid(representation.sample_rate), representation)
 
 
 def _power(piece: np.ndarray, representation: Representation) -> np.ndarray:

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from gensep.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextlib.contextmanager
@@ -28,8 +30,10 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, "np.ndarray"]) -> None:
     """Write an .npz so that it is there whole or not at all."""
+    import numpy as np
+
     with atomic(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 

@@ -9,8 +9,6 @@ from gensep.runtime.files import save_arrays
 from gensep.separation.sampling import Uncertainty
 
 FILE = "uncertainty.npz"
-
-
 LEVEL = 0.8  # of the intervals
 
 

@@ -20,7 +20,6 @@ from gensep.training.log import Log, read_metrics
 # loss(model, key, batch) -> scalar, or scalar and a dict of scalars to be logged
 Loss = Callable[[Any, jax.Array, Any], Any]
 
-
 # options that may change between the slices of one run
 SLICE_KEYS = {"run", "max_minutes", "save_every", "data_dir", "download"}
 
