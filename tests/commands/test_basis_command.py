@@ -392,7 +392,7 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(runs, tmp_path, moment):
     """A run as from a shell, interrupted while XLA compiles or while chains are sampled."""
     soundfile.write(tmp_path / "m.wav", noise(160_000), 16000)
     script = (
-        "import runpy, signal; from gensep import sampling\n"
+        "import runpy, signal; from gensep.separation import sampling\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "real = sampling._compiled\n"
         "def compiled(*a):\n"

@@ -293,8 +293,8 @@ def test_defaults_are_those_of_the_representation():
 
 def test_reading_needs_neither_tensorflow_nor_librosa(toy):
     code = (
-        "import sys, json; from gensep import data\n"
-        f"data.open_windows({str(toy)!r}, 'train', 64).batch(0, 0, 4)\n"
+        "import sys, json; from gensep.datasets.windows import open_windows\n"
+        f"open_windows({str(toy)!r}, 'train', 64).batch(0, 0, 4)\n"
         "print(json.dumps([m for m in ('tensorflow', 'librosa') if m in sys.modules]))"
     )
     done = subprocess.run(

@@ -71,7 +71,7 @@ def test_interval_is_that_of_the_mean_and_seeded():
 SCRIPT = """
 import json, sys
 import numpy as np
-from gensep.metrics import import_museval
+from gensep.evaluation.metrics import import_museval
 museval = import_museval()
 rng = np.random.default_rng(0)
 # the SDR of BSSEval v4 is the plain SNR of each window

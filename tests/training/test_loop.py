@@ -57,7 +57,8 @@ TINY = [
 # Kills itself while it makes the batch of one step, once a checkpoint is complete.
 KILLED = """
 import os, re, signal, sys, time
-from gensep import score_training, train_ncsn
+from gensep import train_ncsn
+from gensep.training import score_task
 run, step = sys.argv[sys.argv.index("--run") + 1], int(sys.argv.pop(1))
 batch = score_task.Task.batch
 
