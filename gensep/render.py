@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ import numpy as np
 
 from gensep.cli.config import option, parse, to_toml
 from gensep.rendering.instruments_file import Source, read_instruments
-from gensep.rendering.notation import Score, find_scores, read_score, score_name
+from gensep.rendering.notation import Piece, find_pieces, piece_name, read_piece
 from gensep.rendering.rendition import Playing, render_song
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
@@ -46,7 +47,7 @@ class Config(Playing):
 
 @dataclass(frozen=True)
 class _Task:
-    """One rendition to write: a song's folder, or one source's file where `source` is named."""
+    """A rendition to write: the folder of a song, or the file of one source if `source` is set."""
 
     path: str
     variant: int
@@ -55,11 +56,12 @@ class _Task:
     source: str | None
 
 
-def _tasks(config: Config, sources) -> list[_Task]:
+def _tasks(config: Config, sources: Iterable[str]) -> list[_Task]:
+    """List the renditions of all pieces; refuse two that would be written to one place."""
     tasks: list[_Task] = []
     taken: dict[str, str] = {}
-    for path in find_scores(config.scores):
-        name, folder = score_name(path), Path(path).parent.name
+    for path in find_pieces(config.scores):
+        name, folder = piece_name(path), Path(path).parent.name
         split = folder if folder in SPLITS else "train"
         for variant in range(config.variants):
             numbered = f"{name}_{variant}"
@@ -88,14 +90,14 @@ def _tasks(config: Config, sources) -> list[_Task]:
 
 
 def _done(task: _Task) -> bool:
-    """Whether a task's last file is there."""
+    """Whether the last file of a task exists."""
     return (
         Path(task.target) / "mixture.flac" if task.source is None else Path(task.target)
     ).exists()
 
 
 def _write(path: Path, audio: np.ndarray, rate: int) -> None:
-    """Write 16-bit FLAC under a temporary name, then put it in place."""
+    """Write 16-bit FLAC, whole or not at all."""
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,10 +107,10 @@ def _write(path: Path, audio: np.ndarray, rate: int) -> None:
 
 
 def _work(task: _Task, config: Config) -> float:
-    """Render one task; return the seconds of stems made, 0 where a source has nothing to play."""
+    """Render one task; return the seconds of stems made, 0 if a source has nothing to play."""
     instruments = _instruments(config)
     stems = render_song(
-        _score(task.path),
+        _piece(task.path),
         instruments,
         config,
         variant=task.variant,
@@ -127,7 +129,7 @@ def _work(task: _Task, config: Config) -> float:
     return sum(len(x) for x in stems.values()) / config.rate
 
 
-_loaded: dict = {}  # a process's instruments and last score; pure caches
+_loaded: dict = {}  # caches of this process: its instruments and the last piece
 
 
 def _instruments(config: Config) -> dict[str, Source]:
@@ -137,14 +139,14 @@ def _instruments(config: Config) -> dict[str, Source]:
     return _loaded[key]
 
 
-def _score(path: str) -> Score:
+def _piece(path: str) -> Piece:
     if _loaded.get("path") != path:
-        _loaded.update(path=path, score=read_score(path))
-    return _loaded["score"]
+        _loaded.update(path=path, piece=read_piece(path))
+    return _loaded["piece"]
 
 
 def _check_options(config: Config) -> None:
-    """Refuse to continue a folder that other options began."""
+    """Refuse to continue a folder that was begun with other options."""
     free = dataclasses.replace(config, scores=(), sounds=(), output="", jobs=0, variants=1)
     text = f"{to_toml(free)}# {hashlib.sha256(Path(config.instruments).read_bytes()).hexdigest()}\n"
     record = Path(config.output) / "render.toml"
@@ -158,7 +160,7 @@ def _check_options(config: Config) -> None:
 
 
 def render(config: Config) -> None:
-    """Render what is missing below the output folder; print the speed."""
+    """Render what is missing in the output folder; print the speed."""
     from tqdm import tqdm
 
     sources = _instruments(config)

@@ -54,15 +54,15 @@ class Config:
 def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Render the pieces of a set: (song, source -> [samples]) with every source at work."""
     from gensep.rendering.instruments_file import read_instruments
-    from gensep.rendering.notation import find_scores, read_score
+    from gensep.rendering.notation import find_pieces, read_piece
     from gensep.rendering.rendition import Playing, render_song
 
     file, _, gains = name.partition("@")
     sources = read_instruments(ROOT / f"configs/benchmark/{file}.toml", c.sounds)
     kind = SETS[file.split("_")[0]]
     count = 0
-    for path in find_scores([str(Path(c.scores) / kind / c.split)]):
-        score = read_score(path)
+    for path in find_pieces([str(Path(c.scores) / kind / c.split)]):
+        score = read_piece(path)
         start = 15.0 if score.seconds > 60 else 0.0
         playing = build(
             Playing,

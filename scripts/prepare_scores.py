@@ -45,7 +45,7 @@ def unpack_lieder(archive: str, out: Path) -> int:
 
 def convert(path: str, kind: str, out: str) -> str:
     """Convert one corpus file; return what became of it ("written", or why not)."""
-    from gensep.rendering.notation import Score, read_music21, write_midi
+    from gensep.rendering.notation import Piece, read_music21, write_midi
 
     name, folder = Path(path).stem, Path(path).parent
     work = name.split(".")[0]  # bwv66.6 and bwv66.7 are movements of one cantata
@@ -72,7 +72,7 @@ def convert(path: str, kind: str, out: str) -> str:
         tracks = [(part, notes) for part, (_, notes) in zip(QUARTET, tracks, strict=True)]
     target = Path(out) / split_of(work) / f"{name}.mid"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_midi(Score(name, dict(tracks)), target)
+    write_midi(Piece(name, dict(tracks)), target)
     return "written"
 
 

@@ -78,15 +78,15 @@ def chance(*names: object) -> float:
 
 def cut_lines(c: Config, source: str) -> None:
     """Write WORK/lines/SOURCE/{train,valid}/*.mid: excerpts of single lines of training scores."""
-    from gensep.rendering.notation import Score, find_scores, read_score, write_midi
+    from gensep.rendering.notation import Piece, find_pieces, read_piece, write_midi
 
     folder = Path(c.work) / "lines" / source
     if (folder / "done").exists():
         return
     for kind, tracks, seconds, excerpts, share in LINES[source]:
-        paths = find_scores([str(Path(c.scores) / kind / "train")])
+        paths = find_pieces([str(Path(c.scores) / kind / "train")])
         for path in paths[: c.limit or None]:
-            score = read_score(path)
+            score = read_piece(path)
             split = "valid" if chance("split", kind, score.name) < VALID_SHARE else "train"
             for name, notes in score.tracks.items():
                 if name.lower() not in tracks or chance("take", source, path, name) >= share:
@@ -104,7 +104,7 @@ def cut_lines(c: Config, source: str) -> None:
                     label = f"{kind}_{score.name}_{name}_{i}"
                     target = folder / split / f"{label}.mid"
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    write_midi(Score(label, {name: part}), target)
+                    write_midi(Piece(label, {name: part}), target)
     (folder / "done").touch()
 
 

@@ -1,33 +1,43 @@
-"""Instruments files: which tracks a source plays, its compass and its sounds."""
+"""Instruments files: which tracks a source plays, its pitch range and its sounds."""
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gensep.rendering.performance import Sound
 from gensep.rendering.recorded_notes import NoteFolder
 from gensep.rendering.soundfont import SoundFont
 from gensep.runtime.errors import UserError
 
+Table = dict[str, Any]  # of a TOML file, as it was read
 SOURCE_KEYS = {"tracks", "low", "high", "sustained", "sounds", "valid_sounds"}
 FONT_KEYS, NOTES_KEYS = {"font", "bank", "program", "weight"}, {"notes", "tuned", "weight"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """One source of a mixture: which tracks it plays, its compass and its sounds with weights."""
+    """One source of a mixture: which tracks it plays, its pitch range, its weighted sounds."""
 
     name: str
     tracks: tuple[str, ...]
     sounds: tuple[tuple[Sound, float], ...]
     valid_sounds: tuple[tuple[Sound, float], ...] = ()
-    low: int = 0
+    low: int = 0  # lowest and highest pitch, MIDI numbers
     high: int = 127
-    sustained: bool = False  # bowed or blown: swells and vibrato make sense
+    sustained: bool = False  # bowed or blown, so that swells and vibrato make sense
 
 
 def read_instruments(path: str | Path, folders: tuple[str, ...] = (".",)) -> dict[str, Source]:
-    """Read the sources of an instruments file; `folders` are searched for its sounds."""
+    """Read the sources of an instruments file: name -> source.
+
+    Args:
+        path: of the TOML file, one table per source.
+        folders: searched for soundfonts and folders of recorded notes.
+
+    Raises:
+        UserError: if the file cannot be read, or a table or a sound is wrong.
+    """
     try:
         tables = tomllib.loads(Path(path).read_text())
     except OSError as error:
@@ -39,7 +49,7 @@ def read_instruments(path: str | Path, folders: tuple[str, ...] = (".",)) -> dic
     return {name: _source(name, table, path, folders) for name, table in tables.items()}
 
 
-def _source(name, table, path, folders) -> Source:
+def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...]) -> Source:
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise UserError(f"{where} must be a table")
@@ -47,7 +57,7 @@ def _source(name, table, path, folders) -> Source:
     tracks = table.get("tracks", [name])
     numbers = [table.get("low", 0), table.get("high", 127)]
     if not isinstance(tracks, list) or not all(isinstance(t, str) for t in tracks):
-        raise UserError(f"{where}: tracks must be a list of texts")
+        raise UserError(f"{where}: tracks must be a list of strings")
     if not all(isinstance(n, int) for n in numbers) or numbers[0] + 11 > numbers[1]:
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
@@ -67,8 +77,8 @@ def _source(name, table, path, folders) -> Source:
     )
 
 
-def _sound(entry, where: str, folders) -> tuple[Sound, float]:
-    """Make a sound and its weight of one entry of a `sounds` list."""
+def _sound(entry: Table, where: str, folders: tuple[str, ...]) -> tuple[Sound, float]:
+    """Return the sound and the weight that one entry of a `sounds` list describes."""
     if not isinstance(entry, dict) or ("font" in entry) == ("notes" in entry):
         raise UserError(
             f"{where}: a sound is {{font = FILE, program = N}} or {{notes = FOLDER}}, not {entry!r}"
@@ -89,13 +99,13 @@ def _sound(entry, where: str, folders) -> tuple[Sound, float]:
     return SoundFont(_find(entry["font"], where, folders), bank, program), float(weight)
 
 
-def _known(table: dict, keys: set[str], where: str) -> None:
+def _known(table: Table, keys: set[str], where: str) -> None:
     for key in table:
         if key not in keys:
             raise UserError(f"{where}: unknown key {key}; known: {', '.join(sorted(keys))}")
 
 
-def _find(name: str, where: str, folders) -> str:
+def _find(name: str, where: str, folders: tuple[str, ...]) -> str:
     for folder in folders:
         if (path := Path(folder) / str(name)).exists():
             return str(path)

@@ -1,18 +1,22 @@
-"""Read scores (MIDI, MusicXML, the music21 corpus) as named tracks of timed notes."""
+"""Read musical notation (MIDI, MusicXML, the music21 corpus) as named tracks of timed notes."""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gensep.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import mido
+    import music21
 
 MIDI = (".mid", ".midi")
 MUSICXML = (".mxl", ".musicxml", ".xml")
 CORPUS = "music21:"
-TICKS_PER_BEAT, TEMPO = 960, 500_000  # what `write_midi` writes: 1920 ticks a second
+TICKS_PER_BEAT, TEMPO = 960, 500_000  # what `write_midi` writes: 1920 ticks per second
 
 
 class Note(NamedTuple):
@@ -25,20 +29,24 @@ class Note(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Score:
-    """A named piece: the notes of each track, sorted by onset."""
+class Piece:
+    """A piece of music: its name and the notes of each track, sorted by onset."""
 
     name: str
     tracks: dict[str, list[Note]]
 
     @property
     def seconds(self) -> float:
-        """The end of the last note in seconds; 0 for an empty score."""
+        """End of the last note in seconds; 0 for a piece without notes."""
         return max((n.off for notes in self.tracks.values() for n in notes), default=0.0)
 
 
-def read_score(path: str | Path) -> Score:
-    """Read a MIDI or MusicXML file or `music21:NAME`; raise `UserError` where it cannot be read."""
+def read_piece(path: str | Path) -> Piece:
+    """Read a MIDI or MusicXML file, or the work `music21:NAME`.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
     text = str(path)
     if text.startswith(CORPUS):
         return read_music21(text.removeprefix(CORPUS), corpus=True)
@@ -52,18 +60,16 @@ def read_score(path: str | Path) -> Score:
     )
 
 
-def score_name(path: str | Path) -> str:
-    """The name a score's outputs carry: its file name without the ending."""
+def piece_name(path: str | Path) -> str:
+    """Return the name of the outputs of a piece: its file name without the ending."""
     text = str(path)
-    return (
-        text.removeprefix(CORPUS).replace("/", "_")
-        if text.startswith(CORPUS)
-        else (Path(text).stem)
-    )
+    if text.startswith(CORPUS):
+        return text.removeprefix(CORPUS).replace("/", "_")
+    return Path(text).stem
 
 
-def find_scores(paths: Iterable[str | Path]) -> list[str]:
-    """List score files: those named, and all below named folders (sorted, no dotfiles)."""
+def find_pieces(paths: Iterable[str | Path]) -> list[str]:
+    """List the files of pieces: those named, and all below named folders, sorted, no dotfiles."""
     found: list[str] = []
     for path in map(str, paths):
         if path.startswith(CORPUS) or Path(path).is_file():
@@ -88,7 +94,7 @@ def find_scores(paths: Iterable[str | Path]) -> list[str]:
     return found
 
 
-def read_midi(path: str | Path) -> Score:
+def read_midi(path: str | Path) -> Piece:
     """Read a MIDI file at its own tempo; tracks of one name are merged."""
     import mido
 
@@ -105,15 +111,15 @@ def read_midi(path: str | Path) -> Score:
     notes: dict[str, list[Note]] = defaultdict(list)
     for name, ticks in tracks:
         notes[name] += [Note(seconds(a), seconds(b), p, v) for a, b, p, v in ticks if b > a]
-    return Score(score_name(path), {k: sorted(v) for k, v in notes.items() if v})
+    return Piece(piece_name(path), {k: sorted(v) for k, v in notes.items() if v})
 
 
-def _corrupt(path, error: Exception) -> str:
+def _corrupt(path: str | Path, error: Exception) -> str:
     reason = " ".join(str(error).split()) or type(error).__name__
     return f"{path} is not a readable MIDI file ({reason[:80]}); export it again or leave it out"
 
 
-def _track(track, index: int) -> tuple[str, list[tuple[int, int, int, int]]]:
+def _track(track: "mido.MidiTrack", index: int) -> tuple[str, list[tuple[int, int, int, int]]]:
     """Pair the on and off messages of a track: (name, [(on tick, off tick, pitch, velocity)])."""
     name, now, notes = "", 0, []
     sounding = defaultdict(list)
@@ -126,13 +132,16 @@ def _track(track, index: int) -> tuple[str, list[tuple[int, int, int, int]]]:
         elif message.type in ("note_on", "note_off") and sounding[message.channel, message.note]:
             on, velocity = sounding[message.channel, message.note].pop(0)
             notes.append((on, now, message.note, velocity))
-    for (_, pitch), left in sounding.items():  # never switched off: they end with the track
+    for (
+        _,
+        pitch,
+    ), left in sounding.items():  # notes without an end end with the track
         notes += [(on, now, pitch, velocity) for on, velocity in left]
     return name or f"track {index}", notes
 
 
-def _clock(midi):
-    """Build ticks -> seconds from every tempo mark of the file."""
+def _clock(midi: "mido.MidiFile") -> Callable[[float], float]:
+    """Return the map from ticks to seconds, from every tempo mark of the file."""
     marks = {0: TEMPO}
     for track in midi.tracks:
         now = 0
@@ -145,8 +154,11 @@ def _clock(midi):
     return _piecewise({t: tempo * 1e-6 / midi.ticks_per_beat for t, tempo in marks.items()})
 
 
-def _piecewise(marks: dict):
-    """Build position -> seconds from {position: seconds per unit}, the first key being 0."""
+def _piecewise(marks: Mapping[float, float]) -> Callable[[float], float]:
+    """Return the map from positions to seconds.
+
+    `marks` holds position -> seconds per unit from there on; the first position is 0.
+    """
     from bisect import bisect_right
 
     places = sorted(marks)
@@ -161,15 +173,15 @@ def _piecewise(marks: dict):
     return seconds
 
 
-def read_music21(source: str, *, corpus: bool = False, bpm: float = 80.0) -> Score:
-    """Parse MusicXML (or a corpus work) with music21; `bpm` counts up to the first tempo mark."""
+def read_music21(source: str, *, corpus: bool = False, bpm: float = 80.0) -> Piece:
+    """Parse MusicXML (or a corpus work) with music21; `bpm` holds up to the first tempo mark."""
     try:
         import music21
     except ImportError:
         raise UserError(f"{source} needs the package music21: pip install music21") from None
     try:
         parsed = music21.corpus.parse(source) if corpus else music21.converter.parse(source)
-    except Exception as error:  # music21 raises many kinds, all meaning an unreadable file
+    except Exception as error:  # music21 raises exceptions of many kinds for unreadable files
         reason = " ".join(str(error).split())[:80]
         raise UserError(f"music21 cannot read {source} ({reason})") from None
     marks = {0.0: 60 / bpm}
@@ -180,15 +192,15 @@ def read_music21(source: str, *, corpus: bool = False, bpm: float = 80.0) -> Sco
     tracks: dict[str, list[Note]] = {}
     for i, part in enumerate(getattr(parsed, "parts", [parsed])):
         name = wanted = (getattr(part, "partName", None) or "").strip() or f"track {i}"
-        while name in tracks:  # two parts called Violin are two lines
+        while name in tracks:  # two parts of one name are two tracks
             name = f"{wanted} {i + 1}"
             i += 1
         tracks[name] = _part_notes(part, seconds)
-    name = score_name((CORPUS if corpus else "") + source)
-    return Score(name, {k: sorted(v) for k, v in tracks.items() if v})
+    name = piece_name((CORPUS if corpus else "") + source)
+    return Piece(name, {k: sorted(v) for k, v in tracks.items() if v})
 
 
-def _part_notes(part, seconds) -> list[Note]:
+def _part_notes(part: "music21.stream.Stream", seconds: Callable[[float], float]) -> list[Note]:
     notes = []
     for n in part.flatten().stripTies().notes:
         start, length = float(n.offset), float(n.duration.quarterLength)
@@ -197,8 +209,8 @@ def _part_notes(part, seconds) -> list[Note]:
     return notes
 
 
-def write_midi(score: Score, path: str | Path) -> None:
-    """Write one named track a part at 120 beats a minute, so that seconds come back (to .3 ms)."""
+def write_midi(score: Piece, path: str | Path) -> None:
+    """Write one named track per part at 120 beats per minute, which keeps times to .3 ms."""
     import mido
 
     midi = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
@@ -211,7 +223,7 @@ def write_midi(score: Score, path: str | Path) -> None:
             events += [(on, 1, round(note.pitch), note.velocity), (off, 0, round(note.pitch), 0)]
         track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
         now = 0
-        for tick, on, pitch, velocity in sorted(events):  # offs before ons at one tick
+        for tick, on, pitch, velocity in sorted(events):  # ends before beginnings
             kind = "note_on" if on else "note_off"
             track.append(mido.Message(kind, note=pitch, velocity=velocity, time=tick - now))
             now = tick

@@ -1,4 +1,4 @@
-"""How notes are played, whatever makes the sound: variations, swells, the last touches."""
+"""How notes are played by any kind of instrument: variations, swells, the final filter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ REFERENCE_VELOCITY = 100
 class Performance:
     """How a rendition departs from the plain sound; the defaults are the plain sound.
 
-    `reverb`, `chorus`, `vibrato` (0..127) act on soundfonts only. `varispeed_semitones` n plays
-    the part n higher and as much faster and slows the recording down: pitch and tempo come out
-    as written, the resonances n semitones lower. `swell_db` is the depth of slow random swells
-    (`seed`), `tilt_db` the gain of a gentle shelf above 1.5 kHz.
+    `reverb`, `chorus` and `vibrato` (0..127) act on soundfonts only. With `varispeed_semitones` n
+    the part is played n semitones higher and faster by the same ratio, and the recording is slowed
+    down: pitch and tempo are as written, the resonances n semitones lower. `swell_db` is the depth
+    of slow random swells (`seed`), `tilt_db` the gain of a gentle shelf above 1.5 kHz.
     """
 
     reverb: int = 0
@@ -46,7 +46,7 @@ class Sound(Protocol):
 
 
 def swell(performance: Performance, seconds: float, rate: float) -> np.ndarray:
-    """A slow random gain curve in 0..1 at `rate` values a second."""
+    """Return a slow random gain curve in 0..1, `rate` values per second."""
     rng = np.random.default_rng(performance.seed)
     knots = rng.uniform(-performance.swell_db, 0, int(seconds / SWELL_KNOT) + 2)
     place = np.arange(int(seconds * rate) + 2) / rate / SWELL_KNOT
@@ -55,8 +55,8 @@ def swell(performance: Performance, seconds: float, rate: float) -> np.ndarray:
     return 10 ** ((knots[i] * (1 - smooth) + knots[i + 1] * smooth) / 20)
 
 
-def finish(audio, seconds, rate, performance) -> np.ndarray:
-    """Tilt the spectrum and fit the length."""
+def finish(audio: np.ndarray, seconds: float, rate: int, performance: Performance) -> np.ndarray:
+    """Tilt the spectrum of `audio: [time]` and cut or pad it to `seconds`."""
     if performance.tilt_db:
         from scipy.signal import lfilter
 

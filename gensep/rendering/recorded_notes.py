@@ -1,6 +1,7 @@
 """Recorded notes as an instrument: tuned by their measured pitch, sustained by a loop."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,9 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from gensep.rendering.notation import Note
-from gensep.rendering.performance import PLAIN, REFERENCE_VELOCITY, SWELL_STEP, finish, swell
+from gensep.rendering.performance import (
+    PLAIN,
+    REFERENCE_VELOCITY,
+    SWELL_STEP,
+    Performance,
+    finish,
+    swell,
+)
 from gensep.runtime.errors import UserError
 
+Recordings = dict[float, tuple[np.ndarray, int]]  # pitch -> (float32 [time], rate)
 NOTE_FILE = re.compile(r"^([A-G])(s|#|b)?(-?\d)(?:v\d+)?\.(wav|ogg|mp3|flac)$")
 
 
@@ -25,7 +34,9 @@ class NoteFolder:
     paths: tuple[str, ...]
     tuned: bool = True
 
-    def render(self, notes, seconds, rate, performance=PLAIN) -> np.ndarray:
+    def render(
+        self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
+    ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
         layers = [_note_folder(path, self.tuned) for path in self.paths]
         release = 0.09 if self.tuned else 0.25  # seconds to fall to 1/e
@@ -43,22 +54,29 @@ class NoteFolder:
                 sound = tone[: min(held + tail, len(out) - start)].copy()
                 fade = np.exp(-np.arange(max(len(sound) - held, 0)) / (release * rate))
                 sound[held:] *= fade.astype(np.float32)
-                # the square law of soundfonts
+                # loudness follows the square law of soundfonts
                 out[start : start + len(sound)] += sound * (note.velocity / REFERENCE_VELOCITY) ** 2
         if performance.swell_db:
             curve = swell(performance, seconds, 1 / SWELL_STEP)
             out *= np.interp(np.arange(len(out)) / rate / SWELL_STEP, np.arange(len(curve)), curve)
         return finish(out, seconds, rate, performance)
 
-    def _tone(self, samples, pitch, length, rate, performance) -> np.ndarray:
-        """The nearest recorded note moved to `pitch`, `length` samples at `rate`."""
+    def _tone(
+        self,
+        samples: Recordings,
+        pitch: float,
+        length: int,
+        rate: int,
+        performance: Performance,
+    ) -> np.ndarray:
+        """Return the nearest recorded note moved to `pitch`, `length` samples at `rate`."""
         import soxr
 
         wanted = pitch + performance.varispeed_semitones
         recorded = min(samples, key=lambda p: (abs(p - wanted), p))
         audio, source_rate = samples[recorded]
         speed = 2 ** ((pitch + performance.detune_cents / 100 - recorded) / 12)
-        tone = np.array(soxr.resample(audio, source_rate * speed, rate))  # never the cached one
+        tone = np.array(soxr.resample(audio, source_rate * speed, rate))  # a copy
         if self.tuned:
             tone = _sustain(tone, length, rate)
         attack = min(int(0.004 * rate), len(tone))
@@ -67,8 +85,8 @@ class NoteFolder:
 
 
 @lru_cache(maxsize=32)
-def _note_folder(path: str, tuned: bool) -> dict[float, tuple[np.ndarray, int]]:  # noqa: FBT001
-    """Read recorded notes, trimmed and levelled: sounding pitch -> (float32 [time], rate)."""
+def _note_folder(path: str, tuned: bool) -> Recordings:  # noqa: FBT001
+    """Read the recorded notes of a folder, trimmed and brought to one loudness."""
     import soundfile
 
     if not Path(path).is_dir():
@@ -111,7 +129,7 @@ def measure_pitch(audio: np.ndarray, rate: int, label: float) -> float:
     corr = np.fft.irfft(np.abs(spectrum) ** 2)[:window] / np.arange(window, 0, -1)
 
     def peak(low: float, high: float) -> float:
-        """The lag of the highest value, by the parabola through it and its neighbours."""
+        """Return the lag of the largest correlation, by a parabola through three values."""
         lags = np.arange(max(int(low), 1), min(int(np.ceil(high)), window - 2) + 1)
         at = int(lags[np.argmax(corr[lags])])
         left, mid, right = corr[at - 1 : at + 2]
@@ -123,7 +141,7 @@ def measure_pitch(audio: np.ndarray, rate: int, label: float) -> float:
         return float(label)
     period = peak(period * 2 ** (-1.6 / 12), period * 2 ** (1.6 / 12))
     count = 1
-    while 2 * count * period < min(window / 2, 0.1 * rate):  # many periods fix one finely
+    while 2 * count * period < min(window / 2, 0.1 * rate):  # long lags are more precise
         count *= 2
         period = peak(count * period - period / 4, count * period + period / 4) / count
     return float(69 + 12 * np.log2(rate / period / 440))

@@ -1,4 +1,4 @@
-"""Scores played by sources: the random choices of a rendition, and its stems."""
+"""Pieces played by sources: the random choices of a rendition, and its stems."""
 
 import fnmatch
 import hashlib
@@ -8,7 +8,7 @@ import numpy as np
 
 from gensep.cli.config import option
 from gensep.rendering.instruments_file import Source
-from gensep.rendering.notation import Note, Score
+from gensep.rendering.notation import Note, Piece
 from gensep.rendering.performance import Performance, Sound
 from gensep.rendering.soundfont import Layered
 
@@ -34,8 +34,8 @@ class Playing:
     timbre: float = option(0.0, "spread of the way of playing, 0 (plain) to 1")
     layer_probability: float = option(0.0, "chance that two sounds play together")
 
-    def __post_init__(self):
-        """Refuse ranges that are none."""
+    def __post_init__(self) -> None:
+        """Refuse ranges that are empty."""
         for name in ("tempo", "transpose", "velocity"):
             value = getattr(self, name)
             if value and (len(value) != 2 or value[0] > value[1]):
@@ -49,22 +49,22 @@ class Playing:
 
 
 def random(seed: int, *names: object) -> np.random.Generator:
-    """A generator that depends on the seed and the names only."""
+    """Return a generator that depends on the seed and the names only."""
     text = "\0".join(map(str, (seed, *names)))
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
 
 
-def source_notes(score: Score, source: Source) -> list[list[Note]]:
-    """The lines of `score` that `source` plays: its matching tracks."""
+def source_notes(piece: Piece, source: Source) -> list[list[Note]]:
+    """Return the lines of a piece that a source plays: its matching tracks."""
     return [
         notes
-        for track, notes in score.tracks.items()
+        for track, notes in piece.tracks.items()
         if any(t in track.lower() or fnmatch.fnmatch(track.lower(), t) for t in source.tracks)
     ]
 
 
-def into_compass(notes: list[Note], low: int, high: int) -> list[Note]:
-    """Move a line by the octaves that leave the fewest notes outside low..high."""
+def into_range(notes: list[Note], low: int, high: int) -> list[Note]:
+    """Transpose a line by the octaves that leave the fewest notes outside low..high."""
 
     def outside(octaves: int) -> tuple[int, int]:
         return sum(not low <= n.pitch + 12 * octaves <= high for n in notes), abs(octaves)
@@ -86,7 +86,7 @@ def perform(
     notes = []
     for line in lines:
         moved = [n._replace(pitch=n.pitch + shift) for n in line]
-        notes += into_compass(moved, source.low, source.high)
+        notes += into_range(moved, source.low, source.high)
     notes.sort()
     onsets = rng.normal(0, 1, len(notes)) * playing.onset_sd
     factors = 1 + rng.normal(0, 1, len(notes)) * playing.velocity_sd
@@ -97,14 +97,16 @@ def perform(
     for note, onset, factor in zip(notes, onsets.tolist(), factors.tolist(), strict=True):
         on = max(note.on / tempo + onset - playing.start, 0.0)
         off = min(note.off / tempo + onset - playing.start, seconds)
-        if off - on > 0.01 and on < seconds:  # what is left of a clipped note may be a mere click
+        if off - on > 0.01 and on < seconds:  # shorter rests of clipped notes are clicks
             velocity = min(max(round(note.velocity * factor), 1), 127)
             played.append(Note(on, off, note.pitch, velocity))
     return played
 
 
-def choose_sound(source: Source, split: str, playing: Playing, rng) -> tuple[Sound, Performance]:
-    """Draw the sound and the way of playing of one rendition."""
+def choose_sound(
+    source: Source, split: str, playing: Playing, rng: np.random.Generator
+) -> tuple[Sound, Performance]:
+    """Choose the sound and the way of playing of one rendition at random."""
     choices = source.valid_sounds if split == "valid" and source.valid_sounds else source.sounds
     weights = np.array([w for _, w in choices])
     first, second = rng.choice(len(choices), 2, p=weights / weights.sum())
@@ -113,11 +115,11 @@ def choose_sound(source: Source, split: str, playing: Playing, rng) -> tuple[Sou
     sound = choices[first][0]
     if layered and first != second:
         sound = Layered((sound, choices[second][0]), (share, 1 - share))
-    return sound, draw_performance(rng, playing.timbre, sustained=source.sustained)
+    return sound, choose_performance(rng, playing.timbre, sustained=source.sustained)
 
 
-def draw_performance(rng, spread: float, *, sustained: bool) -> Performance:
-    """Draw a way of playing; `spread` 0 is the plain sound, 1 goes as far as stays natural."""
+def choose_performance(rng: np.random.Generator, spread: float, *, sustained: bool) -> Performance:
+    """Choose a way of playing; `spread` 0 is the plain sound, 1 the limit of natural playing."""
     reverb, chorus, vibrato, varispeed, swell, tilt = rng.uniform(0, 1, 6).tolist()
     detune, seed = float(rng.normal()), int(rng.integers(2**31))
     if not spread:
@@ -135,7 +137,7 @@ def draw_performance(rng, spread: float, *, sustained: bool) -> Performance:
 
 
 def render_song(
-    score: Score,
+    piece: Piece,
     instruments: dict[str, Source],
     playing: Playing,
     *,
@@ -143,15 +145,15 @@ def render_song(
     split: str = "train",
     only: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Render the sources of a score: name -> float32 [time] on the 16-bit grid; silent ones absent.
+    """Render the sources of a piece: name -> float32 `[time]`, rounded to 16 bits.
 
-    Tempo, transposition and length are common to all sources of a (song, variant). `only` renders
-    a single source. Levels and the joint peak limit are those of the files.
+    Silent sources are absent. Tempo, transposition and length are common to all sources of a
+    variant. `only` renders a single source.
     """
-    common = random(playing.seed, score.name, variant)
+    common = random(playing.seed, piece.name, variant)
     tempo = float(common.uniform(playing.tempo[0], playing.tempo[1]))
     shift = int(common.integers(playing.transpose[0], playing.transpose[1] + 1))
-    seconds = score.seconds / tempo + TAIL - playing.start
+    seconds = piece.seconds / tempo + TAIL - playing.start
     if playing.duration is not None:
         seconds = min(seconds, playing.duration)
     gains = (*playing.gains, *[0.0] * len(instruments))
@@ -159,9 +161,9 @@ def render_song(
     for (name, source), gain in zip(instruments.items(), gains, strict=False):
         if only not in (None, name) or seconds <= 0:
             continue
-        rng = random(playing.seed, score.name, variant, name)
+        rng = random(playing.seed, piece.name, variant, name)
         sound, performance = choose_sound(source, split, playing, rng)
-        lines = source_notes(score, source)
+        lines = source_notes(piece, source)
         notes = perform(lines, source, playing, tempo, shift, seconds, rng)
         if not notes:
             continue

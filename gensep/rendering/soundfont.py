@@ -6,16 +6,18 @@ function of its arguments: the same notes give the same samples on every call.
 
 import io
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from gensep.rendering.performance import PLAIN, SWELL_STEP, Sound, finish, swell
+from gensep.rendering.notation import Note
+from gensep.rendering.performance import PLAIN, SWELL_STEP, Performance, Sound, finish, swell
 from gensep.runtime.errors import UserError
 
-SYNTH_RATE = 48_000  # midirenderer's only rate; one MIDI tick is one sample of it
+SYNTH_RATE = 48_000  # the only rate of midirenderer; one MIDI tick is one sample
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class SoundFont:
     bank: int = 0
     program: int = 0
 
-    def render(self, notes, seconds, rate, performance=PLAIN) -> np.ndarray:
+    def render(
+        self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
+    ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
         import soxr
 
@@ -36,12 +40,14 @@ class SoundFont:
         samples = soxr.resample(samples, SYNTH_RATE / stretch, rate)
         return finish(samples, seconds, rate, performance)
 
-    def _synth(self, notes, seconds, performance, stretch) -> np.ndarray:
+    def _synth(
+        self, notes: Sequence[Note], seconds: float, performance: Performance, stretch: float
+    ) -> np.ndarray:
         import midirenderer
         import soundfile
 
         font = _font(self.path)
-        for volume in (127, 64, 32):  # a dense fortissimo clips the synth's 16 bits: play softer
+        for volume in (127, 64, 32):  # where the synthesiser's 16 bits clip, play softer
             midi = self._midi(notes, seconds, performance, stretch, volume)
             try:
                 wav = midirenderer.render_wave_from(font, midi)
@@ -57,27 +63,22 @@ class SoundFont:
         gain = np.float32(0.5 * (127 / volume) ** 2)  # MIDI volume is a square law
         return (stereo[:, 0] + stereo[:, 1]) * gain
 
-    def _midi(self, notes, seconds, performance, stretch, volume) -> bytes:
-        """Write a one-track MIDI file of a tick per sample of the synth."""
+    def _midi(
+        self,
+        notes: Sequence[Note],
+        seconds: float,
+        performance: Performance,
+        stretch: float,
+        volume: int,
+    ) -> bytes:
+        """Return a one-track MIDI file with one tick per sample of the synthesiser."""
         channel = 9 if self.bank == 128 else 0
         shift = round(performance.varispeed_semitones)
         bend = performance.detune_cents / 100 + performance.varispeed_semitones - shift
-        events = [
-            (0, 0, _control(channel, c, v))
-            for c, v in (
-                (0, self.bank % 128),
-                (32, 0),
-                (7, volume),
-                (10, 64),
-                (1, performance.vibrato),
-                (91, performance.reverb),
-                (93, performance.chorus),
-                (101, 0),
-                (100, 0),
-                (6, 2),
-                (38, 0),
-            )
-        ]  # bend range: two semitones
+        controls = {0: self.bank % 128, 32: 0, 7: volume, 10: 64, 1: performance.vibrato}
+        controls |= {91: performance.reverb, 93: performance.chorus}
+        controls |= {101: 0, 100: 0, 6: 2, 38: 0}  # the pitch bend's range: two semitones
+        events = [(0, 0, _control(channel, c, v)) for c, v in controls.items()]
         wheel = min(max(round(8192 + bend * 4096), 0), 16383)
         events += [
             (0, 1, bytes((0xE0 | channel, wheel & 127, wheel >> 7))),
@@ -100,18 +101,20 @@ class SoundFont:
                     (on, 4, bytes((0x90 | channel, pitch, note.velocity))),
                     (off, 3, bytes((0x80 | channel, pitch, 0))),
                 ]
-        events.append((round(seconds * speed) + 1, 5, _control(channel, 11, 0)))  # sets the length
+        events.append((round(seconds * speed) + 1, 5, _control(channel, 11, 0)))  # the end
         return _midi_file(events)
 
 
 @dataclass(frozen=True)
 class Layered:
-    """Sounds that play the same notes together at equal loudness times `weights`."""
+    """Sounds that play the same notes together, at equal loudness times their weights."""
 
     sounds: tuple[Sound, ...]
     weights: tuple[float, ...]
 
-    def render(self, notes, seconds, rate, performance=PLAIN) -> np.ndarray:
+    def render(
+        self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
+    ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
         total = np.zeros(int(round(seconds * rate)), np.float32)
         for sound, weight in zip(self.sounds, self.weights, strict=True):
@@ -133,8 +136,8 @@ def _control(channel: int, controller: int, value: int) -> bytes:
     return bytes((0xB0 | channel, controller, value))
 
 
-def _midi_file(events) -> bytes:
-    """Make a type-0 MIDI file at 48000 ticks a second of (tick, order, message) events."""
+def _midi_file(events: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """Return a type-0 MIDI file, 48000 ticks per second, of (tick, order, message) events."""
     track, now = [], 0
     for tick, _, message in sorted(events, key=lambda e: e[:2]):
         delta, now = tick - now, tick

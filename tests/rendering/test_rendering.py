@@ -12,7 +12,7 @@ from gensep import render
 from gensep.cli.config import build
 from gensep.rendering import instruments_file as bands
 from gensep.rendering import notation, recorded_notes, rendition
-from gensep.rendering.notation import Note, Score
+from gensep.rendering.notation import Note, Piece
 from gensep.rendering.performance import Performance
 from gensep.rendering.recorded_notes import NoteFolder
 from gensep.rendering.soundfont import Layered, SoundFont
@@ -20,7 +20,7 @@ from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 from helpers import ROOT, load, tinyfont
 
-SONG = Score(
+SONG = Piece(
     "song",
     {
         "Violin I": [Note(0.0, 0.9, 72, 90), Note(1.0, 1.5, 74, 70)],
@@ -74,7 +74,7 @@ def pitch_of(audio, rate):
 
 def test_midi_round_trip(tmp_path):
     notation.write_midi(SONG, tmp_path / "song.mid")
-    back = notation.read_score(tmp_path / "song.mid")
+    back = notation.read_piece(tmp_path / "song.mid")
     assert back.name == "song"
     assert list(back.tracks) == ["Violin I", "piano"]
     for track, notes in SONG.tracks.items():
@@ -93,7 +93,7 @@ def test_midi_tempo_change_and_zero_velocity(tmp_path):
         ]
     )
     mido.MidiFile(ticks_per_beat=100, tracks=[track]).save(tmp_path / "a.mid")
-    assert notation.read_score(tmp_path / "a.mid").tracks == {"track 0": [Note(0, 1.5, 60, 9)]}
+    assert notation.read_piece(tmp_path / "a.mid").tracks == {"track 0": [Note(0, 1.5, 60, 9)]}
 
 
 def test_bad_scores_are_refused_in_one_line(tmp_path):
@@ -102,25 +102,25 @@ def test_bad_scores_are_refused_in_one_line(tmp_path):
     for content in (b"MThd", b"nonsense", good.read_bytes()[:90], b""):
         (tmp_path / "bad.mid").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.mid is not a readable MIDI file") as caught:
-            notation.read_score(tmp_path / "bad.mid")
+            notation.read_piece(tmp_path / "bad.mid")
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no score at"):
-        notation.find_scores([tmp_path / "none"])
+        notation.find_pieces([tmp_path / "none"])
     with pytest.raises(UserError, match="not a score"):
-        notation.read_score(tmp_path / "tune.wav")
+        notation.read_piece(tmp_path / "tune.wav")
 
 
 def test_find_scores_is_sorted_and_skips_dotfiles(tmp_path):
     for name in ("b/2.mid", "a/1.mxl", ".git/3.mid", "b/.4.mid", "b/5.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = notation.find_scores([tmp_path])
+    found = notation.find_pieces([tmp_path])
     assert [Path(p).name for p in found] == ["1.mxl", "2.mid"]
 
 
 def test_music21_corpus():
     pytest.importorskip("music21")
-    score = notation.read_score("music21:bach/bwv66.6")
+    score = notation.read_piece("music21:bach/bwv66.6")
     assert set(score.tracks) == {"Soprano", "Alto", "Tenor", "Bass"}
     assert score.name == "bach_bwv66.6"
     assert score.seconds > 20
@@ -306,8 +306,8 @@ def test_bad_instruments_are_refused(folder, old, new, message):
 
 def test_lines_move_by_octaves():
     notes = [Note(0, 1, 50), Note(1, 2, 60)]
-    assert [n.pitch for n in rendition.into_compass(notes, 55, 100)] == [62, 72]
-    assert [n.pitch for n in rendition.into_compass(notes, 20, 49)] == [38, 48]
+    assert [n.pitch for n in rendition.into_range(notes, 55, 100)] == [62, 72]
+    assert [n.pitch for n in rendition.into_range(notes, 20, 49)] == [38, 48]
 
 
 def test_command_refuses_in_one_line(folder, monkeypatch, capsys):
