@@ -1,8 +1,8 @@
 """Mel masks applied to a mixture at its own rate, to every channel, block by block.
 
-The masks were found on a mono copy at the representation's rate. Here they are spread over the
-bins of a transform at the rate of the file (bins above the mel bands copy the highest band) and
-interpolated in time, so the file is never resampled and nothing above the bands is lost.
+The masks were sampled on a mono copy at the rate of the representation. Here they are spread over
+the bins of a transform at the rate of the file (bins above the mel bands copy the highest band) and
+interpolated in time, so the file is never resampled and keeps its high frequencies.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,12 +17,12 @@ from gensep.representation.mel import Representation
 from gensep.representation.stft import hann, overlap_add, stft
 
 CHUNK_FRAMES = 128
-EDGE = 3  # hops of context on either side that the frames of a chunk reach into
+EDGE = 3  # hops of context on either side of a chunk, which its frames overlap
 HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
 
 
 def native_n_fft(representation: Representation, rate: int) -> int:
-    """Give a fast length near the representation's window in seconds, divisible by 4."""
+    """Return a fast FFT length near the window of the representation in seconds, divisible by 4."""
     wanted = representation.n_fft * rate / representation.sample_rate
     lengths = [
         n
@@ -33,11 +33,11 @@ def native_n_fft(representation: Representation, rate: int) -> int:
 
 
 class Chunk(NamedTuple):
-    """A part of a file, with the context that its frames reach into; all have one shape."""
+    """A part of a file with the context that its frames overlap; all chunks have one shape."""
 
     piece: np.ndarray  # [channels, samples], zeros outside the file
     frames: np.ndarray  # int [frame], the indices of its whole frames in the centred transform
-    own: np.ndarray  # bool [frame], the frames that no other chunk owns
+    own: np.ndarray  # bool [frame], True for frames that belong to this chunk alone
     real: int  # samples of the piece up to the end of the file
     keep: int  # samples of the result of `length` hops that lie within the file
 
@@ -51,8 +51,8 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Cut a file given as blocks `[channels, n]` into chunks of `length` hops.
 
-    Before these hops lie `n_fft / hop - 1` hops of context, behind them `ahead` hops, as many where
-    it is not given: enough for every frame that reaches into the chunk.
+    Each has `n_fft / hop - 1` hops of context before it and `ahead` hops after it, by default as
+    many: enough for every frame that overlaps the chunk.
     """
     edge = n_fft // hop - 1
     total = edge + length + (edge if ahead is None else ahead)
@@ -87,8 +87,8 @@ def apply_masks(
 ) -> Iterator[np.ndarray]:
     """Filter blocks `[channels, n]` of a mixture at `rate` by masks `[source, frame, mel]`.
 
-    Yields float32 stems `[source, channels, n]`; they add up to the mixture as the masks do to 1,
-    and have its length in all.
+    Yields float32 stems `[source, channels, n]`, which add up to the mixture as the masks add up to
+    1, and have its length in total.
     """
     n_fft = native_n_fft(representation, rate)
     spread = jnp.asarray(representation.spread(rate, n_fft))
@@ -119,7 +119,7 @@ def _filter(piece: jax.Array, masks: jax.Array, spread: jax.Array, n_fft: int) -
 
 
 def _at(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Interpolate masks at fractional frames, the outermost ones held."""
+    """Interpolate masks at fractional frames; the first and the last are held beyond the ends."""
     last = masks.shape[1] - 1
     place = np.clip(place, 0, last)
     low = np.minimum(place.astype(int), max(last - 1, 0))

@@ -1,9 +1,9 @@
 """From the mel masks of a mixture to linear-frequency spectra of its sources.
 
-A mask says how the mel power of a mixture is shared out. What the power of a source is in a bin of
-the transform is guessed from that in one of three ways (POWERS); spectra are then a ratio of these
-powers, or their roots with phases (METHODS). The transform is that of `masking`, at the rate of
-the file and for every channel; bins that no band covers go with the nearest band.
+A mask says which share of the mixture's mel power each source has. The power of a source in a bin
+of the transform is estimated from it in one of three ways (POWERS); spectra are then the mixture
+filtered by ratios of these powers, or their roots with phases (METHODS). The transform is that of
+`masking`, at the rate of the file and per channel; bins outside all bands follow the nearest band.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Bands(NamedTuple):
 
 @lru_cache(maxsize=4)
 def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
-    """Give the bands in the bins of a transform of `n_fft` samples at `rate`."""
+    """Return the bands in the bins of a transform of `n_fft` samples at `rate`."""
     form = representation
     bank = mel_filterbank(rate, n_fft, form.n_mels, form.fmin, form.fmax)
     inverse = np.linalg.pinv(bank.astype(np.float64)).astype(np.float32)
@@ -48,31 +48,31 @@ def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
 
 
 def spread_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Share out the power of the mixture: masks of a bin are weighted means over its bands."""
+    """Share the power of the mixture: the mask of a bin is a weighted mean over its bands."""
     return _matmul(shares, bands.spread)[:, None] * power
 
 
 def nnls_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Find powers whose mel power is the source's, by `nnls`."""
+    """Find powers with the mel power of each source by `nnls`."""
     mel = shares[:, None] * _matmul(power, bands.bank.T)
     return jnp.where(bands.covered, nnls(mel, bands), spread_powers(shares, power, bands))
 
 
 def pinv_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Find the powers of least norm whose mel power is the source's; negative ones become small."""
+    """Find the powers of least norm with the mel power of each source, negative ones raised."""
     mel = shares[:, None] * _matmul(power, bands.bank.T)
     found = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
     return jnp.where(bands.covered, found, spread_powers(shares, power, bands))
 
 
 def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax.Array:
-    """Minimise |M s - mel|^2 over s >= 0 from the pseudo-inverse on: `[..., mel]` -> `[..., bin]`.
+    """Minimise |M s - mel|^2 over s >= 0 from the pseudo-inverse: `[..., mel]` -> `[..., bin]`.
 
-    Multiplicative steps, s <- s (M^T mel) / (M^T M s), which never raise it (Lee and Seung 2000).
+    Multiplicative steps s <- s (M^T mel) / (M^T M s) never increase it (Lee and Seung 2000).
     """
     goal = _matmul(mel, bands.bank)
 
-    def step(_, s):
+    def step(_: int, s: jax.Array) -> jax.Array:
         return s * goal / (_matmul(_matmul(s, bands.bank.T), bands.bank) + SMALL)
 
     first = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
@@ -84,7 +84,7 @@ POWERS: dict[str, Powers] = {"spread": spread_powers, "nnls": nnls_powers, "pinv
 
 
 def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
-    """Add a source that has what the powers of the others lack of the mixture's."""
+    """Add a source with the power of the mixture that the others do not explain."""
     return jnp.concatenate([powers, jnp.maximum(power - powers.sum(0), 0)[None]])
 
 
@@ -92,24 +92,27 @@ def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
 
 
 def ratio(powers: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Filter the mixture by the shares of the powers; where all are 0, by equal ones."""
+    """Filter the mixture by the ratios of the powers; by equal ratios where all are 0."""
     total = powers.sum(0)
     shares = jnp.where(total > 0, powers / jnp.where(total > 0, total, 1), 1 / len(powers))
     return shares * mixture
 
 
 def mixture_phases(powers: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Give the roots of the powers the phases of the mixture."""
+    """Return the roots of the powers with the phases of the mixture."""
     size = jnp.abs(mixture)
     phase = jnp.where(size > 0, mixture / jnp.where(size > 0, size, 1), 1)
     return jnp.sqrt(powers) * phase
+
+
+Spectra = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Method(NamedTuple):
     """How masks become waves."""
 
     powers: str  # a name in POWERS
-    spectra: Callable[[jax.Array, jax.Array], jax.Array]
+    spectra: Spectra
     finish: str = "synthesis"  # griffin_lim, misi, em_wiener: what refines the spectra
     iterations: int = 0
     momentum: float = 0.0

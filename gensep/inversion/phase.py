@@ -1,7 +1,8 @@
-"""Phases from magnitudes: Griffin-Lim, its fast form, and MISI, which knows the mixture.
+"""Phases from magnitudes: Griffin-Lim, its fast form, and MISI, which uses the mixture.
 
-All of them go to and fro between spectra and a wave, of which some samples are known: zeros
-outside the file and, within a file, what a chunk before has settled.
+Griffin and Lim 1984; Perraudin, Balazs and Soendergaard 2013; Gunawan and Sen 2010. All alternate
+between spectra and a wave of which some samples are known: zeros outside the file and, within a
+file, the result of the chunk before.
 """
 
 from functools import partial
@@ -17,7 +18,7 @@ FAST_MOMENTUM = 0.99  # Perraudin, Balazs and Soendergaard 2013
 
 
 class Known(NamedTuple):
-    """What is known of the wave before its phases are."""
+    """What is known of the wave before its phases are estimated."""
 
     fixed: jax.Array  # bool [samples]
     value: jax.Array  # [..., samples], the wave where it is fixed
@@ -31,14 +32,15 @@ def griffin_lim_known(
     iterations: jax.Array | int,
     momentum: jax.Array | float,
 ) -> jax.Array:
-    """Run Griffin-Lim from spectra `[..., frame, bin]` with first phases to `[..., samples]`.
+    """Run Griffin-Lim from spectra `[..., frame, bin]` with initial phases: `[..., samples]`.
 
-    t = transform(wave), phases of t - momentum / (1 + momentum) t_before; momentum 0 is the
-    classical algorithm. What is known guides the phases; it is not written into the result.
+    With t = transform(wave), the phases are those of t - momentum / (1 + momentum) t_before;
+    momentum 0 is the classical algorithm. Known samples guide the phases, but are not copied into
+    the result.
     """
     magnitude, pull = jnp.abs(spectra), momentum / (1 + momentum)
 
-    def step(_, state):
+    def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         spectra, before = state
         now = _transform(_wave(spectra, known, hop_length), spectra, hop_length)
         return magnitude * _phase(now - pull * before), now
@@ -56,14 +58,15 @@ def misi_known(
 ) -> jax.Array:
     """Run MISI from spectra `[source, ..., frame, bin]`; the waves add up to `[..., samples]`.
 
-    What the sources lack of the mixture is shared out equally before their phases are taken.
+    The difference between the mixture and the sum of the sources is shared equally among them
+    before their phases are taken.
     """
     magnitude = jnp.abs(spectra)
 
-    def completed(waves):
+    def completed(waves: jax.Array) -> jax.Array:
         return waves + (mixture - waves.sum(0)) / len(waves)
 
-    def step(_, spectra):
+    def step(_: int, spectra: jax.Array) -> jax.Array:
         waves = completed(_wave(spectra, known, hop_length))
         return magnitude * _phase(_transform(waves, spectra, hop_length))
 
@@ -75,14 +78,14 @@ def misi_known(
 def griffin_lim(
     spectra: jax.Array, hop_length: int, samples: int, iterations: int = 32, momentum: float = 0.0
 ) -> jax.Array:
-    """Give waves `[..., samples]` of magnitudes with first phases, as of the centred `stft`."""
+    """Return waves `[..., samples]` from spectra of the centred `stft` with initial phases."""
     known, inside = _centred(spectra, hop_length, samples)
     return griffin_lim_known(spectra, known, hop_length, iterations, momentum)[..., inside]
 
 
 @partial(jax.jit, static_argnames="hop_length")
 def misi(spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: int = 5) -> jax.Array:
-    """Give waves `[source, ..., samples]` that add up to a mixture `[..., samples]`."""
+    """Return waves `[source, ..., samples]` that add up to a mixture `[..., samples]`."""
     known, inside = _centred(spectra, hop_length, mixture.shape[-1])
     lead = [(0, 0)] * (mixture.ndim - 1)
     behind = known.fixed.shape[0] - inside.stop
@@ -91,12 +94,12 @@ def misi(spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: in
 
 
 def random_phases(key: jax.Array, magnitude: jax.Array) -> jax.Array:
-    """Give magnitudes uniformly random phases."""
+    """Return the magnitudes with uniformly random phases."""
     return magnitude * jnp.exp(2j * jnp.pi * jax.random.uniform(key, magnitude.shape))
 
 
 def _centred(spectra: jax.Array, hop_length: int, samples: int) -> tuple[Known, slice]:
-    """Give what is known in a centred transform, silence outside the file, and where that is."""
+    """Return what is known in a centred transform: silence outside the file, and its place."""
     frames, n_fft = spectra.shape[-2], 2 * (spectra.shape[-1] - 1)
     total = (frames - 1) * hop_length + n_fft
     inside = slice(n_fft // 2, n_fft // 2 + samples)

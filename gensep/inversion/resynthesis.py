@@ -1,21 +1,30 @@
 """Waves of a whole file by any method of `inversion`, in chunks of constant memory.
 
-Spectra that only depend on their own frame need no more than the context of `masking`. Phase
-retrieval works on a chunk and some hops ahead: what it settles guides the phases of the next
-chunk, so that the two agree where one fades into the other. EM gathers its covariances over the
-whole file: it reads the file iterations + 2 times and gives what it would give all at once.
+Spectra that depend on their own frame alone need no more than the context of `masking`. Phase
+retrieval works on a chunk and some hops ahead: its result guides the phases of the next chunk, so
+that the two agree where one fades into the other. EM sums its covariances over the whole file: it
+reads the file iterations + 2 times and returns exactly what one pass over all frames would.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from functools import partial, reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gensep.inversion.masking import CHUNK_FRAMES, Chunk, chunks, masks_at, native_n_fft
-from gensep.inversion.methods import METHODS, POWERS, Bands, Method, bands, nnls, with_residual
+from gensep.inversion.methods import (
+    METHODS,
+    POWERS,
+    Bands,
+    Method,
+    Spectra,
+    bands,
+    nnls,
+    with_residual,
+)
 from gensep.inversion.phase import Known, griffin_lim_known, misi_known, random_phases
 from gensep.inversion.wiener import em_powers, maximization, wiener
 from gensep.representation.mel import Representation
@@ -33,7 +42,7 @@ class Options(NamedTuple):
     powers: str | None = None
     iterations: int | None = None
     momentum: float | None = None
-    residual: bool = False  # one more source for what the powers lack of the mixture
+    residual: bool = False  # one more source: the part of the mixture that the powers leave out
     length: int = CHUNK_FRAMES  # hops of a chunk
 
 
@@ -45,10 +54,10 @@ def invert_masks(
     method: str,
     options: Options | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield float32 stems `[source, channels, n]` of a mixture, of its length in all.
+    """Yield float32 stems `[source, channels, n]` of a mixture, of its length in total.
 
     Args:
-        blocks: called for every pass over the mixture, gives blocks `[channels, n]`.
+        blocks: called once per pass over the mixture, returns blocks `[channels, n]`.
         rate: of the mixture, Hz.
         masks: float `[source, frame, mel]`, sum 1 over sources.
         representation: of the masks.
@@ -87,8 +96,8 @@ def invert_power(
 ) -> Iterator[np.ndarray]:
     """Yield float32 waves `[source, 1, n]` of mel power `[source, frame, mel]`, without a mixture.
 
-    They have the rate of the representation and (frames - 1) hop_length samples in all; NNLS and
-    Griffin-Lim from random phases.
+    They have the rate of the representation and (frames - 1) hop_length samples in total, by NNLS
+    and Griffin-Lim from random phases.
     """
     form = representation
     of_rate = bands(form, form.sample_rate, form.n_fft)
@@ -104,8 +113,10 @@ def invert_power(
     return _phased(lambda: silence, form.n_fft, length, first, how, hop=form.hop_length)
 
 
-def _direct(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
-    """Go back to waves frame by frame."""
+def _direct(
+    blocks: Blocks, n_fft: int, length: int, first: First, how: Method
+) -> Iterator[np.ndarray]:
+    """Return to waves frame by frame."""
     hop = n_fft // OVERLAP
     for chunk in chunks(blocks(), n_fft, hop, length):
         yield np.asarray(_synthesis(first(chunk), hop))[..., : chunk.keep]
@@ -114,9 +125,9 @@ def _direct(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
 def _phased(
     blocks: Blocks, n_fft: int, length: int, first: First, how: Method, hop: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Find phases chunk by chunk; the samples before a chunk are settled.
+    """Estimate phases chunk by chunk, given the samples before each chunk.
 
-    What the chunk makes of the last of them is faded in, so the result lags by that much.
+    The last of these samples are faded into what the chunk makes of them, so the result lags.
     """
     hop = hop or n_fft // OVERLAP
     edge, fade = n_fft - hop, n_fft - 2 * hop
@@ -127,7 +138,7 @@ def _phased(
         begins = not settled.size
         if begins:
             settled = np.zeros((*spectra.shape[:2], edge), np.float32)
-        # frames count whose centre lies in the file: those of the centred transform
+        # only frames with their centre in the file count, as in the centred transform
         centre = (chunk.frames - chunk.frames[0]) * hop + n_fft // 2
         valid = (chunk.frames >= 0) & (centre <= chunk.real)
         wave = np.asarray(
@@ -154,16 +165,16 @@ def _phased(
     yield lag
 
 
-def _em(blocks: Blocks, n_fft: int, length: int, first: First, how: Method):
-    """Gather the covariances of one iteration a pass, then filter."""
+def _em(blocks: Blocks, n_fft: int, length: int, first: First, how: Method) -> Iterator[np.ndarray]:
+    """Sum the covariances of one iteration per pass over the file, then filter."""
     hop = n_fft // OVERLAP
     covariances: tuple[jax.Array, ...] = ()
     for _ in range(how.iterations + 1):
-        sums: Any = None
-        for chunk in chunks(blocks(), n_fft, hop, length):
-            part = _em_sums(first(chunk), chunk.piece, covariances, chunk.own)
-            sums = part if sums is None else jax.tree.map(jnp.add, sums, part)
-        covariances += (maximization(*sums),)
+        parts = (
+            _em_sums(first(chunk), chunk.piece, covariances, chunk.own)
+            for chunk in chunks(blocks(), n_fft, hop, length)
+        )
+        covariances += (maximization(*reduce(partial(jax.tree.map, jnp.add), parts)),)
     for chunk in chunks(blocks(), n_fft, hop, length):
         spectra = _em_means(first(chunk), chunk.piece, covariances)
         yield np.asarray(_synthesis(spectra, hop))[..., : chunk.keep]
@@ -182,8 +193,16 @@ def _transform(piece: jax.Array, n_fft: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("powers", "spectra", "residual"))
-def _first(powers, spectra, piece: jax.Array, shares: jax.Array, bands: Bands, *, residual: bool):
-    """Give the spectra `[source, channel, frame, bin]` that a method starts from."""
+def _first(
+    powers: str,
+    spectra: Spectra,
+    piece: jax.Array,
+    shares: jax.Array,
+    bands: Bands,
+    *,
+    residual: bool,
+) -> jax.Array:
+    """Return the spectra `[source, channel, frame, bin]` that a method starts from."""
     mixture = _transform(piece, 2 * (bands.bank.shape[1] - 1))
     power = jnp.abs(mixture) ** 2
     found = POWERS[powers](shares, power, bands)
@@ -213,7 +232,7 @@ def _phases(
     iterations: jax.Array,
     momentum: jax.Array,
 ) -> jax.Array:
-    """Give the wave of a piece: settled at its start, silent behind the file's end."""
+    """Return the wave of a chunk, given its first samples and silence after the end of the file."""
     at = jnp.arange(piece.shape[-1])
     value = jnp.pad(settled, ((0, 0), (0, 0), (0, len(at) - settled.shape[-1])))
     known = Known((at < settled.shape[-1]) | (at >= real), value, valid)
@@ -223,7 +242,10 @@ def _phases(
 
 
 @jax.jit
-def _em_sums(spectra, piece, covariances, own) -> tuple[jax.Array, jax.Array]:
+def _em_sums(
+    spectra: jax.Array, piece: jax.Array, covariances: tuple[jax.Array, ...], own: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the sums of powers and moments over the frames that belong to the chunk."""
     mixture = _transform(piece, 2 * (spectra.shape[-1] - 1))
     power, moments = em_powers(spectra, mixture, covariances)
     owned = own[:, None]
@@ -231,6 +253,8 @@ def _em_sums(spectra, piece, covariances, own) -> tuple[jax.Array, jax.Array]:
 
 
 @jax.jit
-def _em_means(spectra, piece, covariances) -> jax.Array:
+def _em_means(
+    spectra: jax.Array, piece: jax.Array, covariances: tuple[jax.Array, ...]
+) -> jax.Array:
     mixture = _transform(piece, 2 * (spectra.shape[-1] - 1))
     return wiener(em_powers(spectra, mixture, covariances)[0], covariances[-1], mixture)

@@ -1,8 +1,10 @@
-"""Multichannel Wiener filtering: local Gaussian sources with a spatial covariance in every bin.
+"""Multichannel Wiener filtering: local Gaussian sources with a spatial covariance per bin.
 
-Source j is N(0, v_j R_j) with power v_j[frame, bin] and covariance R_j[channel, channel, bin]; the
-mixture is their sum, so the mean of a source is v_j R_j V^-1 x with V = sum_k v_k R_k. Matrices
-stand in front, `[channel, channel, ...]`, so that their algebra is elementwise over the rest.
+Duong, Vincent and Gribonval 2010; EM as in norbert (Liutkus and Stoeter 2019). Source j is
+N(0, v_j R_j) with power v_j[frame, bin] and covariance R_j[channel, channel, bin]. The mixture is
+the sum of the sources, so the posterior mean of a source is v_j R_j V^-1 x with V = sum_k v_k R_k.
+The axes of matrices come first, `[channel, channel, ...]`: their algebra is elementwise over the
+others.
 """
 
 from functools import partial
@@ -10,15 +12,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-# of the trace: what keeps the covariance of a point source, which has rank one, regular in float32
+# Share of the trace that is added to the diagonal: the covariance of a point source has rank one
+# and is singular in float32 without it.
 LOAD = 1e-6
-EM_LOAD = 1e-4  # more in EM, whose steps amplify what float32 rounds off
+EM_LOAD = 1e-4  # more in EM, whose steps amplify rounding errors
 TINY = 1e-25
 _einsum = partial(jnp.einsum, precision="highest")
 
 
 def inverse(matrix: jax.Array) -> jax.Array:
-    """Invert Hermitian positive definite `[n, n, ...]` by Gauss-Jordan, which needs no pivots."""
+    """Invert Hermitian positive definite `[n, n, ...]` by Gauss-Jordan elimination."""
     for k in range(matrix.shape[0]):
         pivot = matrix[k, k]
         row, column = matrix[k] / pivot, matrix[:, k]
@@ -28,14 +31,14 @@ def inverse(matrix: jax.Array) -> jax.Array:
 
 
 def outer(spectra: jax.Array) -> jax.Array:
-    """Give y y^H of `[source, channel, ...]` as `[source, channel, channel, ...]`."""
+    """Return y y^H of `[source, channel, ...]` as `[source, channel, channel, ...]`."""
     return spectra[:, :, None] * spectra[:, None].conj()
 
 
 def loaded(covariances: jax.Array, load: float = LOAD) -> jax.Array:
-    """Add `load` of the mean of the diagonal to that of `[source, channel, channel, bin]`.
+    """Add `load` times its mean to the diagonal of `[source, channel, channel, bin]`.
 
-    A covariance that is zero, of a silent source, becomes the identity.
+    The covariance of a silent source, which is zero, becomes the identity.
     """
     channels = covariances.shape[1]
     eye = jnp.eye(channels)[:, :, None]
@@ -50,13 +53,13 @@ def unit_trace(covariances: jax.Array) -> jax.Array:
 
 
 def refined_power(covariances: jax.Array, moments: jax.Array) -> jax.Array:
-    """Give v = Re tr(R^-1 C) / I `[source, frame, bin]` from moments C with a frame axis."""
+    """Return v = Re tr(R^-1 C) / I `[source, frame, bin]` from moments C per frame."""
     inverses = jax.vmap(inverse)(covariances)
     return _einsum("kabf,kbatf->ktf", inverses, moments).real / covariances.shape[1]
 
 
 def wiener(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Give the posterior means `[source, channel, frame, bin]` of the sources of a mixture."""
+    """Return the posterior means `[source, channel, frame, bin]` of the sources of a mixture."""
     return _einsum(
         "ktf,kabf,btf->katf",
         power,
@@ -66,7 +69,7 @@ def wiener(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.
 
 
 def expectation(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Give the posterior moments C = y y^H + (I - G) v R, `[source, channel, channel, ...]`."""
+    """Return the posterior moments C = y y^H + (I - G) v R, `[source, channel, channel, ...]`."""
     prior = power[:, None, None] * covariances[:, :, :, None]
     precision = _precision(power, covariances)
     means = _einsum("kabtf,btf->katf", prior, _einsum("abtf,btf->atf", precision, mixture))
@@ -77,7 +80,7 @@ def expectation(power: jax.Array, covariances: jax.Array, mixture: jax.Array) ->
 def em_powers(
     spectra: jax.Array, mixture: jax.Array, covariances: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Run as many iterations of EM as there are covariances: powers and moments after them.
+    """Run one iteration of EM per covariance and return powers and moments after the last.
 
     Args:
         spectra: first estimates of the sources, complex `[source, channel, frame, bin]`.
@@ -92,7 +95,7 @@ def em_powers(
 
 
 def maximization(power: jax.Array, moments: jax.Array) -> jax.Array:
-    """Give R = sum_t C / sum_t v from sums of v `[source, bin]` and of C with two channel axes."""
+    """Return R = sum_t C / sum_t v from sums of v `[source, bin]` and of C per channel pair."""
     return loaded(moments / jnp.where(power > 0, power, 1)[:, None, None], EM_LOAD)
 
 
@@ -100,9 +103,9 @@ def maximization(power: jax.Array, moments: jax.Array) -> jax.Array:
 def em_wiener(spectra: jax.Array, mixture: jax.Array, iterations: int = 1) -> jax.Array:
     """Refine estimates `[source, channel, frame, bin]` of the sources of `[channel, frame, bin]`.
 
-    EM for the local Gaussian model: from v = mean_channel |y|^2 and C = y y^H on, R = sum_t C /
-    sum_t v, then C and v = tr(R^-1 C) / I of the posterior, in turn. No iteration gives the plain
-    Wiener filter of the first v and R.
+    EM for the local Gaussian model starts from v = mean_channel |y|^2 and C = y y^H and alternates
+    R = sum_t C / sum_t v with the posterior's C and v = tr(R^-1 C) / I. Zero iterations give the
+    plain Wiener filter of the first v and R.
     """
     covariances: tuple[jax.Array, ...] = ()
     for _ in range(iterations + 1):
@@ -112,6 +115,6 @@ def em_wiener(spectra: jax.Array, mixture: jax.Array, iterations: int = 1) -> ja
 
 
 def _precision(power: jax.Array, covariances: jax.Array) -> jax.Array:
-    """Give V^-1, `[channel, channel, frame, bin]`; where all is silent a large multiple of I."""
+    """Return V^-1 `[channel, channel, frame, bin]`; a large multiple of I where all is silent."""
     total = _einsum("ktf,kabf->abtf", power, covariances)
     return inverse(total + TINY * jnp.eye(total.shape[0])[:, :, None, None])

@@ -1,4 +1,4 @@
-"""What every command says, and the code it exits with, when something is wrong."""
+"""Errors of users: the message of a command and its exit code."""
 
 import errno
 import os
@@ -10,11 +10,11 @@ from types import FrameType
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line with what was expected, what came, what to do."""
+    """A mistake that the user can correct: one line: expected, got, remedy."""
 
 
 def run(command: Callable[[list[str]], None]) -> None:
-    """Run `command(argv)`; exit with 2 after one line for bad input, with 130 after Ctrl-C."""
+    """Run `command(argv)`; exit with code 2 and one line for bad input, with 130 after Ctrl-C."""
     if threading.current_thread() is threading.main_thread():
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
@@ -26,7 +26,7 @@ def run(command: Callable[[list[str]], None]) -> None:
         print("\ninterrupted", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(130)  # JAX crashes on the way out while a computation is still running
+        os._exit(130)  # JAX crashes at exit while a computation is still running
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
@@ -42,7 +42,7 @@ def run(command: Callable[[list[str]], None]) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but not inside JAX's garbage callback, where it would be lost."""
+    """Raise KeyboardInterrupt, but not inside JAX's garbage callback, which would swallow it."""
     while frame is not None:
         if frame.f_code.co_name == "_xla_gc_callback":
             main = threading.main_thread().ident

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that can be written to."""
+"""Files that appear whole or not at all, and checks of output folders."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to, which becomes `path` unless that fails."""
+    """Yield a temporary path beside `path`, which is renamed to `path` unless the body fails."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
@@ -25,13 +25,13 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
+    """Write a text file, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(text, "utf-8")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, "np.ndarray"]) -> None:
-    """Write an .npz so that it is there whole or not at all."""
+    """Write a compressed .npz, whole or not at all."""
     import numpy as np
 
     with atomic(path) as temporary:
@@ -39,7 +39,11 @@ def save_arrays(path: Path, arrays: Mapping[str, "np.ndarray"]) -> None:
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Make the folder where needed; refuse in one line where no file can be written there."""
+    """Create the folder if needed.
+
+    Raises:
+        UserError: if no file can be written there.
+    """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=Path(folder)):
@@ -50,7 +54,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """Make a folder for what the body writes; where it fails, no new and empty folder stays."""
+    """Create a folder for what the body writes; if it fails, new and empty folders are removed."""
     new = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
     try:
         check_writable(folder)

@@ -4,11 +4,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-def results(work: Callable[..., Any], tasks: Sequence[tuple], jobs: int) -> Iterator[Any]:
-    """Yield `work(*task)` for every task as it ends, from this process or `jobs` others."""
+def results(work: Callable[..., T], tasks: Sequence[tuple], jobs: int) -> Iterator[T]:
+    """Yield `work(*task)` for every task as it finishes, from this process or `jobs` others."""
     if jobs == 1:
         yield from (work(*task) for task in tasks)
         return
@@ -19,7 +21,7 @@ def results(work: Callable[..., Any], tasks: Sequence[tuple], jobs: int) -> Iter
     pool = ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,  # Ctrl-C is the parent's to handle
+        initializer=signal.signal,  # the parent handles Ctrl-C
         initargs=(signal.SIGINT, signal.SIG_IGN),
     )
     try:
@@ -30,17 +32,14 @@ def results(work: Callable[..., Any], tasks: Sequence[tuple], jobs: int) -> Iter
 
 
 def job_count(jobs: int, tasks: int) -> int:
-    """Give the number of processes: 0 means one a core; never more than there are tasks."""
+    """Return the number of processes: 0 means one per core; never more than there are tasks."""
     return max(1, min(jobs or os.cpu_count() or 1, tasks))
-
-
-T = TypeVar("T")
 
 
 def prefetch(
     make_batch: Callable[[int], T], start: int, stop: int, depth: int = 4, threads: int = 2
 ) -> Iterator[T]:
-    """Yield make_batch(start), ..., make_batch(stop - 1) in order, computed ahead in threads."""
+    """Yield make_batch(start), ..., make_batch(stop - 1) in order, computed ahead by threads."""
     waiting: deque = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -1,4 +1,4 @@
-"""Leaves of a tree by their path, for files that outlive versions of the libraries."""
+"""Leaves of a tree by their path, for files that do not depend on versions of the libraries."""
 
 import re
 from typing import Any, TypeVar
@@ -9,10 +9,10 @@ State = TypeVar("State")
 
 
 def by_path(tree: Any) -> dict[str, Any]:
-    """Give the leaves of a tree by their path, e.g. `model.net.blocks.0.conv.kernel`.
+    """Return the leaves of a tree by their path, e.g. `model.net.blocks.0.conv.kernel`.
 
-    orbax saves trees that hold an nnx.List but cannot restore them; a flat dict it can. How flax
-    spells the array inside a variable is left out, so that files outlive its versions.
+    orbax can save trees that hold an nnx.List, but cannot restore them; it can restore a flat dict.
+    The name that flax gives to the array inside a variable is left out, as it differs by version.
     """
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
