@@ -27,7 +27,7 @@ def head(axis: Axes, title: str) -> None:
 
 
 def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure and its axes `[rows, columns]`, of a size in inches per axis, without axis lines."""
+    """Return a figure and its hidden axes `[rows, columns]`, `width` by `height` inches each."""
     size = (width * columns, height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
