@@ -6,15 +6,18 @@ or --sigma; the bound needs denoising alone and lies above it in the mean. Both 
 densities: less is better.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gensep.cli import config
 from gensep.cli.config import option
+from gensep.cli.records import Json, command, write_record
 from gensep.runtime.errors import UserError, run
+
+if TYPE_CHECKING:
+    from gensep.priors.likelihood import Measured
+    from gensep.representation.form import Form
 
 PROG = "python -m gensep.likelihood"
 
@@ -48,7 +51,7 @@ class Config:
     block: int = option(16, "examples at once")
     seed: int = option(0, "seed of examples, noise and probes")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("examples", "frames", "probes", "block"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -64,115 +67,84 @@ def main(argv: list[str]) -> None:
         )
     from tqdm import tqdm
 
-    from gensep.cli.records import command, commit, versions
     from gensep.priors.files import load_prior
+    from gensep.priors.likelihood import measure
     from gensep.runtime.files import check_writable, write_atomically
 
     loaded = [load_prior(name) for name in c.priors]
     check_writable(c.output)
+    pairs = [(prior, data) for data in c.data for prior in loaded]
     rows = []
-    with tqdm(
-        total=len(loaded) * len(c.data), unit="pair", dynamic_ncols=True, disable=None
-    ) as bar:
-        for data in c.data:
-            for prior in loaded:
-                bar.set_description(f"{prior.name} on {Path(data).name}")
-                rows.append(measure(prior, data, c))
-                bar.update()
+    with tqdm(pairs, unit="pair", dynamic_ncols=True, disable=None) as bar:
+        for prior, data in bar:
+            bar.set_description(f"{prior.name} on {Path(data).name}")
+            found = measure(
+                prior,
+                data,
+                split=c.split,
+                examples=c.examples,
+                frames=c.frames,
+                data_dir=c.data_dir,
+                levels=c.levels,
+                sigma=c.sigma,
+                probes=c.probes,
+                ode=c.ode,
+                block=c.block,
+                seed=c.seed,
+            )
+            rows.append(make_row(prior.name, Path(data).name, prior.form, found))
     page = table(rows)
-    record = {
-        "rows": rows,
-        "options": dataclasses.asdict(c),
-        "versions": versions(),
-        "commit": commit(),
-    }
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    write_atomically(Path(c.output) / "likelihood.json", text)
+    write_record(Path(c.output) / "likelihood.json", c, {"rows": rows})
     shown = f"```sh\n{command(c, PROG)}\n```\n"
     write_atomically(Path(c.output) / "likelihood.md", f"{page}\n\n{shown}")
     print(page)
 
 
-def measure(loaded: Any, data: str, c: Config) -> dict[str, Any]:
-    """Give a row of the table: a prior on a data set, figures per dimension in the data's unit."""
+def make_row(prior: str, data: str, form: "Form", found: "Measured") -> Json:
+    """Return a row of the table as JSON, null for what was not measured."""
     import numpy as np
 
     from gensep.evaluation.statistics import interval
-    from gensep.priors.likelihood import DATA_KINDS, fit, floor_of, make_levels
 
-    form = loaded.representation
-    kind = DATA_KINDS[type(form)]
-    x = kind.read(form, data, c)
-    own = loaded.header["settings"].get("sigmas")
-    levels = make_levels(loaded.prior, c.levels, c.sigma) if own is None else np.array(own)
-    # a network of fixed levels is asked at them alone; the bound's are drawn anywhere
-    found = fit(
-        loaded.prior,
-        x,
-        levels,
-        noise=kind.noise,
-        ode=c.ode,
-        bound=own is None,
-        probes=c.probes,
-        seed=c.seed,
-        block=min(c.block, len(x)),
-    )
-    each = {"nll": kind.of(form, found.nll), "bound": kind.of(form, found.bound)}
-    nll, bound = (interval(values) for values in each.values())
-    least = float(kind.of(form, floor_of(found.sigma, noise=kind.noise)))
-    scale = float(kind.of(form, 1.0) - kind.of(form, 0.0))
+    nll, bound = interval(found.nll), interval(found.bound)
     row = {
-        "prior": loaded.name,
-        "data": Path(data).name,
-        "unit": kind.unit,
-        "n": len(x),
-        "dimensions": int(x[0].size),
+        "prior": prior,
+        "data": data,
+        "unit": form.unit,
+        "n": len(found.nll),
+        "dimensions": found.dimensions,
         "sigma": found.sigma,
-        "noise": kind.noise_name(form, found.sigma),
+        "noise": form.describe_noise(found.sigma),
         "nll": nll,
         "bound": bound,
-        "floor": least,
-        "probe_error": scale * found.probe_error,
-        "step_error": scale * found.step_error,
-        "impossible": bool(nll.value < least or bound.value < least),
+        "floor": found.floor,
+        "probe_error": found.probe_error,
+        "step_error": found.step_error,
+        "impossible": bool(nll.value < found.floor or bound.value < found.floor),
         "examples": {
             name: [round(float(v), 4) for v in values]
-            for name, values in each.items()
+            for name, values in (("nll", found.nll), ("bound", found.bound))
             if not np.isnan(values).any()
         },
     }
     return {key: _strict(value) for key, value in row.items()}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Lay the rows out as markdown, with a note for what cannot be."""
+def table(rows: list[Json]) -> str:
+    """Return the rows as a table in markdown, with a note for every impossible density."""
     from gensep.evaluation.statistics import Interval, markdown
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"
 
-    def shown(values: Any) -> str:
+    def shown(values: Json) -> str:
         return "-" if values["value"] is None else str(Interval(**values))
 
-    header = (
-        "prior",
-        "data",
-        "n",
-        "noise",
-        "unit",
-        "density",
-        "bound",
-        "least possible",
-        "error of probes",
-        "error of steps",
-    )
+    names = ("prior", "data", "n", "noise", "unit")
+    header = (*names, "density", "bound", "least possible", "error of probes", "error of steps")
     lines = [
         (
-            r["prior"],
-            r["data"],
-            r["n"],
-            r["noise"],
-            r["unit"],
+            *(r[name] for name in names),
             shown(r["nll"]),
             shown(r["bound"]),
             f"{r['floor']:.2f}",
@@ -190,8 +162,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return markdown(header, lines) + "".join(notes)
 
 
-def _strict(value: Any) -> Any:
-    """Make an interval a dict, and what is not finite None, for JSON."""
+def _strict(value: object) -> object:
+    """Turn an interval into a dict, and numbers that are not finite into None, for JSON."""
     import math
 
     if hasattr(value, "_asdict"):

@@ -1,24 +1,22 @@
-"""Draw from a prior alone: what it has learnt, before it is asked to separate anything.
+"""Sample a prior alone, to see what it has learnt before it separates anything.
 
-Writes samples.png, samples.npz (`samples` [n, ...] in model units) and sample.json; of a prior of
-spectrograms also sample_01.wav ..., phases by Griffin-Lim. Samplers: `heun`, the
-probability-flow ODE, is the quickest (twice --steps network evaluations); `predictor-corrector`
-adds Langevin steps, which mend the errors of earlier levels; `sde`, the reverse diffusion, wants
-many levels (its variance is 13 % short with 64, 5 % with 200); `langevin` is annealed Langevin
-dynamics, as score networks were first sampled. Examples:
+Writes samples.png, samples.npz (`samples` [n, ...] in model units) and sample.json; for a prior of
+spectrograms also sample_01.wav ..., with phases by Griffin-Lim. Samplers: `heun`, the
+probability-flow ODE, is the fastest (twice --steps network evaluations); `predictor-corrector`
+adds Langevin steps, which correct errors of earlier levels; `sde`, the reverse diffusion, needs
+many levels (its variance is 13 % too small with 64, 5 % with 200); `langevin` is annealed Langevin
+dynamics, as score networks were first sampled (Song and Ermon 2019). Examples:
 
   python -m gensep.sample violin --n 4 --frames 128
   python -m gensep.sample runs/mnist --n 64 --sampler heun --steps 18
   python -m gensep.sample runs/mnist --n 1000 --quality --data_dir data/mnist
 """
 
-import dataclasses
-import json
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gensep.cli import config
 from gensep.cli.config import option
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gensep.priors.files import LoadedPrior
+    from gensep.representation.form import Form
+    from gensep.representation.mel import Representation
 
 PROG = "python -m gensep.sample"
 ROW, SHOWN = 8, 64  # samples in a row of the picture, and in all
@@ -60,7 +60,7 @@ class Config:
     )
     data_dir: str | None = option(None, "folder with the files of the set of images, for --quality")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("n", "steps", "corrections", "frames", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -68,79 +68,75 @@ class Config:
 
 
 def main(argv: list[str]) -> None:
-    """Draw, write, and say where."""
+    """Sample, write the files, and report the folder and the time."""
     c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    from tqdm import tqdm
+
+    from gensep.cli.records import Json, write_record
     from gensep.priors.files import load_prior
-    from gensep.priors.unconditional import CORRECTIONS
-    from gensep.representation.image import ImageForm
+    from gensep.priors.unconditional import sample_prior
+    from gensep.representation.form import is_sound
     from gensep.runtime.files import new_folder, save_arrays
 
-    if c.corrections and c.sampler not in CORRECTIONS:
-        raise UserError(f"{c.sampler} makes no corrections; they are for {', '.join(CORRECTIONS)}")
     loaded = load_prior(c.prior)
-    images = isinstance(loaded.representation, ImageForm)
-    if images and c.frames or not images and c.quality:
-        raise UserError(
-            f"{loaded.name} is a prior of {'images' if images else 'spectrograms'}; "
-            "--frames is for spectrograms, --quality for images"
+    _check(c, loaded)
+    folder, began = Path(c.output.replace("{name}", loaded.name)), time.perf_counter()
+    bar = tqdm(total=c.n, unit="sample", desc=loaded.name, leave=False, disable=None)
+    with new_folder(folder), bar:
+        samples, sigmas = sample_prior(
+            loaded,
+            c.n,
+            sampler=c.sampler,
+            steps=c.steps,
+            corrections=c.corrections,
+            frames=c.frames,
+            seed=c.seed,
+            batch=c.batch,
+            progress=bar.update,
         )
-    folder = Path(c.output.replace("{name}", loaded.name))
-    began = time.perf_counter()
-    with new_folder(folder):
-        samples, about = draw_all(c, loaded)
-    about["seconds"] = round(time.perf_counter() - began, 2)
+    facts: Json = {"prior": loaded.name, "shape": list(samples.shape[1:])}
+    facts["sigmas"] = [round(float(s), 6) for s in sigmas]
+    facts["seconds"] = round(time.perf_counter() - began, 2)
     save_arrays(folder / "samples.npz", {"samples": samples})
-    picture(folder / "samples.png", samples, images=images)
-    if not images and c.audio:
-        write_waves(folder, samples, loaded.representation, c.seed)
+    plot_samples(folder / "samples.png", samples, loaded.form)
+    if c.audio and is_sound(loaded.form):
+        write_waves(folder, samples, loaded.form, c.seed)
     if c.quality:
-        about["quality"] = judge(c, loaded.representation.name, samples)
-    write_record(folder, about, c)
-    print(f"{c.n} samples of {loaded.name} in {folder}: {about['seconds']:.1f} s", file=sys.stderr)
-    for name, value in about.get("quality", {}).items():
+        facts["quality"] = judge(samples, loaded.form.name, Path(c.output).parent, c.data_dir)
+    write_record(folder / "sample.json", c, facts)
+    print(f"{c.n} samples of {loaded.name} in {folder}: {facts['seconds']:.1f} s", file=sys.stderr)
+    for name, value in facts.get("quality", {}).items():
         print(f"{name:<24} {value:.4g}")
 
 
-def draw_all(c: Config, loaded: "LoadedPrior") -> tuple["np.ndarray", dict[str, Any]]:
-    """Draw `[n, ...]` in model units, batch by batch, and tell at what price."""
-    import jax
-    import numpy as np
-    from tqdm import tqdm
+def _check(c: Config, loaded: "LoadedPrior") -> None:
+    """Refuse options that the sampler or the form of the prior does not have."""
+    from gensep.datasets.images import SETS
+    from gensep.priors.unconditional import CORRECTIONS
 
-    from gensep.priors.unconditional import draw, make_kernel, noise_levels, shape_of
-
-    sigmas = noise_levels(loaded, c.steps)
-    kernel = make_kernel(c.sampler, c.corrections)
-    shape = (min(c.batch, c.n), *shape_of(loaded, c.frames))
-    key = jax.random.key(c.seed)
-    drawn: list[np.ndarray] = []
-    with tqdm(total=c.n, unit="sample", desc=loaded.name, leave=False, disable=None) as bar:
-        while len(drawn) * shape[0] < c.n:
-            own = jax.random.fold_in(key, len(drawn))
-            drawn.append(np.asarray(draw(loaded.prior, own, shape, sigmas, kernel)))
-            bar.update(min(shape[0], c.n - bar.n))
-    return np.concatenate(drawn)[: c.n], {
-        "prior": loaded.name,
-        "shape": list(shape[1:]),
-        "sigmas": [round(float(s), 6) for s in sigmas],
-    }
+    if c.corrections and c.sampler not in CORRECTIONS:
+        raise UserError(
+            f"{c.sampler} has no Langevin steps; --corrections is for {', '.join(CORRECTIONS)}"
+        )
+    if c.frames and not loaded.form.audible or c.quality and loaded.form.name not in SETS:
+        raise UserError(
+            f"{loaded.name} is a prior of {loaded.form.describe()}; "
+            "--frames is for spectrograms, --quality for images"
+        )
 
 
-def picture(path: Path, samples: "np.ndarray", *, images: bool) -> None:
+def plot_samples(path: Path, samples: "np.ndarray", form: "Form") -> None:
     """Draw the first samples in rows."""
-    from gensep.plots.images import plot_images
-    from gensep.plots.spectrograms import plot_windows
+    from gensep.plots.examples import plot_examples
 
     shown = samples[:SHOWN]
-    rows = {
-        f"{i + 1} to {min(i + ROW, len(shown))}": shown[i : i + ROW]
-        for i in range(0, len(shown), ROW)
-    }
-    (plot_images if images else plot_windows)(path, rows)
+    starts = range(0, len(shown), ROW)
+    rows = {f"{i + 1} to {min(i + ROW, len(shown))}": shown[i : i + ROW] for i in starts}
+    plot_examples(path, rows, form)
 
 
-def write_waves(folder: Path, samples: "np.ndarray", form: Any, seed: int) -> None:
-    """Write the sound of spectrograms, all files or none."""
+def write_waves(folder: Path, samples: "np.ndarray", form: "Representation", seed: int) -> None:
+    """Write the sound of spectrograms `[n, frames, mel]`, all files or none."""
     import numpy as np
 
     from gensep.audio.stems import StemWriter
@@ -155,30 +151,17 @@ def write_waves(folder: Path, samples: "np.ndarray", form: Any, seed: int) -> No
                 writer.write(i, wave)
 
 
-def judge(c: Config, name: str, samples: "np.ndarray") -> dict[str, float]:
-    """Give the figures of `gensep.images.quality` against the test images of the set."""
+def judge(samples: "np.ndarray", name: str, folder: Path, data_dir: str | None) -> dict[str, float]:
+    """Return the measures of `gensep.images.quality` against the test images of the set `name`.
+
+    The classifier that they need is kept in `folder`.
+    """
     from gensep.datasets.images import load_images
     from gensep.images.quality import figures, get_classifier
-    from gensep.representation.image import LEVELS
+    from gensep.representation.image import PIXEL_VALUES
 
-    real = (load_images(name, "test", c.data_dir)[0] + 0.5) / LEVELS
-    classifier = get_classifier(name, Path(c.output).parent, c.data_dir)
-    return figures(classifier, samples, real)
-
-
-def write_record(folder: Path, about: dict[str, Any], c: Config) -> None:
-    """Write sample.json: what was drawn, by what, and how it came out."""
-    from gensep.cli.records import command, commit, versions
-    from gensep.runtime.files import write_atomically
-
-    record = {
-        **about,
-        "options": dataclasses.asdict(c),
-        "command": command(c, PROG),
-        "versions": versions(),
-        "commit": commit(),
-    }
-    write_atomically(folder / "sample.json", json.dumps(record, indent=1) + "\n")
+    real = (load_images(name, "test", data_dir)[0] + 0.5) / PIXEL_VALUES
+    return figures(get_classifier(name, folder, data_dir), samples, real)
 
 
 if __name__ == "__main__":

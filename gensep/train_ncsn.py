@@ -37,13 +37,15 @@ class Config(TrainingConfig):
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not '{self.network}'")
         if self.schedule not in ("lognormal", "geometric"):
             raise ValueError(f"schedule must be lognormal or geometric, not '{self.schedule}'")
-        if self.network == "ncsnv1" and self.schedule != "geometric":
+        network = NETWORKS[self.network]
+        if network.geometric and self.schedule != "geometric":
             raise ValueError(
-                "ncsnv1 knows fixed noise levels: give it schedule geometric, and "
+                f"{self.network} knows fixed noise levels: give it schedule geometric, and "
                 "noise_levels (python -m gensep.noise_levels says how many)"
             )
-        if self.compat and not self.network.startswith("ncsn"):
-            raise ValueError(f"compat is for ncsnv1 and ncsnv2, not {self.network}")
+        if self.compat and "compat" not in network.of_options:
+            takers = [name for name, row in NETWORKS.items() if "compat" in row.of_options]
+            raise ValueError(f"compat is for {' and '.join(takers)}, not {self.network}")
 
 
 def main(argv: list[str]) -> None:

@@ -102,7 +102,7 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
     import jax
     import jax.numpy as jnp
 
-    from gensep.priors.unconditional import draw
+    from gensep.priors.unconditional import sample_batch
     from score import karras
 
     form = team.representation
@@ -111,7 +111,7 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
     shape = (c.pieces, frames, form.n_mels)
     draws = np.stack(
         [
-            np.asarray(draw(p, k, shape, karras(64, p.sigmas[-1], p.sigmas[0], 5.0)))
+            np.asarray(sample_batch(p, k, shape, karras(64, p.sigmas[-1], p.sigmas[0], 5.0)))
             for p, k in zip(team.priors, keys, strict=False)
         ]
     )

@@ -19,7 +19,6 @@ from gensep.cli import config
 from gensep.cli.config import option
 from gensep.datasets.images import load_images
 from gensep.priors.files import load_prior
-from gensep.representation.image import ImageForm
 from gensep.runtime.errors import UserError, run
 
 
@@ -51,14 +50,14 @@ def bound(prior, key, v, draws):
 def measure(name, c):
     """Give the figures of one run."""
     loaded = load_prior(name)
-    if not isinstance(loaded.representation, ImageForm) or loaded.header["kind"] != "flow":
+    if not loaded.form.discrete or loaded.header["kind"] != "flow":
         raise UserError(f"{name} is not a flow of images")
     settings = loaded.header["settings"]
     if settings["embedding"] and not loaded.header["about"]["config"]["plain"]:
         raise UserError(
             f"{name} never saw images without noise; train it with --schedule none or --plain 0.1"
         )
-    images, _ = load_images(loaded.representation.name, c.split, c.data_dir)
+    images, _ = load_images(loaded.form.name, c.split, c.data_dir)
     images = images[: c.limit] if c.limit else images
     whole = -(-len(images) // c.batch) * c.batch
     padded = np.resize(images, (whole, *images.shape[1:])).astype(np.float32)

@@ -1,19 +1,17 @@
-"""Images as training examples: pixels dequantised afresh at every step."""
-
-from pathlib import Path
-from typing import Any
+"""Images: dequantised afresh at every step of training, or as they are."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.datasets.examples import VALID_SEED
+from gensep.datasets.examples import VALID_SEED, Options, Request, Selection
 from gensep.datasets.images import SETS, load_images
-from gensep.representation.image import LEVELS, ImageForm
+from gensep.representation.image import ImageForm
+from gensep.runtime.errors import UserError
 
 
-def open_image_examples(c: Any) -> "ImageExamples":
-    """Open the set of images named `c.data` in `c.data_dir`."""
+def open_image_examples(c: Options) -> "ImageExamples":
+    """Open the set of images named `c.data` in `c.data_dir`, for training."""
     train, valid = (
         load_images(c.data, split, c.data_dir, download=c.download)[0]
         for split in ("train", "valid")
@@ -21,27 +19,47 @@ def open_image_examples(c: Any) -> "ImageExamples":
     return ImageExamples(ImageForm(c.data, *SETS[c.data].shape), train, valid[: c.valid_windows])
 
 
-class ImageExamples:
-    """Examples `[height, width, channels]`; satisfies gensep.datasets.examples.Examples."""
+def read_image_examples(data: str, request: Request) -> Selection:
+    """Read images `[image, height, width, channels]` of a set by its name.
 
-    def __init__(self, form: ImageForm, train: np.ndarray, valid: np.ndarray):
-        self.form, self.features = form, form.channels
+    Raises:
+        UserError: if the set is not found, or its images are not of the form asked for.
+    """
+    images, _ = load_images(data, request.split or "test", request.data_dir)
+    own = ImageForm(data, *SETS[data].shape)
+    form = request.form or own
+    if form.shape(request.frames) != own.shape():
+        raise UserError(
+            f"{data} holds {own.describe()}, the prior is of {form.describe()}; "
+            "give the set that it was trained on, or one of the same shape"
+        )
+    rng = np.random.default_rng(request.seed)
+    chosen = images[rng.permutation(len(images))[: request.examples]]
+    x = own.encode(chosen, rng.uniform(size=chosen.shape) if request.dequantise else 0.5)
+    return Selection(x.astype(np.float32), form)
+
+
+class ImageExamples:
+    """Examples `[height, width, channels]`; satisfies gensep.datasets.examples.Examples.
+
+    Args:
+        form: shape of the images.
+        train: uint8 `[n, height, width, channels]`.
+        valid: likewise, held out.
+    """
+
+    def __init__(self, form: ImageForm, train: np.ndarray, valid: np.ndarray) -> None:
+        self.form, self.features = form, form.features
         self.train, self.valid = train, valid
 
     def batch(self, seed: int, step: int, size: int) -> np.ndarray:
-        """Give images of bytes, uniformly drawn."""
+        """Return uint8 images, uniformly drawn with replacement."""
         return self.train[np.random.default_rng((seed, step)).integers(len(self.train), size=size)]
 
     def inputs(self, key: jax.Array, raw: jax.Array) -> jax.Array:
-        """Dequantise bytes v, x = (v + u) / 256 with u uniform in [0, 1)."""
-        return (raw + jax.random.uniform(key, raw.shape)) / LEVELS
+        """Dequantise integers v: x = (v + u) / 256 with u uniform in [0, 1)."""
+        return self.form.encode(raw, jax.random.uniform(key, raw.shape))
 
     def held_out(self) -> np.ndarray:
-        """Give validation images with fixed u."""
+        """Return validation images with fixed u."""
         return np.asarray(self.inputs(jax.random.key(VALID_SEED), jnp.asarray(self.valid)))
-
-    def plot(self, path: Path, rows: dict[str, np.ndarray]) -> None:
-        """Draw rows of images."""
-        from gensep.plots.images import plot_images
-
-        plot_images(path, rows)

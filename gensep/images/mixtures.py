@@ -8,7 +8,7 @@ import numpy as np
 
 from basis import Linear, Problem
 from basis.rotated import Rotated, sum_and_differences
-from gensep.representation.image import LEVELS
+from gensep.representation.image import PIXEL_VALUES
 
 HIDDEN = 1e12  # variance of what is not observed
 
@@ -152,4 +152,4 @@ def choose(
         dealt = [deck if split else deck[k : per_round * sources : sources] for deck in decks]
         rows.append(np.concatenate(dealt)[:n])
     index = np.stack(rows)
-    return Chosen(((images[index] + 0.5) / LEVELS).astype(np.float32), index, labels[index])
+    return Chosen(((images[index] + 0.5) / PIXEL_VALUES).astype(np.float32), index, labels[index])

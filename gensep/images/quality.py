@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from gensep.datasets.images import SETS, load_images
-from gensep.representation.image import LEVELS
+from gensep.representation.image import PIXEL_VALUES
 from gensep.runtime.files import save_arrays
 from gensep.runtime.trees import by_path, from_paths
 from gensep.training.loop import make_optimiser, make_state, make_update
@@ -92,7 +92,7 @@ def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS)
 
     def loss(network: Network, key: jax.Array, batch: Any) -> jax.Array:
         pixels, truth = batch
-        x = (pixels + jax.random.uniform(key, pixels.shape)) / LEVELS
+        x = (pixels + jax.random.uniform(key, pixels.shape)) / PIXEL_VALUES
         log_p = jax.nn.log_softmax(network(x)[1])
         return -jnp.take_along_axis(log_p, truth[:, None], 1).mean()
 
@@ -105,7 +105,7 @@ def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS)
         state, _ = update(key, state, (images[rows], labels[rows]))
     classifier = Classifier(state.average, 0.0)
     test, truth = load_images(name, "test", data_dir)
-    guesses = classifier((test + 0.5) / LEVELS)[1].argmax(1)
+    guesses = classifier((test + 0.5) / PIXEL_VALUES)[1].argmax(1)
     return classifier._replace(accuracy=float((guesses == truth).mean()))
 
 

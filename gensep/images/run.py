@@ -15,7 +15,7 @@ from gensep.images.mixtures import MIXES, Chosen, Mix, choose
 from gensep.images.separation import Separated, align, best_order, separate_images
 from gensep.images.settings import IMAGE_PRESETS, ImageSettings
 from gensep.priors.files import LoadedPrior, load_prior
-from gensep.representation.image import LEVELS, ImageForm
+from gensep.representation.image import PIXEL_VALUES
 from gensep.runtime.errors import UserError
 
 SHOWN = 10  # mixtures in the picture
@@ -91,11 +91,9 @@ def make_task(
 
 
 def _check_form(loaded: LoadedPrior, name: str, shape: tuple[int, ...]) -> None:
-    form = loaded.representation
-    if not isinstance(form, ImageForm) or form.shape != shape:
-        what = " x ".join(map(str, form.shape)) if isinstance(form, ImageForm) else "spectrograms"
+    if loaded.form.shape(0) != shape:
         raise UserError(
-            f"prior {loaded.name} is of {what}, the images of {name} are "
+            f"prior {loaded.name} is of {loaded.form.describe()}, the images of {name} are "
             f"{' x '.join(map(str, shape))}; give --priors a run of gensep.train_ncsn "
             f"--data {name}"
         )
@@ -112,11 +110,11 @@ def score(task: Task, estimate: np.ndarray) -> np.ndarray:
     Estimates are clipped to what pixels can be; where one prior serves all sources, the best of
     their orders counts.
     """
-    clipped = np.clip(LEVELS * estimate - 0.5, 0, LEVELS - 1)
-    true = LEVELS * task.chosen.truth - 0.5
+    clipped = np.clip(PIXEL_VALUES * estimate - 0.5, 0, PIXEL_VALUES - 1)
+    true = PIXEL_VALUES * task.chosen.truth - 0.5
     return np.array(
         [
-            psnr(e, t, data_range=LEVELS - 1, permute=task.shared).mean()
+            psnr(e, t, data_range=PIXEL_VALUES - 1, permute=task.shared).mean()
             for e, t in zip(clipped.swapaxes(0, 1), true.swapaxes(0, 1), strict=True)
         ]
     )
@@ -286,7 +284,7 @@ def draw(path: Path, task: Task, estimates: Estimates) -> None:
 
 def _bytes(images: np.ndarray) -> np.ndarray:
     """Turn model units into bytes."""
-    return np.clip(np.rint(LEVELS * images - 0.5), 0, LEVELS - 1).astype(np.uint8)
+    return np.clip(np.rint(PIXEL_VALUES * images - 0.5), 0, PIXEL_VALUES - 1).astype(np.uint8)
 
 
 def _db(value: float) -> float | None:

@@ -1,95 +1,66 @@
-"""A prior made ready to ship: float16 weights, a picture of its samples, a card."""
+"""A prior made ready to ship: float16 weights, a small picture, and the facts for its card."""
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from gensep.priors.files import FILE, load_prior, save_prior
-from gensep.runtime.files import write_atomically
-
-CARD = """# {source}
-
-A score prior (EDM denoiser of mel spectrogram windows) of solo {source}, for `gensep`.
-
-| | |
-|---|---|
-| parameters | {parameters:,} ({size:.1f} MB, float16) |
-| trained on | renderings of solo lines, {hours:.1f} hours ({tracks} tracks); never a mixture |
-| scores | {scores} |
-| sounds | {sounds} |
-| chosen on | {valid_sounds}: fonts that no training set holds |
-| validation loss | {loss:.4f} at step {step} of {steps}, mean over 8 noise levels \
-(1: the best linear denoiser of white data) |
-| batch, frames, seed | {batch}, {frames}, {seed} |
-| recipe | `{recipe}` |
-| commit | {commit} |
-| licence | MIT, like the code; the licences of GeneralUser GS 2.0, FluidR3 (MIT) and sonivox \
-(Apache-2.0) permit it |
-
-![samples of the prior above validation windows](samples.png)
-"""
-
-SCORES = (
-    "OpenScore Lieder (CC0; voice lines as melody), Bach chorales and classical string "
-    "quartets of the music21 corpus (works in the public domain)"
-)
-
-RECIPE = (
-    "python scripts/train_shipped_priors.py WORK --scores SCORES --sounds FONTS --sources {source}"
-)
+from gensep.representation.form import Form, is_sound
+from gensep.runtime.errors import UserError
+from gensep.runtime.trees import by_path
 
 
-def write_card(run: Path, output: Path, source: str) -> None:
-    """Write `output`/{prior.npz, samples.png, README.md} from a finished run folder."""
-    import jax
+class Facts(NamedTuple):
+    """What a model card tells of a prior, as far as its files know it."""
 
-    from gensep.datasets.spectrograms import read_metadata
+    parameters: int
+    size: float  # MB of the prior file
+    hours: float  # of training data; 0 if the data set is gone
+    tracks: int  # likewise
+    loss: float  # on validation data, of the kept weights
+    step: int  # at which they were kept
+    steps: int
+    batch: int
+    frames: int
+    seed: int
+    commit: str  # "-" if not known
 
+
+def export_prior(run: Path, output: Path) -> Facts:
+    """Write `output`/{prior.npz, samples.png} from a finished run folder of a prior of sound."""
     loaded = load_prior(str(run))
     about = loaded.header["about"]
     output.mkdir(parents=True, exist_ok=True)
-    described = json.loads((run / "run.json").read_text())
     shipped = {k: v for k, v in about.items() if k not in ("data", "config")}
-    save_prior(
-        output / FILE,
-        loaded.header["kind"],
-        loaded.prior,
-        loaded.header["settings"],
-        loaded.representation,
-        half=True,
-        **shipped,
-    )
+    kind, settings = loaded.header["kind"], loaded.header["settings"]
+    save_prior(output / FILE, kind, loaded.prior, settings, loaded.form, half=True, **shipped)
     if (run / "samples.png").exists():
         with Image.open(run / "samples.png") as picture:
             small = picture.convert("RGB").quantize(48, dither=Image.Dither.NONE)
         small.save(output / "samples.png", optimize=True)
-    try:
-        splits = read_metadata(about["data"])["splits"]
-    except Exception:  # the data may be gone by now; the card then says so
-        splits = {"train": {}}
-    frames = sum(splits["train"].values())
-    representation = loaded.representation
-    hours = frames * representation.hop_length / representation.sample_rate / 3600
-    c = about["config"]
-    write_atomically(
-        output / "README.md",
-        CARD.format(
-            source=source,
-            parameters=sum(x.size for x in jax.tree.leaves(loaded.prior.denoiser.net)),
-            size=(output / FILE).stat().st_size / 1e6,
-            hours=hours,
-            tracks=len(splits["train"]),
-            scores=SCORES,
-            sounds="GeneralUser GS 1.47, FluidR3 GM, sonivox; near programs, layered",
-            valid_sounds="TimGM6mb and the csound GM bank",
-            loss=about["valid_loss"],
-            step=about["step"],
-            steps=c["steps"],
-            batch=c["batch"],
-            frames=c["frames"],
-            seed=c["seed"],
-            recipe=RECIPE.format(source=source),
-            commit=described["commit"] or "-",
-        ),
+    hours, tracks = _amount(about["data"], loaded.form)
+    c, arrays = about["config"], by_path(loaded.prior)
+    return Facts(
+        parameters=sum(x.size for path, x in arrays.items() if path.startswith("denoiser.net.")),
+        size=(output / FILE).stat().st_size / 1e6,
+        hours=hours,
+        tracks=tracks,
+        loss=about["valid_loss"],
+        step=about["step"],
+        commit=json.loads((run / "run.json").read_text())["commit"] or "-",
+        **{name: c[name] for name in ("steps", "batch", "frames", "seed")},
     )
+
+
+def _amount(data: str, form: Form) -> tuple[float, int]:
+    """Return hours and number of the training tracks of a data set; 0 if it is gone by now."""
+    from gensep.datasets.spectrograms import read_metadata
+
+    try:
+        tracks = read_metadata(data)["splits"]["train"]
+    except (UserError, KeyError):
+        return 0.0, 0
+    seconds = form.hop_length / form.sample_rate if is_sound(form) else 0.0
+    return sum(tracks.values()) * seconds / 3600, len(tracks)

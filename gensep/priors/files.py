@@ -1,6 +1,6 @@
-"""Prior files: one `.npz` a prior, and the one table that knows every kind.
+"""Prior files: one `.npz` per prior, and the one table of the kinds of priors.
 
-A file holds a JSON header (kind, network sizes, representation, how it was made) and plain
+A file holds a JSON header (kind, network sizes, form of the data, how it was made) and plain
 arrays; nothing in it is executed or unpickled.
 """
 
@@ -8,52 +8,55 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gensep.cli.records import Json
 from gensep.priors.flow_networks import make_flow
 from gensep.priors.score_networks import features, make_denoiser
-from gensep.representation.image import ImageForm
-from gensep.representation.mel import Representation
+from gensep.representation.form import FORMS, Form
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import save_arrays
 from gensep.runtime.trees import by_path, from_paths
+
+if TYPE_CHECKING:
+    from basis import Prior
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "priors"
 FILE = "prior.npz"
 
 
 class LoadedPrior(NamedTuple):
-    """A prior, what it was trained on and where it came from."""
+    """A prior, what its examples mean and how it was made."""
 
     name: str
-    prior: Any  # a basis.Prior
-    representation: Any  # what its arrays mean: a Representation or another of FORMS
-    header: dict[str, Any]
+    prior: "Prior"
+    form: Form
+    header: Json  # `kind` (a row of KINDS), `settings` of the network, `about` its training
 
 
-Settings = dict[str, Any]
+Make = Callable[[Json], "Prior"]
 
 
-def _denoiser(settings: Settings) -> Any:
+def _denoiser(settings: Json) -> "Prior":
     from score import DenoiserPrior
 
     table = jnp.zeros((settings["levels"], features(settings)))
     return DenoiserPrior(make_denoiser(settings), table[:, 0], table)
 
 
-def _flow(settings: Settings) -> Any:
+def _flow(settings: Json) -> "Prior":
     from flows import FlowPrior
 
     table, model = jnp.zeros((settings["levels"], settings["features"])), make_flow(settings)
     return FlowPrior(model.density, table[:, 0], table, model.dequantiser)
 
 
-def _stacked_flows(settings: Settings) -> Any:
+def _stacked_flows(settings: Json) -> "Prior":
     from flows import StackedFlowPrior
 
     table, model = jnp.zeros((settings["levels"], settings["features"])), make_flow(settings)
@@ -61,11 +64,11 @@ def _stacked_flows(settings: Settings) -> Any:
     return StackedFlowPrior(many, table[:, 0], table)
 
 
-def _fill(make: Callable[[Settings], Any], settings: Settings, arrays: dict[str, Any]) -> Any:
-    """Put arrays by path into what `make` would build.
+def _fill(make: Make, settings: Json, arrays: dict[str, np.ndarray]) -> "Prior":
+    """Put arrays by path into the prior that `make` would build.
 
     Raises:
-        KeyError: where one is missing or of another shape.
+        KeyError: if one is missing or of another shape.
     """
     like = jax.eval_shape(lambda: make(settings))
     for path, leaf in by_path(like).items():
@@ -75,30 +78,37 @@ def _fill(make: Callable[[Settings], Any], settings: Settings, arrays: dict[str,
     return from_paths(like, typed)
 
 
-# key of the header -> what the arrays of a prior are
-FORMS: dict[str, type] = {"representation": Representation, "images": ImageForm}
-
-# kind -> build an untrained prior from the header's settings
-KINDS: dict[str, Callable[[Settings], Any]] = {
-    "edm": _denoiser,  # any network of gensep.priors.score_networks
+# kind in the header -> build an untrained prior from the header's settings
+KINDS: dict[str, Make] = {
+    "edm": _denoiser,  # any network of gensep.priors.score_networks, not the EDM ones alone
     "flow": _flow,  # any architecture of gensep.priors.flow_networks
-    "stacked_flows": _stacked_flows,  # one for every level
+    "stacked_flows": _stacked_flows,  # a flow for every noise level
 }
 
 
 def save_prior(
     path: Path,
     kind: str,
-    prior: Any,
-    settings: dict[str, Any],
-    form: Any,
+    prior: "Prior",
+    settings: Json,
+    form: Form,
     *,
     half: bool = False,
-    **about: Any,
+    **about: object,
 ) -> None:
-    """Write a prior file, atomically; `half` stores matrices in float16 for shipping."""
-    key = next(key for key, form_type in FORMS.items() if isinstance(form, form_type))
-    header = {"kind": kind, "settings": settings, "about": about, key: dataclasses.asdict(form)}
+    """Write a prior file, whole or not at all.
+
+    Args:
+        path: of the file.
+        kind: a row of KINDS.
+        prior: its arrays are stored by their path.
+        settings: of the network, enough for KINDS to build it again.
+        form: what the examples mean.
+        half: store large matrices in float16, for shipping.
+        **about: how the prior was made, JSON.
+    """
+    fields = dataclasses.asdict(form)
+    header = {"kind": kind, "settings": settings, "about": about, form.key: fields}
     arrays = {p: np.asarray(x) for p, x in by_path(prior).items()}
     if half:
         arrays = {
@@ -112,7 +122,7 @@ def load_prior(name: str) -> LoadedPrior:
     """Load a shipped prior by name, or one from a run folder or an `.npz` file.
 
     Raises:
-        UserError: if there is none, or the file is not one of ours.
+        UserError: if there is none, or the file is not a prior file.
     """
     path = find_prior(name)
     try:
@@ -141,7 +151,13 @@ def load_prior(name: str) -> LoadedPrior:
 
 
 def find_prior(name: str) -> Path:
-    """Give the file of a prior: a shipped name, a run folder or a file."""
+    """Return the file of a prior: a shipped name, a run folder or a file.
+
+    A run folder comes before a shipped prior of the same name.
+
+    Raises:
+        UserError: if there is none.
+    """
     shipped = SHIPPED / name / FILE
     if "/" not in name and shipped.exists() and not (Path(name) / FILE).exists():
         return shipped
@@ -151,8 +167,8 @@ def find_prior(name: str) -> Path:
     if not path.exists():
         expected = ", ".join([*shipped_names(), f"a run folder that holds {FILE}"])
         raise UserError(
-            f"no prior '{name}': expected one of {expected}; 'python -m "
-            "gensep.train_ncsn' makes one"
+            f"no prior '{name}': expected one of {expected}; train one by "
+            "'python -m gensep.train_ncsn'"
         )
     return path
 

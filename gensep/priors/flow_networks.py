@@ -1,29 +1,36 @@
 """Flows: the one table that knows how each is built from plain settings."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-# settings of a prior file: `architecture`, `shape` of an example [H, W, C], `layout`, `features`
+from gensep.cli.records import Json
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from flows import Bijection, Density, VariationalDequantiser
+
+# `settings` of a prior file: `architecture`, `shape` of an example [H, W, C], `layout`, `features`
 # (size of the last axis of the data), `mean`, `sd`, `low` and `high` of the training data,
 # `embedding` of sigma (0: a flow of one level) and its `floor`, `logit` (0 for none), `dequantise`,
-# and what the architecture's maker reads
-Settings = dict[str, Any]
+# and what the builder of the architecture reads
+Settings = Json
 
 
 class FlowModel(NamedTuple):
-    """What is trained: a density and, for integers, perhaps the noise that fills their gaps."""
+    """What is trained: a density and, for integer data, perhaps the noise that dequantises them."""
 
-    density: Any  # flows.Density
-    dequantiser: Any = None  # flows.VariationalDequantiser; None is uniform noise
+    density: "Density"
+    dequantiser: "VariationalDequantiser | None" = None  # None: uniform noise
 
 
-def _geometry(settings: Settings) -> dict[str, Any]:
-    """Give convolutions and squeezes: of places, or of time alone where bands are channels."""
+def _geometry(settings: Settings) -> Json:
+    """Return sizes of kernels and squeezes: in two dimensions, or in time if bands are channels."""
     across, factor = settings["shape"][1] > 1, settings.get("squeeze", 2)
     return {"kernel": (3, 3) if across else (3, 1), "squeeze": (factor, factor if across else 1)}
 
 
-def _glow(settings: Settings, rngs: Any) -> Any:
+def _glow(settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
     from flows import glow
 
     return glow(
@@ -39,7 +46,7 @@ def _glow(settings: Settings, rngs: Any) -> Any:
     )
 
 
-def _realnvp(settings: Settings, rngs: Any) -> Any:
+def _realnvp(settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
     from flows import realnvp
 
     return realnvp(
@@ -53,7 +60,7 @@ def _realnvp(settings: Settings, rngs: Any) -> Any:
     )
 
 
-def _flowpp(settings: Settings, rngs: Any) -> Any:
+def _flowpp(settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
     from flows import flowpp
 
     return flowpp(
@@ -68,7 +75,7 @@ def _flowpp(settings: Settings, rngs: Any) -> Any:
 
 
 # name -> build the untrained flow from settings and nnx.Rngs
-FLOWS: dict[str, Callable[[Settings, Any], Any]] = {
+FLOWS: dict[str, Callable[[Settings, "nnx.Rngs"], "Bijection"]] = {
     "glow": _glow,
     "realnvp": _realnvp,
     "flowpp": _flowpp,
@@ -84,7 +91,7 @@ def make_flow(settings: Settings, seed: int = 0) -> FlowModel:
     """
     import jax
 
-    # one program: one by one, the many draws of a flow would each be compiled by itself
+    # under one jit: otherwise every random draw of the initial weights is compiled separately
     return jax.jit(lambda: _build(settings, seed))()
 
 

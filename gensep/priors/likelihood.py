@@ -1,19 +1,16 @@
-"""How well priors fit data: exact log densities, their cheaper bound, and what both may not be."""
+"""How well priors fit data: log densities, their cheaper bound, and the limit of both."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import denoising_bound, log_likelihood
+from basis import Gaussian, Prior, denoising_bound, log_likelihood
 from basis.check import check_levels
-from gensep.datasets.images import load_images
-from gensep.datasets.spectrograms import to_power
-from gensep.datasets.windows import open_windows
-from gensep.representation.image import LEVELS, ImageForm
-from gensep.representation.mel import Representation
+from gensep.datasets.examples import Request
+from gensep.datasets.kinds import read_examples
+from gensep.priors.files import LoadedPrior
 from gensep.runtime.errors import UserError
 from score import karras
 
@@ -23,18 +20,30 @@ RHO = 7.0  # of the noise levels
 class Fit(NamedTuple):
     """Negative log densities of examples under a prior, nats per dimension in model units."""
 
-    nll: np.ndarray  # [example], by the prior itself or the ODE; nan where it was left out
-    bound: np.ndarray  # [example], by denoising alone; above nll in the mean; nan likewise
-    probe_error: float  # of the mean of nll: standard error of the estimated trace
-    step_error: float  # of the mean of nll: what halving the steps would change, about
-    sigma: float  # noise of the density
+    nll: np.ndarray  # [example], by the prior itself or the ODE; nan if it was not measured
+    bound: np.ndarray  # [example], by denoising alone; in the mean above nll; nan likewise
+    probe_error: float  # of the mean of nll: standard error due to the estimated trace
+    step_error: float  # of the mean of nll: estimate of the discretisation error
+    sigma: float  # noise level of the density
 
 
-def make_levels(prior: Any, count: int, sigma: float | None = None) -> np.ndarray:
-    """Give falling noise levels `[count]` from the prior's largest to sigma or its smallest.
+class Measured(NamedTuple):
+    """The fit of a prior to a data set, per dimension in the unit of the prior's form."""
+
+    nll: np.ndarray  # as those of Fit
+    bound: np.ndarray
+    floor: float  # the least possible mean, see `floor_of`
+    probe_error: float
+    step_error: float
+    sigma: float
+    dimensions: int  # of an example
+
+
+def make_levels(prior: Prior, count: int, sigma: float | None = None) -> np.ndarray:
+    """Return falling noise levels `[count]` from the prior's largest to sigma or its smallest.
 
     Raises:
-        UserError: if the prior does not know sigma, or there are too few levels.
+        UserError: if sigma is outside the range of the prior, or there are too few levels.
     """
     if count < 3:
         raise UserError(f"expected --levels of 3 or more, not {count}")
@@ -50,7 +59,7 @@ def make_levels(prior: Any, count: int, sigma: float | None = None) -> np.ndarra
 
 
 def fit(
-    prior: Any,
+    prior: Prior,
     x: np.ndarray,
     levels: np.ndarray,
     *,
@@ -59,7 +68,7 @@ def fit(
     bound: bool = True,
     probes: int = 1,
     seed: int = 0,
-    terminal: Any = None,
+    terminal: Gaussian | None = None,
     block: int = 16,
 ) -> Fit:
     """Measure how well a prior fits examples `x: [example, ...]` in model units.
@@ -67,14 +76,15 @@ def fit(
     Args:
         prior: a `basis.Prior`.
         x: the examples.
-        levels: of `make_levels`; the density is the one at the last.
-        noise: whether noise of that level is added to the examples, which makes the mean the cross
-            entropy of a density that all priors share and leaves no room for a spike; without it
-            the examples themselves are judged, as dequantised images are.
-        ode: whether the ODE is solved, or a prior with `log_prob` asked for its own density; the
-            bound takes about a tenth of the ODE's time.
+        levels: of `make_levels`; the density is that of the examples with noise of the last level.
+        noise: whether noise of that level is added to the examples. The mean is then the cross
+            entropy of a density with noise, which cannot be lowered by a spike, and comparable
+            between priors. Without it the examples themselves are evaluated, as dequantised images
+            are.
+        ode: whether nll is measured, by the prior's own `log_prob` if it has one, otherwise by
+            the probability-flow ODE, which takes about ten times as long as the bound.
         bound: whether the bound is measured.
-        probes: of the trace, each with a product with the Jacobian at every level.
+        probes: random probes of the trace; each takes a vector-Jacobian product per noise level.
         seed: of noise and probes.
         terminal: density at the first level, see `basis.log_likelihood`.
         block: examples at once.
@@ -107,66 +117,80 @@ def fit(
     return Fit(nll, highest, probe, step, float(low))
 
 
-def _own_density(prior: Any, x: jax.Array, sigma: float, block: int) -> np.ndarray:
+def _own_density(prior: Prior, x: jax.Array, sigma: float, block: int) -> np.ndarray:
     ask = jax.jit(lambda prior, x: prior.log_prob(x, jnp.float32(sigma)))
     return np.concatenate([ask(prior, x[i : i + block]) for i in range(0, len(x), block)])
 
 
 def floor_of(sigma: float, *, noise: bool) -> float:
-    """Give the least mean negative log density, nats per dimension, that noise `sigma` allows.
+    """Return the least mean negative log density, nats per dimension, that noise `sigma` allows.
 
-    No density with that noise is sharper than the noise: 1/2 ln(2 pi sigma^2) at its peak, and 1/2
-    more for examples that have the noise themselves.
+    No density with that noise is higher than the peak of the noise: 1/2 ln(2 pi sigma^2), and 1/2
+    more in the mean over examples that contain the noise themselves (`noise`).
     """
     return 0.5 * float(np.log(2 * np.pi * sigma**2)) + (0.5 if noise else 0.0)
 
 
-class DataKind(NamedTuple):
-    """How data of a form are read for judging priors, and what unit the figures are told in."""
+def measure(
+    loaded: LoadedPrior,
+    data: str,
+    *,
+    split: str | None = None,
+    examples: int = 32,
+    frames: int = 64,
+    data_dir: str | None = None,
+    levels: int = 33,
+    sigma: float | None = None,
+    probes: int = 1,
+    ode: bool = True,
+    block: int = 16,
+    seed: int = 0,
+) -> Measured:
+    """Measure how well a prior fits a data set.
 
-    unit: str
-    noise: bool  # whether examples get the density's own noise
-    read: Callable[[Any, str, Any], np.ndarray]  # (form, data, options) -> [example, ...]
-    of: Callable[[Any, Any], Any]  # (form, nats per dimension in model units) -> in the unit
-    noise_name: Callable[[Any, float], str]  # (form, sigma)
+    Args:
+        loaded: the prior.
+        data: name of a set of images, or folder of a data set of spectrograms.
+        split: by default "test" of images, "valid" of spectrograms.
+        examples: how many are chosen at random.
+        frames: of a window of spectrograms.
+        data_dir: folder with the files of a set of images.
+        levels: noise levels of the ODE; a network of fixed levels has its own.
+        sigma: noise of the density, model units; by default the prior's smallest noise level.
+        probes: see `fit`.
+        ode: see `fit`.
+        block: see `fit`.
+        seed: of examples, noise and probes.
 
-
-def _read_windows(form: Representation, data: str, c: Any) -> np.ndarray:
-    """Give windows `[window, frames, mel]` of a spectrogram data set, drawn by the seed."""
-    windows = open_windows(data, c.split or "valid", c.frames, representation=form, training=False)
-    power = to_power(windows.batch(c.seed, 0, c.examples))
-    return np.asarray(form.encode(jnp.asarray(power)))
-
-
-def _read_images(form: ImageForm, data: str, c: Any) -> np.ndarray:
-    """Give images of a set, drawn by the seed, dequantised by uniform noise of one step."""
-    images, _ = load_images(data, c.split or "test", c.data_dir)
-    if images.shape[1:] != form.shape:
-        raise UserError(
-            f"the images of {data} are {images.shape[1:]}, those of the prior "
-            f"{form.shape}; give the set that it was trained on, or one alike"
-        )
-    rng = np.random.default_rng(c.seed)
-    chosen = images[rng.permutation(len(images))[: c.examples]]
-    return (chosen + rng.uniform(size=chosen.shape)) / LEVELS
-
-
-# what a prior's arrays mean -> how it is judged
-DATA_KINDS: dict[type, DataKind] = {
-    # a density of decibels: model units are span_db of them
-    Representation: DataKind(
-        "nats/dim in dB",
-        noise=True,
-        read=_read_windows,
-        of=lambda form, nats: nats + np.log(form.span_db),
-        noise_name=lambda form, sigma: f"{sigma * form.span_db:.2f} dB",
-    ),
-    # a bound of the bits of integer pixels, whose steps are 1 / 256
-    ImageForm: DataKind(
-        "bits/dim",
-        noise=False,
-        read=_read_images,
-        of=lambda form, nats: nats / np.log(2) + np.log2(LEVELS),
-        noise_name=lambda form, sigma: f"{sigma * LEVELS:.2f} of 255",
-    ),
-}
+    Raises:
+        UserError: if the data cannot be read or are not of the prior's form, or for noise levels
+            that the prior does not know.
+    """
+    form = loaded.form
+    x = read_examples(
+        data, Request(examples, seed, split, frames, data_dir, form, dequantise=True)
+    ).x
+    own = loaded.header["settings"].get("sigmas")
+    sigmas = make_levels(loaded.prior, levels, sigma) if own is None else np.array(own)
+    # Networks with fixed noise levels are evaluated only there; the bound needs arbitrary levels.
+    found = fit(
+        loaded.prior,
+        x,
+        sigmas,
+        noise=not form.discrete,
+        ode=ode,
+        bound=own is None,
+        probes=probes,
+        seed=seed,
+        block=min(block, len(x)),
+    )
+    scale = float(form.in_unit(1.0) - form.in_unit(0.0))
+    return Measured(
+        form.in_unit(found.nll),
+        form.in_unit(found.bound),
+        float(form.in_unit(floor_of(found.sigma, noise=not form.discrete))),
+        scale * found.probe_error,
+        scale * found.step_error,
+        found.sigma,
+        int(x[0].size),
+    )

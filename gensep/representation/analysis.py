@@ -1,7 +1,7 @@
-"""Waves of any length to mel power and loudness, block by block: what training and separation see.
+"""Mel power and loudness of waves of any length, block by block, for training and separation.
 
-The frames are those of the centred transform of the whole file; only the power is kept, 43 MB an
-hour, so that a file need not fit in memory.
+The frames are those of the centred transform of the whole file. Only the power is kept, 43 MB per
+hour, so that the wave of a file need not fit in memory.
 """
 
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ from gensep.audio.excerpt import Excerpt
 from gensep.representation.mel import Representation
 
 CHUNK_FRAMES = 512
-SHORT_FRAMES = 64  # the last chunk of a file, where that is enough: jit compiles two lengths
+SHORT_FRAMES = 64  # for the last chunks of a file, so that jit compiles two lengths only
 SILENT_DBFS = -80.0
-RANGE_DB = 60.0  # a block sounds if it lies this close to the loudest
+RANGE_DB = 60.0  # blocks softer than the loudest by more than this count as silence
 
 
 class Analysis(NamedTuple):
@@ -26,14 +26,14 @@ class Analysis(NamedTuple):
     samples: int
 
     def at_level(self, level: float) -> np.ndarray:
-        """Give the power of the wave brought to `level` dBFS; silence stays as it is."""
+        """Return the power of the wave scaled to `level` dBFS; silence is left as it is."""
         if not np.isfinite(self.level):
             return self.power
         return self.power * np.float32(10 ** ((level - self.level) / 10))
 
 
 def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Analysis:
-    """Analyse a mono wave at the representation's rate, given as blocks `[n]`."""
+    """Analyse a mono wave, given as blocks `[n]` at the sample rate of the representation."""
     hop, n_fft = representation.hop_length, representation.n_fft
     buffer = np.zeros(n_fft // 2, np.float32)  # the centred transform starts half a frame early
     samples, parts = 0, []
@@ -59,7 +59,7 @@ def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Ana
 
 
 def analyse_excerpt(excerpt: Excerpt, representation: Representation) -> Analysis:
-    """Analyse the mean of the channels of sound on disk, resampled to the representation's rate."""
+    """Analyse the mean of an excerpt's channels, resampled to the representation's sample rate."""
     return analyse(excerpt.mid(representation.sample_rate), representation)
 
 
@@ -68,9 +68,9 @@ def _power(piece: np.ndarray, representation: Representation) -> np.ndarray:
 
 
 class _Loudness:
-    """Mean power of 100 ms blocks, as they come."""
+    """Mean power of blocks of `size` samples of a wave that comes in pieces of any length."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         self.size, self.rest = size, np.zeros(0, np.float32)
         self.powers: list[np.ndarray] = []
 
@@ -82,6 +82,7 @@ class _Loudness:
         self.rest = joined[whole:]
 
     def level(self) -> float:
+        """Return the level of the sounding blocks in dBFS RMS; -inf for silence."""
         powers = np.concatenate(self.powers) if self.powers else np.zeros(0)
         if not len(powers) and len(self.rest):
             powers = np.array([np.mean(self.rest.astype(np.float64) ** 2)])

@@ -1,23 +1,26 @@
-"""What the priors see: soft-floored mel decibels, the way in, the way out and the mixing law.
+"""Mel spectrograms in decibels above a soft floor: encoding, decoding and the mixing law.
 
 A wave at the reference level becomes the mel power `P[frame, mel]` and then model units
 
     x = (10 log10(P + floor) - center_db) / span_db,    floor = 10^(floor_db / 10).
 
-Mixtures of K sources are encoded with `K floor`. Powers add (up to cross terms), so in model units
+Mixtures of K sources are encoded with the floor `K floor`. Powers add (up to cross terms), so in
+model units
 
     f(x) = 1/beta log sum_k exp(beta x_k + ln(10)/10 G_k),    beta = span_db ln(10) / 10,
 
-holds on floor bins too: nothing is clipped and no bin is censored. Encoding, decoding and the law
-live in this one object because the law is only right in its own units.
+holds in bins at the floor too: nothing is clipped and no bin is left out. Encoding, decoding and
+the law are one object because the law is right in these units only.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from basis.mixing import Decibel
 from gensep.representation.stft import mel_filterbank, stft
@@ -25,7 +28,13 @@ from gensep.representation.stft import mel_filterbank, stft
 
 @dataclass(frozen=True)
 class Representation:
-    """Mel decibels of waves at `level_db` (dBFS RMS of the mixture); hashable, so static to jit."""
+    """Mel decibels of waves at `level_db` (dBFS RMS of the mixture); hashable, so static to jit.
+
+    Satisfies `gensep.representation.form.Form`.
+
+    Raises:
+        ValueError: if hop_length does not divide n_fft, or fmin and fmax are not in order.
+    """
 
     sample_rate: int = 16000
     n_fft: int = 2048
@@ -38,7 +47,16 @@ class Representation:
     span_db: float = 25.0
     level_db: float = -23.0
 
-    def __post_init__(self):
+    key: ClassVar[str] = "representation"
+    name: ClassVar[str] = "mel"
+    picture: ClassVar[str] = "spectrograms"
+    unit: ClassVar[str] = "nats/dim in dB"  # a density of decibels
+    audible: ClassVar[bool] = True
+    discrete: ClassVar[bool] = False
+    rescale: ClassVar[bool] = False
+    channels: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
         if self.n_fft % self.hop_length:
             raise ValueError(f"hop_length must divide n_fft = {self.n_fft}, not {self.hop_length}")
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
@@ -46,6 +64,27 @@ class Representation:
                 "expected 0 <= fmin < fmax <= sample_rate / 2, "
                 f"not {self.fmin}, {self.fmax}, {self.sample_rate}"
             )
+
+    @property
+    def features(self) -> int:
+        """Size of the last axis: the mel bands."""
+        return self.n_mels
+
+    def shape(self, frames: int) -> tuple[int, int]:
+        """Return the shape of a window of `frames` frames."""
+        return frames, self.n_mels
+
+    def describe(self) -> str:
+        """Return what the examples are, for messages."""
+        return f"spectrograms of {self.n_mels} mel bands"
+
+    def in_unit(self, nats: ArrayLike) -> np.ndarray:
+        """Convert nats per dimension in model units to those of decibels."""
+        return np.asarray(nats) + np.log(self.span_db)
+
+    def describe_noise(self, sigma: float) -> str:
+        """Return a noise level in decibels."""
+        return f"{sigma * self.span_db:.2f} dB"
 
     @property
     def beta(self) -> float:
@@ -64,33 +103,33 @@ class Representation:
 
     @partial(jax.jit, static_argnums=0, static_argnames="center")
     def mel_power(self, audio: jax.Array, *, center: bool = True) -> jax.Array:
-        """Turn audio `[..., samples]` into mel power `[..., frames, n_mels]`."""
+        """Convert audio `[..., samples]` to mel power `[..., frames, n_mels]`."""
         spectrum = stft(audio, self.n_fft, self.hop_length, center=center)
         power = spectrum.real**2 + spectrum.imag**2
         return jnp.matmul(power, self.filterbank.T, precision="highest")
 
-    def encode(self, power: jax.Array, n_sources: int = 1) -> jax.Array:
-        """Turn the mel power of a sum of `n_sources` sources into model units, same shape."""
+    def encode(self, power: ArrayLike, n_sources: int = 1) -> jax.Array:
+        """Convert the mel power of a sum of `n_sources` sources to model units, same shape."""
         level = 10 * jnp.log10(power + n_sources * self.floor)
         return (level - self.center_db) / self.span_db
 
-    def decode(self, x: jax.Array) -> jax.Array:
-        """Turn model units of one source into mel power, >= 0, same shape."""
+    def decode(self, x: ArrayLike) -> jax.Array:
+        """Convert model units of one source to mel power, >= 0, same shape."""
         level = self.span_db * x + self.center_db
         return jnp.maximum(10 ** (level / 10) - self.floor, 0)
 
     def mixing(self, gains_db: jax.Array) -> Decibel:
-        """Give the mixing law for sources amplified by `gains_db: [source]` decibels."""
+        """Return the mixing law for sources amplified by `gains_db: [source]` decibels."""
         return Decibel(beta=jnp.asarray(self.beta), gains=jnp.log(10.0) / 10 * gains_db)
 
     def masks(self, sources: jax.Array) -> jax.Array:
-        """Give power ratios `[source, ...]` of sources in model units `[source, ...]`; sum 1."""
+        """Return the power ratios of sources in model units `[source, ...]`, same shape, sum 1."""
         return jax.nn.softmax(self.beta * sources, axis=0)
 
     def spread(self, rate: int, n_fft: int) -> np.ndarray:
-        """Give the map from mel masks to STFT masks at any rate, rows sum to 1, `[mel, bin]`.
+        """Return the map from mel masks to STFT masks at any rate, `[mel, bin]`, columns sum to 1.
 
-        The transposed filterbank, normalised per bin; bins outside it copy the nearest band.
+        It is the filterbank, normalised per bin; a bin outside all bands copies the nearest one.
         """
         bank = mel_filterbank(rate, n_fft, self.n_mels, self.fmin, self.fmax).astype(np.float64)
         total = bank.sum(0)

@@ -1,26 +1,31 @@
-"""Short-time Fourier transform, its inverse and mel filterbank in JAX: librosa's, to 1e-5."""
+"""Short-time Fourier transform, its inverse and mel filterbank in JAX; as librosa's to 1e-5."""
 
 from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
 def hann(n: int) -> np.ndarray:
-    """Give the periodic Hann window, float64 `[n]`."""
+    """Return the periodic Hann window, float64 `[n]`."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
 
 
 def frame(audio: jax.Array, n_fft: int, hop_length: int) -> jax.Array:
-    """Cut `[..., samples]` into `[..., frames, n_fft]`; what does not fill a frame is dropped."""
+    """Cut `[..., samples]` into `[..., frames, n_fft]`; an incomplete last frame is dropped."""
     count = 1 + (audio.shape[-1] - n_fft) // hop_length
     index = np.arange(count)[:, None] * hop_length + np.arange(n_fft)
     return audio[..., index]
 
 
 def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
-    """Add `[..., frames, n_fft]` at `hop_length`, a divisor of n_fft -> `[..., samples]`."""
+    """Overlap and add `[..., frames, n_fft]` -> `[..., (frames - 1) hop_length + n_fft]`.
+
+    Raises:
+        ValueError: if `hop_length` does not divide n_fft.
+    """
     *lead, count, n_fft = frames.shape
     if n_fft % hop_length:
         raise ValueError(f"hop_length must divide n_fft = {n_fft}, not {hop_length}")
@@ -33,18 +38,27 @@ def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
 
 
 def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = None) -> jax.Array:
-    """Give the wave whose transform is nearest to complex `[..., frames, bins]` (least squares).
+    """Return the wave whose transform is nearest to complex `[..., frames, bins]` (least squares).
 
-    Nothing is cut: `[..., (frames - 1) hop_length + n_fft]`. Frames where `valid: [frames]` is 0
-    do not count; samples that no frame reaches are 0.
+    The wave is not trimmed: `[..., (frames - 1) hop_length + n_fft]`. Frames where
+    `valid: [frames]` is 0 do not count; samples that no frame reaches are 0. Griffin and Lim 1984,
+    equation 6.
     """
     n_fft = 2 * (spectra.shape[-1] - 1)
-    window = hann(n_fft).astype(np.float32)
+    window = hann(n_fft).astype(np.float32)[None]
     valid = jnp.ones(spectra.shape[-2]) if valid is None else valid
-    frames = jnp.fft.irfft(spectra, n_fft) * (window * valid[:, None])
+    frames = jnp.fft.irfft(spectra, n_fft)
+    frames = frames * _aligned(window * valid[:, None], frames)
     weight = overlap_add(valid[:, None] * window**2, hop_length)
     reached = weight > _REACHED
-    return jnp.where(reached, overlap_add(frames, hop_length) / jnp.where(reached, weight, 1), 0)
+    total = overlap_add(frames, hop_length)
+    reached, weight = (_aligned(each, total) for each in (reached, jnp.where(reached, weight, 1)))
+    return jnp.where(reached, total / weight, 0)
+
+
+def _aligned(last: ArrayLike, like: jax.Array) -> jax.Array:
+    """Give an array for the last axes of `like` as many axes as `like` has."""
+    return jnp.expand_dims(last, range(like.ndim - jnp.ndim(last)))
 
 
 _REACHED = 1e-10
@@ -52,24 +66,28 @@ _REACHED = 1e-10
 
 @partial(jax.jit, static_argnames=("hop_length", "samples"))
 def istft(spectra: jax.Array, hop_length: int, samples: int) -> jax.Array:
-    """Invert the centred `stft`: `[..., frames, bins]` -> `[..., samples]`, padded with zeros."""
+    """Invert the centred `stft`: `[..., frames, bins]` -> `[..., samples]`, zeros at the end."""
     wave = synthesis(spectra, hop_length)[..., spectra.shape[-1] - 1 :][..., :samples]
     return jnp.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(0, samples - wave.shape[-1])])
 
 
 @partial(jax.jit, static_argnames=("n_fft", "hop_length", "center"))
 def stft(audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True) -> jax.Array:
-    """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]`, Hann, zero padded."""
+    """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]` with a Hann window.
+
+    With `center`, frames are centred: n_fft // 2 zeros are added at both ends.
+    """
     if center:
         pad = [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)]
         audio = jnp.pad(audio, pad)
-    return jnp.fft.rfft(frame(audio, n_fft, hop_length) * hann(n_fft).astype(audio.dtype))
+    frames = frame(audio, n_fft, hop_length)
+    return jnp.fft.rfft(frames * _aligned(hann(n_fft).astype(audio.dtype), frames))
 
 
 def mel_frequencies(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
-    """Give `n_mels` frequencies in Hz, evenly spaced on Slaney's mel scale, ends included."""
+    """Return `n_mels` frequencies in Hz, evenly spaced on Slaney's mel scale, ends included."""
 
-    def to_mel(hz):
+    def to_mel(hz: float) -> np.ndarray:
         return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / _LOG)
 
     mel = np.linspace(to_mel(fmin), to_mel(fmax), n_mels)
@@ -81,7 +99,7 @@ _LOG = np.log(6.4)
 
 @lru_cache(maxsize=16)
 def mel_filterbank(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
-    """Give triangles of height 1, float32 `[n_mels, 1 + n_fft // 2]` (librosa with norm=None)."""
+    """Return triangles of height 1, float32 `[n_mels, 1 + n_fft // 2]` (librosa: norm=None)."""
     edges = mel_frequencies(n_mels + 2, fmin, fmax)
     bins = np.linspace(0, rate / 2, 1 + n_fft // 2)
     width = np.diff(edges)

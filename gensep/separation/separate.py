@@ -10,6 +10,7 @@ from gensep.audio.files import mid_stream
 from gensep.inversion.masking import apply_masks
 from gensep.priors.files import LoadedPrior, load_prior
 from gensep.representation.analysis import Analysis, analyse
+from gensep.representation.form import is_sound
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.separation.sampling import Masks, sample_masks
@@ -40,20 +41,19 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> Team:
     loaded = [p if isinstance(p, LoadedPrior) else load_prior(p) for p in priors]
     first = loaded[0]
     for one in loaded:
-        if not isinstance(one.representation, Representation):
+        if not one.form.audible:
             raise UserError(
-                f"prior {one.name} is not one of spectrograms; audio needs priors "
+                f"prior {one.name} is of {one.form.describe()}; audio needs priors "
                 "trained on a data set of gensep.wav_to_spec"
             )
     for other in loaded[1:]:
-        if other.representation != first.representation:
+        if other.form != first.form:
             raise UserError(
                 f"priors {first.name} and {other.name} were trained on different "
                 "representations; train them on data of one wav_to_spec"
             )
-    return Team(
-        _distinct([p.name for p in loaded]), tuple(p.prior for p in loaded), first.representation
-    )
+    assert is_sound(first.form)
+    return Team(_distinct([p.name for p in loaded]), tuple(p.prior for p in loaded), first.form)
 
 
 def separate(

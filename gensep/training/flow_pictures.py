@@ -18,11 +18,13 @@ def draw_pictures(
     Args:
         folder: of the run.
         prior: a `flows.FlowPrior`.
-        examples: see `gensep.datasets.examples`; knows how to draw them.
+        examples: see `gensep.datasets.examples`.
         train: examples of the training set, `[n, ...]`, among which neighbours are sought.
         held: validation examples `[few, ...]`.
         seed: of the samples.
     """
+    from gensep.plots.examples import plot_examples
+
     sigma = prior.sigmas[-1]
 
     @jax.jit
@@ -34,7 +36,7 @@ def draw_pictures(
     rows = {f"samples, temperature {t:g}" if t != 1 else "samples": x for t, x in drawn.items()}
     rows["training examples nearest to the samples of the first row"] = nearest(drawn[1.0], train)
     rows["validation data"] = held
-    examples.plot(folder / "samples.png", rows)
+    plot_examples(folder / "samples.png", rows, examples.form)
 
     @jax.jit
     def travel(prior, x):
@@ -51,14 +53,12 @@ def draw_pictures(
 
     back, between = (np.asarray(x) for x in travel(prior, held))
     error = float(np.abs(back - held).max())
-    examples.plot(
-        folder / "latents.png",
-        {
-            "validation data": held,
-            f"back from their latents (largest error {error:.1e})": back,
-            "between the latents of the first and the last": between,
-        },
-    )
+    rows = {
+        "validation data": held,
+        f"back from their latents (largest error {error:.1e})": back,
+        "between the latents of the first and the last": between,
+    }
+    plot_examples(folder / "latents.png", rows, examples.form)
 
 
 def nearest(x: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from gensep.cli.records import __version__
 from gensep.datasets.examples import VALID_SEED, extent, moments
 from gensep.priors.files import FILE, load_prior, save_prior
 from gensep.priors.flow_networks import FlowModel, make_flow
-from gensep.representation.image import LEVELS, ImageForm
+from gensep.representation.image import PIXEL_VALUES
 from gensep.runtime.files import write_atomically
 from gensep.training.flow_pictures import draw_pictures
 from gensep.training.log import Log
@@ -43,7 +43,7 @@ class FlowTask:
 
     def __init__(self, c: Any, examples: Any, **architecture: Any):
         self.c, self.examples, self.architecture = c, examples, architecture
-        self.images = isinstance(examples.form, ImageForm)
+        self.images = examples.form.discrete
 
     def batch(self, step: int) -> np.ndarray:
         """Give the raw examples of a step: a pure function of seed and step."""
@@ -52,13 +52,9 @@ class FlowTask:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Sizes of the flow, and the mean and scale of augmented training data."""
-        c, form = self.c, self.examples.form
-        if self.images:
-            shape = form.shape
-        else:
-            shape = (
-                (c.frames, 1, form.n_mels) if c.layout == "bands" else (c.frames, form.n_mels, 1)
-            )
+        c, shape = self.c, self.examples.form.shape(self.c.frames)
+        if len(shape) == 2:
+            shape = (shape[0], 1, shape[1]) if c.layout == "bands" else (*shape, 1)
         # after a logit the first ActNorm finds mean and scale itself
         mean, sd = ([0.0] * self.examples.features, 1.0) if c.logit else moments(self.examples)
         low, high = extent(self.examples)
@@ -245,4 +241,4 @@ def _filled(model: FlowModel, key: jax.Array, x: jax.Array) -> tuple[jax.Array, 
     """Give x, its noise between integers drawn anew where the model has noise of its own."""
     if model.dequantiser is None:
         return x, jnp.zeros(len(x))
-    return model.dequantiser(key, jnp.floor(x * LEVELS))
+    return model.dequantiser(key, jnp.floor(x * PIXEL_VALUES))

@@ -7,7 +7,7 @@ of all levels, stacked on one axis.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class LevelTask(FlowTask):
     def make_model(self) -> FlowModel:
         """Take the weights of the flow before."""
         # a copy: training gives its arrays away
-        return FlowModel(jax.tree.map(jnp.array, self.loaded.prior.density))
+        return FlowModel(jax.tree.map(jnp.array, cast(FlowPrior, self.loaded.prior).density))
 
     def batch(self, step: int) -> Any:
         """Give the raw batch and the noise level, an input: all levels train by one program."""
@@ -124,7 +124,7 @@ def fine_tune(c: Any) -> None:
     save_prior(
         Path(c.run) / FILE,
         "stacked_flows",
-        stack([p.prior for p in priors]),
+        stack([cast(FlowPrior, p.prior) for p in priors]),
         settings,
         examples.form,
         gensep=__version__,

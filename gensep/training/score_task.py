@@ -12,9 +12,8 @@ import numpy as np
 from gensep.cli.records import __version__
 from gensep.datasets.examples import VALID_SEED, moments
 from gensep.priors.files import FILE, load_prior, save_prior
-from gensep.priors.score_networks import features, make_denoiser
-from gensep.priors.unconditional import draw, noise_levels
-from gensep.representation.image import ImageForm
+from gensep.priors.score_networks import NETWORKS, features, make_denoiser
+from gensep.priors.unconditional import noise_levels, sample_batch
 from gensep.runtime.errors import UserError
 from gensep.training.log import Log
 from gensep.training.loop import TrainState
@@ -76,15 +75,9 @@ class Task:
             known |= {name: had[name] for name in ("mean", "sigma_data")}
         if c.schedule == "geometric":
             known["sigmas"] = [float(s) for s in self.trained_levels]
-        if c.network.startswith("ncsn"):
-            form = self.examples.form  # images lie in 0..1, spectrograms about 0
-            pictures = isinstance(form, ImageForm)
-            known |= {
-                "channels": form.channels if pictures else 1,
-                "rescale": pictures,
-                "compat": c.compat,
-            }
-        return known
+        network = NETWORKS[c.network]
+        known |= {name: getattr(self.examples.form, name) for name in network.of_form}
+        return known | {name: getattr(c, name) for name in network.of_options}
 
     @cached_property
     def trained_levels(self) -> np.ndarray:
@@ -167,10 +160,11 @@ class Task:
 
     def finish(self, folder: Path) -> None:
         """Draw unconditional samples of the best prior beside windows of the data."""
+        from gensep.plots.examples import plot_examples
+
         real = self.held_out[:8]
         loaded = load_prior(str(folder))
-        draws = draw(loaded.prior, jax.random.key(self.c.seed), real.shape, noise_levels(loaded))
-        self.examples.plot(
-            folder / "samples.png",
-            {"samples of the prior": np.asarray(draws), "validation data": real},
-        )
+        key, sigmas = jax.random.key(self.c.seed), noise_levels(loaded)
+        samples = np.asarray(sample_batch(loaded.prior, key, real.shape, sigmas))
+        rows = {"samples of the prior": samples, "validation data": real}
+        plot_examples(folder / "samples.png", rows, self.examples.form)

@@ -27,7 +27,7 @@ REP = Representation(n_fft=512, hop_length=256, n_mels=8)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Give a folder with priors of images and of spectrograms: networks that learnt nothing."""
+    """Return a folder with priors of images and of spectrograms: networks that learnt nothing."""
     folder = tmp_path_factory.mktemp("runs")
     for name, form, network, size in (
         ("pictures", ImageForm("digits", 8, 8, 1), "unet", 1),
@@ -75,7 +75,7 @@ def arrays(folder):
         return file["samples"]
 
 
-def test_images_are_drawn_again_by_the_same_seed(run):
+def test_images_are_sampled_again_by_the_same_seed(run):
     quick = ["--n", 5, "--batch", 2, "--steps", 3, "--sampler", "sde"]
     code, said = run("pictures", *quick)
     assert code == 0
@@ -121,7 +121,10 @@ def test_spectrograms_are_written_as_waves(run):
     [
         (["sounds", "--quality"], "sounds is a prior of spectrograms"),
         (["pictures", "--frames", 8], "pictures is a prior of images"),
-        (["sounds", "--corrections", 3], "heun makes no corrections"),
+        (
+            ["sounds", "--corrections", 3],
+            "heun has no Langevin steps",
+        ),
         (["sounds", "--n", 0], "n must be at least 1, not 0"),
         (["nothing"], "no prior"),
     ],
@@ -149,7 +152,7 @@ def test_a_network_of_fixed_levels_is_asked_there():
     with pytest.raises(errors.UserError, match="knows 4 noise levels, so --steps must be at most"):
         unconditional.noise_levels(loaded, 5)
     free = loaded._replace(header={"settings": {}})
-    assert len(unconditional.noise_levels(free)) == unconditional.LEVELS
+    assert len(unconditional.noise_levels(free)) == unconditional.NOISE_LEVELS
     assert unconditional.noise_levels(free, 3)[[0, -1]].tolist() == [4.0, 0.5]
 
 
@@ -164,6 +167,6 @@ def test_samples_have_the_moments_of_the_prior(name, levels, corrections):
     mean, covariance = jnp.array([1.0, -0.5]), jnp.array([[1.0, 0.6], [0.6, 0.5]])
     prior = full_gaussian(mean, covariance, sigmas)
     kernel = unconditional.make_kernel(name, corrections)
-    x = np.asarray(unconditional.draw(prior, jax.random.key(0), (4000, 2), sigmas, kernel))
+    x = np.asarray(unconditional.sample_batch(prior, jax.random.key(0), (4000, 2), sigmas, kernel))
     np.testing.assert_allclose(x.mean(0), mean, atol=0.05)
     np.testing.assert_allclose(np.cov(x, rowvar=False), covariance, rtol=0.08)

@@ -20,7 +20,7 @@ from gensep.images.separation import Separated, align, separate_images, weigh
 from gensep.images.settings import JUDGES, ImageSettings
 from gensep.priors.files import save_prior
 from gensep.priors.score_networks import make_denoiser
-from gensep.representation.image import LEVELS, ImageForm
+from gensep.representation.image import PIXEL_VALUES, ImageForm
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path, from_paths
 from score import DenoiserPrior, karras
@@ -118,7 +118,7 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
     free = choose(pictures, labels, 2, 5, 0, split=False)
     assert len(set(free.places.ravel())) == 10
     np.testing.assert_array_equal(free.labels, labels[free.places])
-    np.testing.assert_allclose(free.truth[..., 0, 0, 0], (free.places + 0.5) / LEVELS)
+    np.testing.assert_allclose(free.truth[..., 0, 0, 0], (free.places + 0.5) / PIXEL_VALUES)
     np.testing.assert_array_equal(
         choose(pictures, labels, 2, 3, 0, split=False).places, free.places[:, :3]
     )
@@ -153,14 +153,14 @@ def task(n=6, names=("p", "p"), mix="average"):
 
 def test_psnr_counts_the_best_order_only_where_sources_share_a_prior():
     one, other = task(), task(names=("p", "q"))
-    wrong = one.chosen.truth + 10 / LEVELS
+    wrong = one.chosen.truth + 10 / PIXEL_VALUES
     np.testing.assert_allclose(score(one, wrong), 20 * np.log10(25.5), rtol=1e-4)
     np.testing.assert_allclose(score(one, wrong[::-1]), score(one, wrong), rtol=1e-6)
     turned = score(other, other.chosen.truth[::-1])
     assert (turned < 20).all()
     assert np.isinf(score(one, one.chosen.truth[::-1])).all()
     # what no pixel can be is not held against an estimate
-    black = one._replace(chosen=one.chosen._replace(truth=0 * wrong + 0.5 / LEVELS))
+    black = one._replace(chosen=one.chosen._replace(truth=0 * wrong + 0.5 / PIXEL_VALUES))
     assert np.isinf(score(black, 0 * wrong - 3)).all()
 
 

@@ -23,7 +23,7 @@ from gensep.datasets.images import load_images
 from gensep.datasets.spectrograms import write_dataset
 from gensep.datasets.windows import open_windows
 from gensep.priors.files import LoadedPrior, load_prior, save_prior, shipped_names
-from gensep.priors.likelihood import fit, floor_of, make_levels
+from gensep.priors.likelihood import fit, floor_of, make_levels, measure
 from gensep.priors.score_networks import make_denoiser
 from gensep.representation.image import ImageForm
 from gensep.representation.mel import Representation
@@ -109,7 +109,7 @@ def test_a_mixture_integrates_to_one_and_has_its_own_density():
 
 @cache
 def network():
-    """Give an untrained network: zeros throughout, so its denoiser is that of a Gaussian."""
+    """Return an untrained network: zeros throughout, so its denoiser is that of a Gaussian."""
     mean = np.linspace(-0.5, 0.5, 5).astype(np.float32)
     net = make_denoiser({"features": 5, "width": 8, "blocks": 1, "sigma_data": 0.6, "mean": mean})
     return DenoiserPrior(net, jnp.array([2.0, 0.1]), jnp.ones((2, 5))), Gaussian(mean, 0.36, None)
@@ -164,9 +164,9 @@ class Silent(NamedTuple):
 def test_fits_are_told_per_dimension_and_stay_above_the_floor():
     prior = gaussian()
     x = np.asarray(prior.sample(jax.random.key(1), 16))
-    measure = partial(fit, levels=make_levels(prior, 17), probes=60)
+    fitted = partial(fit, levels=make_levels(prior, 17), probes=60)
     for noise in (True, False):
-        found = measure(Silent(prior), x, noise=noise, bound=False)
+        found = fitted(Silent(prior), x, noise=noise, bound=False)
         true = -prior.log_prob(jnp.asarray(x), LOW).mean() / 8
         assert abs(found.nll.mean() - true) < (0.25 if noise else 0.05)
         assert found.nll.mean() > floor_of(LOW, noise=noise)
@@ -175,11 +175,11 @@ def test_fits_are_told_per_dimension_and_stay_above_the_floor():
         assert np.isnan(found.bound).all()
     # a point mass, seen with the noise of the density, is at the floor itself
     point = full_gaussian(jnp.zeros(8), jnp.zeros((8, 8)), prior.sigmas)
-    found = measure(Silent(point), 0 * x, noise=True, bound=False)
+    found = fitted(Silent(point), 0 * x, noise=True, bound=False)
     assert abs(found.nll.mean() - floor_of(LOW, noise=True)) < 0.2
-    assert np.isnan(measure(prior, x, noise=True, ode=False).nll).all()
+    assert np.isnan(fitted(prior, x, noise=True, ode=False).nll).all()
     # priors that know their density are asked for it
-    own = measure(prior, x, noise=False, bound=False, block=5)
+    own = fitted(prior, x, noise=False, bound=False, block=5)
     np.testing.assert_allclose(own.nll, -prior.log_prob(jnp.asarray(x), LOW) / 8, rtol=1e-5)
     assert own.probe_error == own.step_error == 0
 
@@ -200,7 +200,7 @@ def test_shipped_priors_know_their_own_source_best():
         windows = dict(file)
     assert sorted(windows) == shipped_names()
     loaded = [load_prior(name) for name in windows]
-    form = loaded[0].representation
+    form = loaded[0].form
     power = 10 ** (np.concatenate(list(windows.values())) / 10.0)
     x = form.encode(jnp.asarray(power, jnp.float32))
     bounds = (
@@ -225,7 +225,7 @@ def test_shipped_priors_know_their_own_source_best():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Give a folder with a data set and an untrained prior of 5 bands."""
+    """Return a folder with a data set and an untrained prior of 5 bands."""
     path, rng = tmp_path_factory.mktemp("likelihood"), np.random.default_rng(0)
     form = Representation(n_fft=512, hop_length=256, n_mels=5)
     tracks = [("a", rng.integers(-3000, 2000, (40, 5)).astype(np.int16))]
@@ -279,8 +279,8 @@ def test_bits_of_integer_pixels():
     """Against the density of dequantised pixels, whose steps are 1 / 256."""
     same = Gaussian(jnp.asarray(0.3), jnp.asarray(0.1), jnp.array([3.0, 0.01]))
     loaded = LoadedPrior("g", same, ImageForm("digits", 8, 8, 1), {"settings": {}})
-    c = likelihood.Config(examples=20, levels=65, probes=2)
-    row = likelihood.measure(loaded, "digits", c)
+    measured = partial(measure, data="digits", examples=20, levels=65, probes=2)
+    row = likelihood.make_row("g", "digits", loaded.form, measured(loaded))
     images, _ = load_images("digits", "test")
     x = jnp.asarray((images + 0.5) / 256, jnp.float32)
     true = -same.log_prob(x, 0.01).mean() / 64 / np.log(2) + 8
@@ -290,11 +290,13 @@ def test_bits_of_integer_pixels():
     np.testing.assert_allclose(row["floor"], 8 + 0.5 * np.log2(2 * np.pi * 1e-4))
     # a network of fixed levels is asked at them alone
     known = {"settings": {"sigmas": np.geomspace(3, 0.01, 65).tolist()}}
-    fixed = likelihood.measure(loaded._replace(header=known), "digits", c)
-    assert fixed["bound"]["value"] is None
-    assert abs(fixed["nll"]["value"] - row["nll"]["value"]) < 0.03
-    with pytest.raises(UserError, match="give the set that it was trained on"):
-        likelihood.measure(loaded._replace(representation=ImageForm("x", 9, 9, 1)), "digits", c)
+    fixed = measured(loaded._replace(header=known))
+    assert np.isnan(fixed.bound).all()
+    assert likelihood.make_row("g", "d", loaded.form, fixed)["bound"]["value"] is None
+    assert abs(fixed.nll.mean() - row["nll"]["value"]) < 0.03
+    for other in (ImageForm("x", 9, 9, 1), Representation(n_mels=8)):
+        with pytest.raises(UserError, match="give the set that it was trained on"):
+            measured(loaded._replace(form=other))
 
 
 @pytest.mark.parametrize(

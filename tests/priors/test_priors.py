@@ -3,6 +3,7 @@
 import os
 import pickle
 from functools import cache, partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,14 @@ import pytest
 from basis import Gaussian, Prior, check_levels
 from basis.prior import spread
 from basis.windowed import Windowed, windowed
+from gensep import train_ncsn
+from gensep.cli.config import build
 from gensep.priors import files, score_networks
+from gensep.representation.image import ImageForm
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path
+from gensep.training.score_task import Task
 from score import DenoiserPrior
 
 BANDS = 5
@@ -41,7 +46,7 @@ def gaussian(seed=0):
 
 @cache
 def edm(seed=0, **changes):
-    """Give an untrained network with random weights throughout, zeros included."""
+    """Return an untrained network with random weights throughout, zeros included."""
     rng = np.random.default_rng(seed)
     made = score_networks.make_denoiser(SETTINGS | changes, seed)
     made.net = jax.tree.map(
@@ -203,7 +208,7 @@ def test_files_keep_every_number(saved):
     assert list(ours) == list(theirs)
     for path, leaf in ours.items():
         np.testing.assert_array_equal(leaf, theirs[path], err_msg=path)
-    assert loaded.representation == SMALL
+    assert loaded.form == SMALL
     assert loaded.header["about"] == {"step": 12, "note": "made by a test"}
     x = noise(1, 12, BANDS)
     np.testing.assert_array_equal(score_of(edm(), x, 0.3), score_of(loaded.prior, x, 0.3))
@@ -323,6 +328,28 @@ def test_an_unknown_name_lists_what_ships(tmp_path, monkeypatch, saved):
     (tmp_path / "piano").mkdir()
     files.save_prior(tmp_path / "piano" / "prior.npz", "edm", edm(), SETTINGS, SMALL, mine=True)
     assert files.load_prior("piano").header["about"] == {"mine": True}
+
+
+def test_a_new_network_is_one_row(monkeypatch):
+    """Its own settings come from the form of the data and the options, by the names of the row."""
+    row = score_networks.Network(None, ("rescale", "channels"), ("warmup",), geometric=True)
+    monkeypatch.setitem(score_networks.NETWORKS, "new", row)
+    given = {"data": "d", "run": "r", "network": "new", "schedule": "geometric", "levels": 2}
+    c = build(train_ncsn.Config, given)
+    for form, own in ((SMALL, (False, 1)), (ImageForm("x", 4, 4, 3), (True, 3))):
+        size = form.shape(4)
+        examples = SimpleNamespace(
+            form=form,
+            features=form.features,
+            batch=lambda *_, size=size: np.zeros((3, *size), np.float32),
+            inputs=lambda key, raw: raw,
+        )
+        settings = Task(c, examples).settings
+        assert list(settings)[-4:] == ["sigmas", *row.of_form, *row.of_options]
+        assert (settings["rescale"], settings["channels"], settings["warmup"]) == (*own, c.warmup)
+    for wrong in ({"schedule": "lognormal"}, {"compat": True}):
+        with pytest.raises(UserError, match="new knows fixed|compat is for ncsnv1 and .* not new"):
+            build(train_ncsn.Config, given | wrong)
 
 
 def test_new_weights_reuse_the_program():

@@ -23,7 +23,7 @@ def noise(*shape, seed=0):
 
 
 def melody(pitches, seed, seconds=3.0):
-    """Give harmonic notes that decay, at the representation's level, float32 `[n]`."""
+    """Return harmonic notes that decay, at the representation's level, float32 `[n]`."""
     rng, n = np.random.default_rng(seed), int(seconds * RATE)
     t, wave = np.arange(n) / RATE, np.zeros(n)
     for start in np.arange(0, seconds, 0.5):
@@ -87,7 +87,7 @@ def test_mel_power_is_librosas(librosa, rep):
 
 
 def powers(*shape, seed=0):
-    """Give powers over 110 dB, as loud and as soft as music comes; zeros among them."""
+    """Return powers over a range of 110 dB, as in music, some of them zero."""
     rng = np.random.default_rng(seed)
     power = 10 ** rng.uniform(-2, 9, shape)
     power.flat[::17] = 0
@@ -140,7 +140,7 @@ def test_silence_plus_silence_is_silence_as_the_law_says():
 
 
 def law_errors(stems, gains_db, law):
-    """Give law(encoded stems) - encoded mixture in dB on active bins (algorithms 1)."""
+    """Return law(encoded stems) - encoded mixture in dB on active bins (algorithms 1)."""
     factors = 10 ** (np.asarray(gains_db) / 20)
     mixture = (factors[:, None] * stems).sum(0).astype(np.float32)
     z = REP.encode(REP.mel_power(stems))

@@ -138,7 +138,7 @@ def test_likelihoods_are_told_in_the_units_of_the_data(folder, whole):
 
 def test_the_prior_file_holds_the_average_and_is_a_prior(folder, whole):
     loaded = load_prior(str(folder / "whole"))
-    assert loaded.representation == SMALL
+    assert loaded.form == SMALL
     assert isinstance(loaded.prior, Prior)
     check_levels([loaded.prior], [2.5, 0.3, 0.02])
     if loaded.header["about"]["step"] == STEPS:

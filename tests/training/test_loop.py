@@ -130,7 +130,7 @@ def test_a_run_leaves_all_it_should(folder, whole):
     loaded = load_prior(str(run))
     assert loaded.header["about"]["step"] == best["step"]
     assert loaded.header["about"]["valid_loss"] == pytest.approx(best["valid_loss"], abs=1e-5)
-    assert loaded.representation == SMALL
+    assert loaded.form == SMALL
     assert loaded.name == "whole"
     # it is the average that is kept, and what is kept is the best
     if best["step"] == STEPS:
