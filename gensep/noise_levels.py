@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
 
 
 def table(found: "Advice", sigma_min: float, langevin: int) -> str:
-    """Return TOML for gensep.train_ncsn that tells where its numbers come from."""
+    """Return TOML for gensep.train_ncsn, with comments on where its numbers come from."""
     step = found.step / sigma_min**2
     return f"""\
 # {found.examples} examples of {found.dimension} numbers

@@ -18,24 +18,19 @@ class Examples(Protocol):
     @property
     def form(self) -> Form:
         """What the arrays mean."""
-        ...
 
     @property
     def features(self) -> int:
         """Size of the last axis."""
-        ...
 
     def batch(self, seed: int, step: int, size: int) -> np.ndarray:
         """Return raw training examples: a pure function of the arguments."""
-        ...
 
     def inputs(self, key: jax.Array, raw: jax.Array) -> jax.Array:
         """Vary raw examples at random and encode them in model units; traced."""
-        ...
 
     def held_out(self) -> np.ndarray:
         """Return fixed validation examples in model units."""
-        ...
 
 
 class Request(NamedTuple):

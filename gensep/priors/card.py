@@ -13,7 +13,7 @@ from gensep.runtime.trees import by_path
 
 
 class Facts(NamedTuple):
-    """What a model card tells of a prior, as far as its files know it."""
+    """What a model card tells about a prior, as far as its files know it."""
 
     parameters: int
     size: float  # MB of the prior file

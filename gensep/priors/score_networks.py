@@ -22,11 +22,9 @@ class Denoiser(Protocol):
 
     def __call__(self, x: "jax.Array", sigma: "jax.Array") -> "jax.Array":
         """Return E[x0 | x], shaped like `x: [batch, ..., features]`, at `sigma: [batch]` or []."""
-        ...
 
     def weight(self, sigma: "jax.Array") -> "jax.Array":
         """Return the weight of the squared error in training, shaped like sigma."""
-        ...
 
 
 Build = Callable[[Settings, "nnx.Rngs"], Denoiser]

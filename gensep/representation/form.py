@@ -23,27 +23,22 @@ class Form(Protocol):
     @property
     def key(self) -> str:
         """Key of the form in the header of prior files."""
-        ...
 
     @property
     def name(self) -> str:
         """Name of the set of images, or of the kind of spectrogram."""
-        ...
 
     @property
     def picture(self) -> str:
         """How examples are drawn: a row of `gensep.plots.examples.PICTURES`."""
-        ...
 
     @property
     def unit(self) -> str:
         """Unit of negative log densities per dimension, see `in_unit`."""
-        ...
 
     @property
     def audible(self) -> bool:
         """Whether examples are frames of sound: waves are analysed into it and made from it."""
-        ...
 
     @property
     def discrete(self) -> bool:
@@ -51,38 +46,30 @@ class Form(Protocol):
 
         A density of continuous data is judged with added noise: without it, it may be a spike.
         """
-        ...
 
     @property
     def rescale(self) -> bool:
         """Whether values lie in [0, 1], so that NCSN networks map them to [-1, 1] first."""
-        ...
 
     @property
     def features(self) -> int:
         """Size of the last axis of an example."""
-        ...
 
     @property
     def channels(self) -> int:
         """Channels of an example for networks with two-dimensional convolutions."""
-        ...
 
     def shape(self, frames: int) -> tuple[int, ...]:
         """Return the shape of an example, of `frames` frames where its length is free."""
-        ...
 
     def describe(self) -> str:
         """Return what the examples are, for messages: "spectrograms of 96 mel bands"."""
-        ...
 
     def in_unit(self, nats: ArrayLike) -> np.ndarray:
         """Convert negative log densities, nats per dimension in model units, to `unit`."""
-        ...
 
     def describe_noise(self, sigma: float) -> str:
         """Return the noise level `sigma` (model units) in units of the data, e.g. "0.50 dB"."""
-        ...
 
 
 # key in the header of a prior file -> make the form from the fields stored there

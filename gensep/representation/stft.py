@@ -57,7 +57,7 @@ def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = Non
 
 
 def _aligned(last: ArrayLike, like: jax.Array) -> jax.Array:
-    """Give an array for the last axes of `like` as many axes as `like` has."""
+    """Add axes of size 1 in front of `last` until it has as many axes as `like`."""
     return jnp.expand_dims(last, range(like.ndim - jnp.ndim(last)))
 
 
