@@ -67,6 +67,7 @@ def main(argv: list[str]) -> None:
         )
     from tqdm import tqdm
 
+    from gensep.datasets.examples import Request
     from gensep.priors.files import load_prior
     from gensep.priors.likelihood import measure
     from gensep.runtime.files import check_writable, write_atomically
@@ -74,24 +75,13 @@ def main(argv: list[str]) -> None:
     loaded = [load_prior(name) for name in c.priors]
     check_writable(c.output)
     pairs = [(prior, data) for data in c.data for prior in loaded]
-    rows = []
+    rows, request = [], Request(c.examples, c.seed, c.split, c.frames, c.data_dir)
+    names = ("levels", "sigma", "probes", "ode", "block")
+    settings = {name: getattr(c, name) for name in names}
     with tqdm(pairs, unit="pair", dynamic_ncols=True, disable=None) as bar:
         for prior, data in bar:
             bar.set_description(f"{prior.name} on {Path(data).name}")
-            found = measure(
-                prior,
-                data,
-                split=c.split,
-                examples=c.examples,
-                frames=c.frames,
-                data_dir=c.data_dir,
-                levels=c.levels,
-                sigma=c.sigma,
-                probes=c.probes,
-                ode=c.ode,
-                block=c.block,
-                seed=c.seed,
-            )
+            found = measure(prior, data, request, **settings)
             rows.append(make_row(prior.name, Path(data).name, prior.form, found))
     page = table(rows)
     write_record(Path(c.output) / "likelihood.json", c, {"rows": rows})

@@ -81,19 +81,11 @@ def main(argv: list[str]) -> None:
     loaded = load_prior(c.prior)
     _check(c, loaded)
     folder, began = Path(c.output.replace("{name}", loaded.name)), time.perf_counter()
+    names = ("sampler", "steps", "corrections", "frames", "seed", "batch")
+    settings = {name: getattr(c, name) for name in names}
     bar = tqdm(total=c.n, unit="sample", desc=loaded.name, leave=False, disable=None)
     with new_folder(folder), bar:
-        samples, sigmas = sample_prior(
-            loaded,
-            c.n,
-            sampler=c.sampler,
-            steps=c.steps,
-            corrections=c.corrections,
-            frames=c.frames,
-            seed=c.seed,
-            batch=c.batch,
-            progress=bar.update,
-        )
+        samples, sigmas = sample_prior(loaded, c.n, progress=bar.update, **settings)
     facts: Json = {"prior": loaded.name, "shape": list(samples.shape[1:])}
     facts["sigmas"] = [round(float(s), 6) for s in sigmas]
     facts["seconds"] = round(time.perf_counter() - began, 2)

@@ -1,5 +1,6 @@
 """How well priors fit data: log densities, their cheaper bound, and the limit of both."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -95,14 +96,10 @@ def fit(
     nll, highest = np.full((2, len(x)), np.nan)
     probe, step = float("nan"), float("nan")
     if bound:
-        highest = (
-            -np.asarray(
-                denoising_bound(
-                    prior, keys[0], clean, low, high, len(levels), terminal=terminal, block=block
-                )
-            )
-            / size
+        found_bound = denoising_bound(
+            prior, keys[0], clean, low, high, len(levels), terminal=terminal, block=block
         )
+        highest = -np.asarray(found_bound) / size
     if ode:
         seen = clean + low * jax.random.normal(keys[1], x.shape) if noise else clean
     if ode and hasattr(prior, "log_prob"):
@@ -134,63 +131,45 @@ def floor_of(sigma: float, *, noise: bool) -> float:
 def measure(
     loaded: LoadedPrior,
     data: str,
+    request: Request,
     *,
-    split: str | None = None,
-    examples: int = 32,
-    frames: int = 64,
-    data_dir: str | None = None,
     levels: int = 33,
     sigma: float | None = None,
     probes: int = 1,
     ode: bool = True,
     block: int = 16,
-    seed: int = 0,
 ) -> Measured:
     """Measure how well a prior fits a data set.
 
     Args:
         loaded: the prior.
         data: name of a set of images, or folder of a data set of spectrograms.
-        split: by default "test" of images, "valid" of spectrograms.
-        examples: how many are chosen at random.
-        frames: of a window of spectrograms.
-        data_dir: folder with the files of a set of images.
+        request: which examples; their form is that of the prior. Its seed is also that of the
+            noise and of the probes.
         levels: noise levels of the ODE; a network of fixed levels has its own.
         sigma: noise of the density, model units; by default the prior's smallest noise level.
-        probes: see `fit`.
-        ode: see `fit`.
-        block: see `fit`.
-        seed: of examples, noise and probes.
+        probes: as `ode` and `block`, see `fit`.
+        ode: whether nll is measured.
+        block: examples at once.
 
     Raises:
         UserError: if the data cannot be read or are not of the prior's form, or for noise levels
             that the prior does not know.
     """
-    form = loaded.form
-    x = read_examples(
-        data, Request(examples, seed, split, frames, data_dir, form, dequantise=True)
-    ).x
+    form, noise = loaded.form, not loaded.form.discrete
+    x = read_examples(data, request._replace(form=form, dequantise=True)).x
     own = loaded.header["settings"].get("sigmas")
     sigmas = make_levels(loaded.prior, levels, sigma) if own is None else np.array(own)
     # Networks with fixed noise levels are evaluated only there; the bound needs arbitrary levels.
-    found = fit(
-        loaded.prior,
-        x,
-        sigmas,
-        noise=not form.discrete,
-        ode=ode,
-        bound=own is None,
-        probes=probes,
-        seed=seed,
-        block=min(block, len(x)),
-    )
+    judged = partial(fit, loaded.prior, x, sigmas, noise=noise, ode=ode, bound=own is None)
+    found = judged(probes=probes, seed=request.seed, block=min(block, len(x)))
     scale = float(form.in_unit(1.0) - form.in_unit(0.0))
     return Measured(
-        form.in_unit(found.nll),
-        form.in_unit(found.bound),
-        float(form.in_unit(floor_of(found.sigma, noise=not form.discrete))),
-        scale * found.probe_error,
-        scale * found.step_error,
-        found.sigma,
-        int(x[0].size),
+        nll=form.in_unit(found.nll),
+        bound=form.in_unit(found.bound),
+        floor=float(form.in_unit(floor_of(found.sigma, noise=noise))),
+        probe_error=scale * found.probe_error,
+        step_error=scale * found.step_error,
+        sigma=found.sigma,
+        dimensions=int(x[0].size),
     )

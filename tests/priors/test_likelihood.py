@@ -19,6 +19,7 @@ from basis import (
     terminal_of,
 )
 from gensep import likelihood
+from gensep.datasets.examples import Request
 from gensep.datasets.images import load_images
 from gensep.datasets.spectrograms import write_dataset
 from gensep.datasets.windows import open_windows
@@ -279,7 +280,7 @@ def test_bits_of_integer_pixels():
     """Against the density of dequantised pixels, whose steps are 1 / 256."""
     same = Gaussian(jnp.asarray(0.3), jnp.asarray(0.1), jnp.array([3.0, 0.01]))
     loaded = LoadedPrior("g", same, ImageForm("digits", 8, 8, 1), {"settings": {}})
-    measured = partial(measure, data="digits", examples=20, levels=65, probes=2)
+    measured = partial(measure, data="digits", request=Request(20), levels=65, probes=2)
     row = likelihood.make_row("g", "digits", loaded.form, measured(loaded))
     images, _ = load_images("digits", "test")
     x = jnp.asarray((images + 0.5) / 256, jnp.float32)
