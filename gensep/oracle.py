@@ -82,8 +82,9 @@ def song_rows(song: Any, output: Path, c: Config) -> list[dict[str, Any]]:
 
 def read_song(song: Any, c: Config) -> tuple[dict[str, Any], Any, int]:
     """Read stems and mixture; refuse a mixture of another shape."""
-    stems, rate = song.read_stems(c.start, c.duration)
-    mixture, other = song.read_mixture(c.start, c.duration)
+    excerpt = song.part(c.start, c.duration)
+    stems, rate = excerpt.read_stems()
+    mixture, other = excerpt.read_mixture()
     wanted = next(iter(stems.values())).shape
     if mixture.shape != wanted or other != rate:
         raise UserError(

@@ -84,14 +84,12 @@ def find_sources(folder: Path) -> list[Source]:
 
 def encode_file(path: Path, representation: Any, level: float | None) -> Any:
     """Read one file and give its int16 mel dB `[frames, n_mels]`, or the UserError it causes."""
-    from gensep.audio.files import mid_stream, probe, read_blocks
+    from gensep.audio.excerpt import Excerpt
     from gensep.datasets.spectrograms import to_int16
-    from gensep.representation.analysis import analyse
+    from gensep.representation.analysis import analyse_excerpt
 
     try:
-        rate = probe(path).rate
-        blocks = mid_stream(read_blocks(path), rate, representation.sample_rate)
-        analysis = analyse(blocks, representation)
+        analysis = analyse_excerpt(Excerpt(path), representation)
     except UserError as error:
         return error
     return to_int16(analysis.power if level is None else analysis.at_level(level))

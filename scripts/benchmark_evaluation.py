@@ -63,14 +63,14 @@ def make(folder: Path, c: Config, seconds: float) -> None:
 
 def ours(folder: Path, threads: int) -> Any:
     """Score with gensep, from waves spooled as the command does."""
-    from gensep.datasets.songs import Track
+    from gensep.audio.excerpt import Excerpt
     from gensep.evaluation.bsseval import bss_eval
     from gensep.runtime.spool import Spool
 
     spools = []
     for kind in ("true", "estimate"):
-        tracks = [Track(path) for path in sorted(folder.glob(f"{kind}*.wav"))]
-        info = tracks[0].info()
+        tracks = [Excerpt(path) for path in sorted(folder.glob(f"{kind}*.wav"))]
+        info = tracks[0].shape()
         spools.append(Spool(len(tracks), info.channels, info.samples))
         for source, track in enumerate(tracks):
             spools[-1].write(source, track.blocks())

@@ -165,7 +165,7 @@ def keep(
     figures = {
         name: {
             k: float(v) if np.isfinite(v) else None
-            for k, v in zip(("si_sdr", "gain", "oracle_gain"), column, strict=True)
+            for k, v in zip(("si_sdr", "si_sdr_gain", "oracle_si_sdr_gain"), column, strict=True)
         }
         for name, column in zip(names, scores.T, strict=True)
     }

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gensep.audio.files import mid_stream, probe, read_blocks
+from gensep.audio.files import mid_stream, probe, read_blocks, samples_of
 from gensep.runtime.errors import UserError
 
-MP4_SECONDS = 60
+MP4_SECONDS = 60  # decoded at once
 
 
 class Shape(NamedTuple):
@@ -24,19 +24,24 @@ class Shape(NamedTuple):
 
 
 class Excerpt(NamedTuple):
-    """A file, or some seconds of it, one audio stream (MP4) of it, or one channel of it."""
+    """A file, or some seconds of it; of an MP4 one audio stream; perhaps one channel only.
+
+    Start and duration are rounded to whole samples of the file; a duration that passes the end of
+    the file stops there.
+    """
 
     path: Path
     start: float = 0.0  # seconds
     duration: float | None = None  # seconds at most; None reads to the end
-    stream: int | None = None
-    channel: int | None = None
+    stream: int | None = None  # number of the audio stream, for MP4 files only
+    channel: int | None = None  # None reads all channels
 
     def shape(self) -> Shape:
         """Return rate, channels and samples of the excerpt, from the header.
 
         Raises:
-            UserError: if the file cannot be read, or has too few channels.
+            UserError: if the file cannot be read, has too few channels, or holds nothing of the
+                excerpt.
         """
         rate, channels, samples = self._file()
         if self.channel is not None:
@@ -46,46 +51,45 @@ class Excerpt(NamedTuple):
                     "a source; check the layout"
                 )
             channels = 1
-        left = samples - round(self.start * rate)
-        if self.duration is not None:
-            left = min(left, round(self.duration * rate))
-        return Shape(rate, channels, left)
+        there = samples_of(self.path, rate, samples, self.start, self.duration)
+        return Shape(rate, channels, len(there))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Read float32 blocks `[channels, samples]`.
 
         Raises:
-            UserError: if the file cannot be read, or holds nothing of the excerpt.
+            UserError: as `shape` does, and if a sample is NaN or infinite.
         """
         if self.stream is not None:
-            return self._mp4_blocks()
-        blocks = read_blocks(self.path, self.start, self.duration)
+            blocks = self._mp4_blocks(self.stream)
+        else:
+            blocks = read_blocks(self.path, self.start, self.duration)
         if self.channel is None:
             return blocks
+        self.shape()  # refuses a channel that is not there
         keep = slice(self.channel, self.channel + 1)
         return (block[keep] for block in blocks)
 
     def read(self) -> tuple[np.ndarray, int]:
         """Read the excerpt at once: float32 `[channels, samples]` and the rate in Hz."""
-        rate = self.shape().rate
-        return np.concatenate(list(self.blocks()), axis=1), rate
+        return np.concatenate(list(self.blocks()), axis=1), self._file().rate
 
     def mid(self, rate: int) -> Iterator[np.ndarray]:
         """Read the mean of the channels, resampled to `rate` Hz, in float32 blocks `[samples]`."""
         return mid_stream(self.blocks(), self._file().rate, rate)
 
-    def part(self, start: float, duration: float | None = None) -> "Excerpt":
+    def part(self, start: float = 0.0, duration: float | None = None) -> "Excerpt":
         """Return the part of this excerpt from `start` seconds on, for `duration` seconds at most.
 
-        The part begins at a whole sample of the excerpt.
+        It begins at a whole sample of the excerpt and never passes the end of the excerpt.
         """
-        if not start:
-            begin = self.start
-        else:
-            rate = self._file().rate
-            begin = (round(self.start * rate) + round(start * rate)) / rate
-        known = [x for x in (duration, self.duration and self.duration - start) if x is not None]
-        return self._replace(start=begin, duration=min(known) if known else None)
+        rate = self._file().rate
+        skipped = round(start * rate)
+        first = round(self.start * rate) + skipped
+        ends = [] if duration is None else [round(duration * rate)]
+        if self.duration is not None:
+            ends.append(round(self.duration * rate) - skipped)
+        return self._replace(start=first / rate, duration=min(ends) / rate if ends else None)
 
     def _file(self) -> Shape:
         """Return rate, channels and samples of the whole file."""
@@ -96,12 +100,11 @@ class Excerpt(NamedTuple):
         info = probe(self.path)
         return Shape(info.rate, info.channels, info.samples)
 
-    def _mp4_blocks(self) -> Iterator[np.ndarray]:
+    def _mp4_blocks(self, stream: int) -> Iterator[np.ndarray]:
         from gensep.audio import stem_mp4
 
-        assert self.stream is not None
         rate, _, samples = self.shape()
         first = round(self.start * rate)
-        for at in range(first, first + samples, MP4_SECONDS * rate):  # whole seconds fit exactly
+        for at in range(first, first + samples, MP4_SECONDS * rate):
             seconds = min(MP4_SECONDS, (first + samples - at) / rate)
-            yield stem_mp4.read(self.path, self.stream, at / rate, seconds)
+            yield stem_mp4.read(self.path, stream, at / rate, seconds)

@@ -14,12 +14,12 @@ from gensep.runtime.errors import UserError
 
 BLOCK = 1 << 18
 
-# "data : 176400 (should be 88178)": what libsndfile notes on a wav, aiff, au or w64 cut short
+# libsndfile's note "data : 176400 (should be 88178)" on a wav, aiff, au or w64 that is cut short
 _CUT = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 class AudioInfo(NamedTuple):
-    """What a file's header says; samples are per channel."""
+    """What the header of a file says; samples are per channel."""
 
     path: Path
     rate: int
@@ -30,7 +30,11 @@ class AudioInfo(NamedTuple):
 
 
 def probe(path: str | os.PathLike) -> AudioInfo:
-    """Read the header of an audio file; refuse what is missing, empty, cut short or no audio."""
+    """Read the header of an audio file.
+
+    Raises:
+        UserError: if the file is missing, empty, cut short, or no audio.
+    """
     path = Path(path)
     with _open(path) as file:
         info = AudioInfo(
@@ -39,7 +43,7 @@ def probe(path: str | os.PathLike) -> AudioInfo:
         if info.samples == 0:
             raise UserError(f"{path} is empty: it holds 0 samples; give a file with sound")
         for stated, there in _CUT.findall(file.extra_info):
-            # 2 GB and more is what programs state that write to a pipe
+            # Programs that write to a pipe cannot know the size and state 2 GB or more.
             if int(there) + 1 < int(stated) < 0x7FFF0000:
                 raise UserError(
                     f"{path} is cut short: {there} of {stated} bytes are there; copy it again"
@@ -56,42 +60,53 @@ def probe(path: str | os.PathLike) -> AudioInfo:
     return info
 
 
+def samples_of(
+    path: str | os.PathLike, rate: int, samples: int, start_s: float, duration_s: float | None
+) -> range:
+    """Return which samples of a file lie from `start_s` seconds on, for `duration_s` at most.
+
+    A duration of None, or one that passes the end of the file, stops at its end.
+
+    Args:
+        path: of the file, for messages.
+        rate: of the file, in Hz.
+        samples: of the file.
+        start_s: seconds to skip.
+        duration_s: seconds at most.
+
+    Raises:
+        UserError: if there are none.
+    """
+    start = round(start_s * rate)
+    if not 0 <= start < samples:
+        raise UserError(
+            f"{path} lasts {samples / rate:.3f} s; it cannot be read from {start_s} s on"
+        )
+    stop = samples if duration_s is None else min(samples, start + round(duration_s * rate))
+    if stop <= start:
+        raise UserError(f"a duration of {duration_s} s of {path} holds no sample; take more")
+    return range(start, stop)
+
+
 def read_blocks(
     path: str | os.PathLike,
     start_s: float = 0.0,
     duration_s: float | None = None,
     block: int = BLOCK,
 ) -> Iterator[np.ndarray]:
-    """Read from `start_s` seconds on, in float32 `[channels, n]`, n <= block; refuse NaN and Inf.
+    """Read a file, or a part of it, in float32 blocks `[channels, n]`, n <= `block`.
 
-    A duration that passes the end stops there; a start behind the end is refused.
+    Raises:
+        UserError: if the file cannot be read, holds none of these seconds, or holds NaN or Inf.
     """
     info = probe(path)
-    start = round(start_s * info.rate)
-    if not 0 <= start < info.samples:
-        raise UserError(
-            f"{path} lasts {info.samples / info.rate:.3f} s; it cannot be read from {start_s} s on"
-        )
-    left = info.samples - start
-    if duration_s is not None:
-        left = min(left, round(duration_s * info.rate))
-        if left < 1:
-            raise UserError(f"a duration of {duration_s} s of {path} holds no sample; take more")
-    return _blocks(info, start, left, block)
-
-
-def read(
-    path: str | os.PathLike, start_s: float = 0.0, duration_s: float | None = None
-) -> tuple[np.ndarray, int]:
-    """Read a file or a part of it at once: float32 `[channels, n]` and its rate in Hz."""
-    rate = probe(path).rate
-    return np.concatenate(list(read_blocks(path, start_s, duration_s)), axis=1), rate
+    return _blocks(info, samples_of(path, info.rate, info.samples, start_s, duration_s), block)
 
 
 def mid_stream(blocks: Iterable[np.ndarray], rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """Average the channels and resample: `[channels, n]` blocks -> float32 `[n]` blocks.
+    """Average the channels and resample blocks `[channels, n]` to float32 blocks `[n]`.
 
-    n samples give round(n to_rate / rate) in all.
+    n samples at `rate` become round(n to_rate / rate) samples at `to_rate`.
     """
     mids = (np.asarray(block, np.float32).mean(axis=0) for block in blocks)
     if rate == to_rate:
@@ -122,11 +137,12 @@ def _open(path: Path) -> soundfile.SoundFile:
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
         raise UserError(
-            f"{path} is no audio that can be read ({_reason(error)}); convert it to wav or flac"
+            f"{path} is no audio that can be read ({reason(error)}); convert it to wav or flac"
         ) from None
 
 
-def _blocks(info: AudioInfo, start: int, left: int, block: int) -> Iterator[np.ndarray]:
+def _blocks(info: AudioInfo, wanted: range, block: int) -> Iterator[np.ndarray]:
+    start, left = wanted.start, len(wanted)
     with _open(info.path) as file:
         file.seek(start)
         while left:
@@ -135,12 +151,12 @@ def _blocks(info: AudioInfo, start: int, left: int, block: int) -> Iterator[np.n
             except soundfile.SoundFileError as error:
                 raise UserError(
                     f"{info.path} is damaged at {start / info.rate:.3f} s "
-                    f"({_reason(error)}); copy it again"
+                    f"({reason(error)}); copy it again"
                 ) from None
             if not len(part):
                 raise UserError(
                     f"{info.path} ends at {start / info.rate:.3f} s though its header "
-                    "tells of more; copy it again"
+                    "states more; copy it again"
                 )
             bad = ~np.isfinite(part).all(axis=1)
             if bad.any():
@@ -152,5 +168,6 @@ def _blocks(info: AudioInfo, start: int, left: int, block: int) -> Iterator[np.n
             yield np.ascontiguousarray(part.T)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what libsndfile says about an error, without a full stop."""
     return (getattr(error, "error_string", None) or str(error)).strip().rstrip(".")

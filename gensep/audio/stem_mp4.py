@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from gensep.audio.files import samples_of
 from gensep.runtime.errors import UserError
 
 PRE_ROLL = 0.2  # seconds: AAC needs the frames before the one that a seek lands on
 
 
 def probe(path: Path, stream: int) -> tuple[int, int, int]:
-    """Give rate in Hz, channels and samples of the audio stream with this number."""
+    """Return rate in Hz, channels and samples of the audio stream with this number."""
     with _open(path, stream) as (_, found):
         samples = round(float(found.duration * found.time_base) * found.rate)
         return found.rate, found.codec_context.channels, samples
@@ -22,23 +23,20 @@ def probe(path: Path, stream: int) -> tuple[int, int, int]:
 def read(path: Path, stream: int, start_s: float, duration_s: float | None) -> np.ndarray:
     """Decode from `start_s` seconds on: float32 `[channels, samples]`, full scale 1.
 
-    A duration that passes the end stops there; what the decoder gives beyond it is dropped.
+    A duration that passes the end stops there; samples that the decoder adds behind it are dropped.
+
+    Raises:
+        UserError: if the file cannot be decoded, or holds none of these seconds.
     """
     rate, channels, samples = probe(path, stream)
-    start = round(start_s * rate)
-    stop = samples if duration_s is None else min(samples, start + round(duration_s * rate))
-    if not 0 <= start < stop:
-        raise UserError(
-            f"{path} lasts {samples / rate:.3f} s; it cannot be read from {start_s} s "
-            f"on for {duration_s} s"
-        )
-    wave = np.zeros((channels, stop - start), np.float32)
+    wanted = samples_of(path, rate, samples, start_s, duration_s)
+    wave = np.zeros((channels, len(wanted)), np.float32)
     with _open(path, stream) as (container, found):
         begin = max(0.0, start_s - PRE_ROLL)
         if begin:
             container.seek(int(begin / found.time_base), stream=found, backward=True)
         for frame in container.decode(found):
-            first = round(float(frame.pts * found.time_base) * rate) - start
+            first = round(float(frame.pts * found.time_base) * rate) - wanted.start
             if first >= wave.shape[1]:
                 break
             part = _planar(frame, channels)[:, max(0, -first) :]
@@ -51,7 +49,7 @@ def read(path: Path, stream: int, start_s: float, duration_s: float | None) -> n
 
 @contextmanager
 def _open(path: Path, stream: int) -> Iterator[tuple[Any, Any]]:
-    """Open a file and find the stream; refuse what cannot be decoded in one line."""
+    """Open a file and find the stream, with decoding errors as one line for the user."""
     try:
         import av
     except ModuleNotFoundError:
@@ -73,7 +71,7 @@ def _open(path: Path, stream: int) -> Iterator[tuple[Any, Any]]:
 
 
 def _planar(frame: Any, channels: int) -> np.ndarray:
-    """Give a frame as float32 `[channels, n]`."""
+    """Return a frame as float32 `[channels, n]`."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, channels).T

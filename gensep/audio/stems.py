@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from gensep.audio.files import _reason
+from gensep.audio.files import reason
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable
 
@@ -27,11 +27,25 @@ class StemWriter:
         samples: int,
         subtype: str | None = None,
     ):
-        """Check the formats; the format comes from the extension. `samples` is per channel."""
+        """Check that the stems can be written.
+
+        Args:
+            paths: of the stems; the extension decides the format.
+            rate: in Hz.
+            channels: of every stem.
+            samples: per channel, of every stem.
+            subtype: sample format, e.g. PCM_16; by default float in wav, 24 bits in flac.
+
+        Raises:
+            UserError: if two paths are equal, or a format does not take these channels, this rate
+                or this subtype.
+        """
         self.paths = [Path(path) for path in paths]
         self.rate, self.channels, self.samples = rate, channels, samples
         if len(set(self.paths)) < len(self.paths):
-            raise UserError(f"two stems have one name: {', '.join(map(str, self.paths))}")
+            raise UserError(
+                f"two stems have one name: {', '.join(map(str, self.paths))}; rename one"
+            )
         self._kinds = [_format(path, subtype, channels, samples) for path in self.paths]
         for path, kind in zip(self.paths, self._kinds, strict=True):
             self._open(path, io.BytesIO(), kind).close()
@@ -54,7 +68,7 @@ class StemWriter:
     def _open(
         self, path: Path, target: Path | io.BytesIO, kind: tuple[str, str]
     ) -> soundfile.SoundFile:
-        """Open what will be `path`."""
+        """Open `target` to write what will become the file `path`."""
         try:
             return soundfile.SoundFile(
                 target, "w", self.rate, self.channels, kind[1], format=kind[0]
@@ -62,11 +76,11 @@ class StemWriter:
         except soundfile.SoundFileError as error:
             raise UserError(
                 f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
-                f"({_reason(error)}); wav takes any"
+                f"({reason(error)}); wav takes any"
             ) from None
 
     def write(self, stem: int, block: np.ndarray) -> None:
-        """Append float `[channels, n]` to a stem; full scale is 1."""
+        """Append a block of floats `[channels, n]` to a stem; full scale is 1."""
         if block.ndim != 2 or block.shape[0] != self.channels:
             raise ValueError(f"expected [{self.channels}, n], got {list(block.shape)}")
         try:
@@ -78,8 +92,8 @@ class StemWriter:
             ) from None
         self._written[stem] += block.shape[1]
 
-    def __exit__(self, kind, error, trace) -> None:
-        """Move the stems to their names, or remove what was written where anything failed."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Move the stems to their names; after an error remove what was written."""
         try:
             if kind is None:
                 for file in self._files:
@@ -100,7 +114,7 @@ class StemWriter:
 
 
 def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tuple[str, str]:
-    """Give format and subtype for an output path; refuse what libsndfile cannot write."""
+    """Return format and subtype of an output path; refuse what libsndfile cannot write."""
     kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(name := path.suffix[1:].upper(), name)
     if kind not in soundfile.available_formats() or kind == "RAW":
         raise UserError(

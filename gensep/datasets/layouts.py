@@ -1,10 +1,15 @@
-"""Find songs with stems in the layouts of the public data sets and of gensep's commands."""
+"""Find songs with stems in the layouts of the public data sets and of gensep's commands.
 
-import json
+A stem is a file, a stream of a `.stem.mp4`, or a channel of a stereo file. Dot files and whatever
+else lies beside the sound are ignored.
+"""
+
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gensep.datasets.songs import Song, Track
+from gensep.audio.excerpt import Excerpt
+from gensep.datasets.separations import FILE, read_separation
+from gensep.datasets.songs import Song
 from gensep.runtime.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".oga", ".opus", ".mp3")
@@ -22,13 +27,13 @@ def find_songs(
     """Find the songs of a folder, sorted by split and name, each with at least one stem.
 
     Args:
-        folder: the data set's root, one of its splits, or one song.
-        layout: a key of `LAYOUTS`; auto takes the first of them that finds a song.
+        folder: root of the data set, one of its splits, or one song.
+        layout: a key of `LAYOUTS`; auto takes the first layout that finds a song.
         split: keep only songs of this split.
-        stems: keep these stems, and refuse songs that lack one; by default all that is there.
+        stems: keep only these stems; by default all.
 
     Raises:
-        UserError: where there is no song, or a song lacks a file, with its name.
+        UserError: if there is no song, or a song lacks a stem; the message names it.
     """
     folder = Path(folder)
     if layout != "auto" and layout not in LAYOUTS:
@@ -68,8 +73,8 @@ def _stem_mp4(root: Path) -> Iterator[Song]:
     for folder, split in [(root, ""), *((sub, sub.name) for sub in _folders(root))]:
         for path in _files(folder):
             if path.name.lower().endswith(STEM_MP4):
-                tracks = {name: Track(path, stream=i) for i, name in enumerate(STREAMS)}
-                yield _song(path.name[: -len(STEM_MP4)], tracks, split)
+                sounds = {name: Excerpt(path, stream=i) for i, name in enumerate(STREAMS)}
+                yield _song(path.name[: -len(STEM_MP4)], sounds, split)
 
 
 def _dsd100(root: Path) -> Iterator[Song]:
@@ -83,12 +88,12 @@ def _dsd100(root: Path) -> Iterator[Song]:
 
 
 def _ikala(root: Path) -> Iterator[Song]:
-    """Read iKala: `Wavfile/ID_PART.wav`, accompaniment on the left, voice on the right."""
-    for name, track in _sounds(root / "Wavfile").items():
+    """Read iKala: `Wavfile/ID_PART.wav`, accompaniment left, voice right."""
+    for name, sound in _sounds(root / "Wavfile").items():
         yield Song(
             name,
             None,
-            {"accompaniment": track._replace(channel=0), "voice": track._replace(channel=1)},
+            {"accompaniment": sound._replace(channel=0), "voice": sound._replace(channel=1)},
         )
 
 
@@ -97,12 +102,12 @@ def _bach10(root: Path) -> Iterator[Song]:
     for folder in _folders(root):
         if not folder.name[0].isdigit():
             continue
-        # the set itself writes saxphone
+        # The files of the data set say "saxphone".
         sounds = {
             "mixture"
             if name == folder.name
-            else name.removeprefix(f"{folder.name}-").replace("saxphone", "saxophone"): track
-            for name, track in _sounds(folder).items()
+            else name.removeprefix(f"{folder.name}-").replace("saxphone", "saxophone"): sound
+            for name, sound in _sounds(folder).items()
             if name.startswith(folder.name)
         }
         if sounds:
@@ -112,30 +117,22 @@ def _bach10(root: Path) -> Iterator[Song]:
 def _separated(root: Path) -> Iterator[Song]:
     """Read what `gensep.basis` writes: folders with a separation.json that names the files."""
     for folder, split in _song_folders(root):
-        record = folder / "separation.json"
-        if not record.is_file():
+        if not (folder / FILE).is_file():
             continue
-        try:
-            found = json.loads(record.read_text())
-            stems = {Path(name).stem: Track(folder / name) for name in found["stems"]}
-            mixture, options = Path(found["mixture"]), found.get("options", {})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{record} is no record of gensep.basis ({error!r}); separate again"
-            ) from None
-        for track in stems.values():
-            if not track.path.is_file():
-                raise UserError(
-                    f"{track.path} is missing though {record.name} names it; separate again"
-                )
-        # of a part of a file the mixture is the sum of the stems
-        whole = not options.get("start") and options.get("duration") is None
-        there = whole and mixture.is_file()
-        yield Song(folder.resolve().name, Track(mixture) if there else None, stems, split)
+        found = read_separation(folder)
+        for path in found.stems.values():
+            if not path.is_file():
+                raise UserError(f"{path} is missing though {FILE} names it; separate again")
+        # The mixture of an excerpt is longer than its stems; use their sum.
+        mixture = found.mixture if found.mixture == Excerpt(found.mixture.path) else None
+        if mixture is not None and not mixture.path.is_file():
+            mixture = None
+        stems = {name: Excerpt(path) for name, path in found.stems.items()}
+        yield Song(folder.resolve().name, mixture, stems, split)
 
 
 def _flat(root: Path) -> Iterator[Song]:
-    """Read one song's folder: `{mixture,SOURCE,...}.EXT`; one file alone is no song."""
+    """Read the folder of one song, `{mixture,SOURCE,...}.EXT`; a single file is no song."""
     sounds = _sounds(root)
     if len(sounds) > 1:
         yield _song(root.resolve().name, sounds, "")
@@ -148,7 +145,7 @@ def _tree(root: Path) -> Iterator[Song]:
             yield _song(folder.name, sounds, split)
 
 
-# auto tries them in this order: the more particular ones first
+# The layout "auto" tries them in this order, the most specific first.
 LAYOUTS: dict[str, Callable[[Path], Iterator[Song]]] = {
     "stem_mp4": _stem_mp4,
     "dsd100": _dsd100,
@@ -161,14 +158,14 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Song]]] = {
 }
 
 
-def _song(name: str, tracks: dict[str, Track], split: str) -> Song:
-    """Part the mixture from the stems."""
-    mixture = next((tracks[m] for m in MIXTURES if m in tracks), None)
-    return Song(name, mixture, {n: t for n, t in tracks.items() if n not in MIXTURES}, split)
+def _song(name: str, sounds: dict[str, Excerpt], split: str) -> Song:
+    """Return the song of some sounds; those with the name of a mixture are no stems."""
+    mixture = next((sounds[m] for m in MIXTURES if m in sounds), None)
+    return Song(name, mixture, {n: s for n, s in sounds.items() if n not in MIXTURES}, split)
 
 
 def _song_folders(root: Path) -> Iterator[tuple[Path, str]]:
-    """Give (folder, split): the root, its folders, and the folders of those without sound."""
+    """Yield (folder, split): the root, its folders, and the folders in those without sound."""
     yield root, ""
     for folder in _folders(root):
         if _sounds(folder):
@@ -177,12 +174,12 @@ def _song_folders(root: Path) -> Iterator[tuple[Path, str]]:
             yield from ((sub, folder.name) for sub in _folders(folder))
 
 
-def _sounds(folder: Path) -> dict[str, Track]:
-    """Give name -> audio file, sorted; of one name the format that stands first in SUFFIXES."""
+def _sounds(folder: Path) -> dict[str, Excerpt]:
+    """Return audio files by name, sorted; of equal names the format that is first in SUFFIXES."""
     files = [p for p in _files(folder) if p.suffix.lower() in SUFFIXES]
-    # the last of a name wins below
+    # The last file of a name wins below.
     files.sort(key=lambda p: (p.stem, -SUFFIXES.index(p.suffix.lower())))
-    return {path.stem: Track(path) for path in files}
+    return {path.stem: Excerpt(path) for path in files}
 
 
 def _files(folder: Path) -> list[Path]:

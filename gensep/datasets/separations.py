@@ -1,55 +1,79 @@
-"""What `gensep.basis` leaves in a folder: the one reader and the one writer of separation.json."""
+"""What `gensep.basis` leaves in a folder: the readers and writers of its files.
+
+separation.json says what was separated, with what options, and how it came out. uncertainty.npz
+holds float16 `sd_db [source, frame, mel]`, the standard deviation over the posterior samples in dB,
+and `names` of the sources; only separations with --uncertainty have it.
+"""
 
 import json
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from gensep.audio.excerpt import Excerpt
 from gensep.cli.records import Json, write_record
-from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
+from gensep.runtime.files import save_arrays
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from gensep.representation.mel import Representation
 
 FILE = "separation.json"
+UNCERTAINTY = "uncertainty.npz"
 
 
 class Separation(NamedTuple):
     """A separation on disk."""
 
     folder: Path
+    root: Path  # folder that relative paths in the record start from
     record: Json  # all that separation.json holds
     stems: dict[str, Path]  # file of every stem, by its name
-    mixture: Excerpt  # what was separated; its path is as the record has it
+    mixture: Excerpt  # what was separated
 
     @property
-    def representation(self) -> Representation:
+    def options(self) -> Json:
+        """Options of the command that separated."""
+        return self.record.get("options", {})
+
+    @property
+    def representation(self) -> "Representation":
         """Representation that the masks were sampled in."""
+        from gensep.representation.mel import Representation
+
         return Representation(**self.record.get("representation", {}))
 
-    def option(self, name: str, default: Any = None) -> Any:
-        """Return an option of the separation."""
-        return self.record.get("options", {}).get(name, default)
 
-
-def write_separation(folder: Path, config: Any, facts: Json) -> None:
+def write_separation(folder: Path, config: "DataclassInstance", facts: Json) -> None:
     """Write separation.json: what was separated and how it came out, with the options."""
     write_record(folder / FILE, config, facts)
 
 
-def read_separation(folder: Path) -> Separation:
+def read_separation(folder: Path, root: str | Path = "") -> Separation:
     """Read the record of a separation.
 
+    Args:
+        folder: that holds separation.json.
+        root: folder that the record's paths start from, unless the record names one itself; by
+            default the current folder.
+
     Raises:
-        UserError: if there is none, or it is not what `gensep.basis` writes.
+        UserError: if there is no record, or it is not one that `gensep.basis` writes.
     """
     path = folder / FILE
     try:
         record = json.loads(path.read_text())
+        base = folder / record["root"] if "root" in record else Path(root)
         stems = {Path(name).stem: folder / name for name in record["stems"]}
         options = record.get("options", {})
-        start, duration = options.get("start", 0.0), options.get("duration")
-        mixture = Excerpt(
-            Path(record["mixture"]), float(start), None if duration is None else float(duration)
-        )
+        start, duration = options.get("start") or 0.0, options.get("duration")
+        duration = None if duration is None else float(duration)
+        mixture = Excerpt(base / record["mixture"], float(start), duration)
         if not stems:
             raise KeyError("stems")
     except FileNotFoundError:
@@ -58,4 +82,34 @@ def read_separation(folder: Path) -> Separation:
         raise UserError(
             f"{path} is no record of gensep.basis ({error!r}); separate again"
         ) from None
-    return Separation(folder, record, stems, mixture)
+    return Separation(folder, base, record, stems, mixture)
+
+
+def write_deviations(folder: Path, names: Sequence[str], sd_db: np.ndarray) -> None:
+    """Write uncertainty.npz of deviations in dB, `[source, frame, mel]`."""
+    arrays = {"sd_db": sd_db.astype(np.float16), "names": np.array(names)}
+    save_arrays(folder / UNCERTAINTY, arrays)
+
+
+def read_deviations(folder: Path) -> dict[str, np.ndarray]:
+    """Return the deviations of a separation in dB, float32 `[frame, mel]`, by source.
+
+    Without uncertainty.npz there are none.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = folder / UNCERTAINTY
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as file:
+            values, names = file["sd_db"].astype(np.float32), [str(n) for n in file["names"]]
+        if values.ndim != 3 or len(values) != len(names):
+            raise ValueError(f"{len(names)} names, sd_db {values.shape}")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} holds no uncertainty ({error}); expected sd_db [source, frame, "
+            "mel] and names; delete it or separate again"
+        ) from None
+    return dict(zip(names, values, strict=True))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from gensep.audio.excerpt import Excerpt
-from gensep.audio.files import read
 from gensep.datasets.layouts import SUFFIXES
 from gensep.evaluation.metrics import si_sdr
 from gensep.evaluation.oracles import filter_by_truth
@@ -29,7 +28,7 @@ def score(
     true = [reference_of(mixture, folder, stem.stem).read()[0] for stem in stems]
     best = oracle(true, mixed, rate, representation)
     return {
-        stem.stem: figures(read(stem)[0], reference, ideal, mixed)
+        stem.stem: figures(Excerpt(stem).read()[0], reference, ideal, mixed)
         for stem, reference, ideal in zip(stems, true, best, strict=True)
     }
 
@@ -41,8 +40,8 @@ def figures(
     base = si_sdr(mixed, reference)
     row = {
         "si_sdr": si_sdr(estimate, reference),
-        "gain": si_sdr(estimate, reference) - base,
-        "oracle_gain": si_sdr(ideal, reference) - base,
+        "si_sdr_gain": si_sdr(estimate, reference) - base,
+        "oracle_si_sdr_gain": si_sdr(ideal, reference) - base,
     }
     # of a silent reference there is no SI-SDR
     return {k: v if np.isfinite(v) else None for k, v in row.items()}
@@ -84,7 +83,7 @@ def oracle(
 
 def table(rows: dict[str, dict[str, float | None]]) -> str:
     """Give the scores as a text table with their mean, over the stems that have one."""
-    names = ("si_sdr", "gain", "oracle_gain")
+    names = ("si_sdr", "si_sdr_gain", "oracle_si_sdr_gain")
     lines = [f"{'':<12}{'SI-SDR dB':>12}{'gain dB':>12}{'oracle gain':>13}"]
     shown = dict(rows)
     if len(rows) > 1:

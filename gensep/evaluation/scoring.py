@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gensep.datasets.songs import Song, TrackInfo
+from gensep.audio.excerpt import Shape
+from gensep.datasets.songs import Song
 from gensep.evaluation.statistics import Key, Row
 from gensep.runtime.errors import UserError
 from gensep.runtime.spool import Spool
@@ -63,7 +64,7 @@ def check(pair: Pair) -> list[str]:
     Raises:
         UserError: where no stem is common, or rates or channels differ.
     """
-    name, wanted, notes = pair.reference.name, pair.reference.info(), []
+    name, wanted, notes = pair.reference.name, pair.reference.shape(), []
     if not pair.sources:
         raise UserError(
             f"{name}: no estimate ({', '.join(pair.estimate.stems)}) is called like a "
@@ -73,7 +74,7 @@ def check(pair: Pair) -> list[str]:
     if pair.reference.mixture is not None:
         tracks["mixture"] = pair.reference.mixture
     for what, track in tracks.items():
-        info = track.info()
+        info = track.shape()
         if info[:2] != wanted[:2]:
             raise UserError(
                 f"{name}: the {what} has {info}, the references {wanted}; bring them "
@@ -98,8 +99,9 @@ def fingerprint(pair: Pair, protocol: Protocol) -> str:
         for track in (song.mixture, *song.stems.values()):
             if track is not None:
                 stat = os.stat(track.path)
+                where = track[3:] if track[1:3] == (0.0, None) else track[1:]
                 digest.update(
-                    f"{Path(track.path).resolve()} {track[1:]} {stat.st_size} "
+                    f"{Path(track.path).resolve()} {where} {stat.st_size} "
                     f"{stat.st_mtime_ns}\n".encode()
                 )
     return digest.hexdigest()
@@ -111,7 +113,7 @@ def score(pair: Pair, protocol: Protocol, threads: int | None = None) -> dict[st
     Figures are None where they are not finite. `gensep` holds `values[method][source][metric]` and
     `frames`, alike but lists; the estimates' frames of BSSEval are in `targets` alone.
     """
-    notes, names, info = check(pair), pair.sources, pair.reference.info()
+    notes, names, info = check(pair), pair.sources, pair.reference.shape()
     true = _spool([pair.reference.stems[s].blocks() for s in names], info)
     mixture = _spool([pair.reference.mixture_blocks()], info)
     methods = {ESTIMATE: _spool([pair.estimate.stems[s].blocks() for s in names], info)}
@@ -303,7 +305,7 @@ def _mel(sheet: _Sheet, true: Spool, mixture: Spool, rate: int) -> None:
             sheet.values[method][name]["mel_rmse"] = _finite(error)
 
 
-def _oracle(reference: Song, mixture: Spool, names: list[str], info: TrackInfo) -> Spool:
+def _oracle(reference: Song, mixture: Spool, names: list[str], info: Shape) -> Spool:
     """Filter the mixture by the mel power ratios of all true stems."""
     from gensep.evaluation.oracles import filter_by_truth
     from gensep.representation.mel import Representation
@@ -317,7 +319,7 @@ def _oracle(reference: Song, mixture: Spool, names: list[str], info: TrackInfo) 
     return out
 
 
-def _spool(tracks: list[Iterable[np.ndarray]], info: TrackInfo) -> Spool:
+def _spool(tracks: list[Iterable[np.ndarray]], info: Shape) -> Spool:
     """Decode tracks once, cut or padded to the length of the references."""
     spool = Spool(len(tracks), info.channels, info.samples)
     for i, blocks in enumerate(tracks):

@@ -1,6 +1,6 @@
 """The listening page: what it shows as JSON, its audio and images, and the HTML around them.
 
-A browser may not `fetch` beside a page that was opened from disk. So a page is one file with
+Browsers do not let a page that was opened from disk `fetch` files. So a page is one file with
 everything inside, or a folder whose audio lies in scripts that are loaded when a song is played.
 """
 
@@ -8,26 +8,30 @@ import base64
 import io
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 
-from gensep.listening.tracks import Run, Song
+from gensep.audio.files import mid_stream
+from gensep.cli.records import Json
+from gensep.listening.tracks import PlayedSong, Run
+from gensep.plots.spectrograms import image, mel_places
+from gensep.representation.analysis import analyse
 from gensep.runtime.errors import UserError
 
 ASSETS = Path(__file__).parents[1] / "assets" / "report"
-SCALE_DB = 70.0  # depth of the spectrograms' common scale
-DEVIATION_DB = 15.0  # top of the scale of the posterior standard deviation
-COLUMNS = 1500  # of an image, at most
+SCALE_DB = 70.0  # range of the scale that all spectrograms share
+DEVIATION_DB = 15.0  # largest posterior standard deviation on its scale
+COLUMNS = 1500  # an image has at most
 
 
-def write_song(folder: Path, index: int, song: Song) -> dict[str, Any]:
-    """Write `images/*.png` and `audio/INDEX.json` of a song; give what the page says of it.
+def write_song(folder: Path, index: int, song: PlayedSong) -> Json:
+    """Write `images/*.png` and `audio/INDEX.json` of a song; return what the page says about it.
 
-    The audio is a list of base64 FLAC files of 16 bits, one a track. One gain for all tracks keeps
-    the loudest sample within full scale, so that comparisons stay fair.
+    The audio is a list of base64 FLAC files of 16 bits, one per track. All tracks share one gain,
+    which keeps the loudest sample within full scale, so that comparisons stay fair.
     """
     for name in ("audio", "images"):
         (folder / name).mkdir(exist_ok=True)
@@ -60,9 +64,13 @@ def write_song(folder: Path, index: int, song: Song) -> dict[str, Any]:
 
 
 def flac(wave: np.ndarray, rate: int) -> bytes:
-    """Encode float `[channels, samples]` within full scale, of more than two channels the mean.
+    """Encode float `[channels, samples]` within full scale as FLAC of 16 bits.
 
-    Integers n of 16 bits stand for n / 32768, so what came from a file of 16 bits stays as it is.
+    More than two channels become their mean. An integer n stands for n / 32768, so samples that
+    came from a file of 16 bits are kept exactly.
+
+    Raises:
+        UserError: if FLAC does not allow the rate.
     """
     wave = wave.mean(0, keepdims=True) if len(wave) > 2 else wave
     samples = np.clip(np.rint(wave.T.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
@@ -74,17 +82,18 @@ def flac(wave: np.ndarray, rate: int) -> bytes:
     return file.getvalue()
 
 
-def about_run(run: Run) -> dict[str, Any]:
-    """Give what the page says of a separation: its facts as pairs, command and versions."""
-    record, settings = run.record, run.record.get("settings", {})
+def about_run(run: Run) -> Json:
+    """Return what the page says about a separation: facts in pairs, command and versions."""
+    record, options = run.separation.record, run.separation.options
+    settings = record.get("settings", {})
     speed, residual = record.get("sampling_seconds_per_second"), record.get("residual_db")
     facts = {
-        "preset": run.option("preset"),
+        "preset": options.get("preset"),
         "sampler": settings.get("sampler"),
         "noise levels": settings.get("steps"),
         "posterior samples": settings.get("samples"),
         "seed": settings.get("seed"),
-        "priors": ", ".join(Path(p).name for p in run.option("priors", ())) or None,
+        "priors": ", ".join(Path(p).name for p in options.get("priors", ())) or None,
         "sampling time": f"{speed:.2f} s per second of audio" if speed else None,
         "residual": f"{residual:.2f} dB" if residual is not None else None,
     }
@@ -97,23 +106,24 @@ def about_run(run: Run) -> dict[str, Any]:
     }
 
 
-def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give the table over songs: mean gain over the sources by method, and the oracle's."""
+def overview(songs: list[Json]) -> Json:
+    """Return the table of songs: gains in SI-SDR by method, and the oracle's, mean over sources."""
     methods = list(dict.fromkeys(method for song in songs for method in song["scores"]))
 
-    def mean(values: Any) -> float | None:
+    def mean(values: Iterable[float | None]) -> float | None:
         known = [v for v in values if v is not None]
         return float(np.mean(known)) if known else None
 
     rows = []
     for song in songs:
         scores = [song["scores"].get(method, {}).values() for method in methods]
-        ideal = [row.get("oracle_gain") for row in next(iter(song["scores"].values()), {}).values()]
+        first: Json = next(iter(song["scores"].values()), {})
+        ideal = mean(row.get("oracle_si_sdr_gain") for row in first.values())
         rows.append(
             {
                 "name": song["name"],
-                "oracle": mean(ideal),
-                "gains": [mean(row.get("gain") for row in of) for of in scores],
+                "oracle": ideal,
+                "gains": [mean(row.get("si_sdr_gain") for row in rows) for rows in scores],
             }
         )
     columns = zip(*(row["gains"] for row in rows), strict=True)
@@ -126,7 +136,7 @@ def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def size(folder: Path) -> int:
-    """Give the bytes that a page with everything inside takes."""
+    """Return how many bytes a page with all files of `folder` inside takes."""
     return sum(
         p.stat().st_size * (4 if p.suffix == ".png" else 3) // 3
         for p in folder.rglob("*")
@@ -134,8 +144,8 @@ def size(folder: Path) -> int:
     )
 
 
-def one_file(folder: Path, data: dict[str, Any]) -> str:
-    """Give the page with the images and the audio of `folder` inside."""
+def one_file(folder: Path, data: Json) -> str:
+    """Return the page with the images and the audio of `folder` inside."""
     blocks = []
     for i, song in enumerate(data["songs"]):
         song["audio"] = None
@@ -151,8 +161,8 @@ def one_file(folder: Path, data: dict[str, Any]) -> str:
     return render(data, "\n".join(blocks))
 
 
-def make_folder(folder: Path, data: dict[str, Any]) -> None:
-    """Turn `folder` into a page with its audio in scripts beside it."""
+def make_folder(folder: Path, data: Json) -> None:
+    """Turn `folder` into a page whose audio lies in scripts beside it."""
     for i in range(len(data["songs"])):
         source = folder / f"audio/{i}.json"
         source.with_suffix(".js").write_text(f"register({i}, {source.read_text()});\n")
@@ -160,32 +170,28 @@ def make_folder(folder: Path, data: dict[str, Any]) -> None:
     (folder / "index.html").write_text(render(data, ""), "utf-8")
 
 
-def render(data: dict[str, Any], blocks: str) -> str:
-    """Put data and scripts into the template."""
-    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no tag ends the block
+def render(data: Json, blocks: str) -> str:
+    """Return the HTML of a page from its data and the script elements of its audio."""
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # so no tag ends the script
     names = ("page.html", "page.css", "player.js", "draw.js", "page.js")
     template, css, *js = [(ASSETS / name).read_text("utf-8") for name in names]
     parts = {"css": css, "js": "".join(js), "data": text, "audio": blocks}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def _images(folder: Path, index: int, song: Song) -> list[dict[str, str | None]]:
-    """Draw every track on one scale; give the paths of its images."""
-    from gensep.audio.files import mid_stream
-    from gensep.plots.spectrograms import image
-    from gensep.representation.analysis import analyse
-
+def _images(folder: Path, index: int, song: PlayedSong) -> list[dict[str, str | None]]:
+    """Draw every track on one scale; return the paths of its images."""
     to = song.representation.sample_rate
-    levels = []
+    decibels = []
     for track in song.tracks:
         mid = mid_stream([track.wave], song.rate, to)
         power = _narrow(analyse(mid, song.representation).power)
-        levels.append(10 * np.log10(np.maximum(power, 1e-10)))
-    top = max(float(level.max()) for level in levels)
+        decibels.append(10 * np.log10(np.maximum(power, 1e-10)))
+    top = max(float(values.max()) for values in decibels)
     paths = []
-    for i, (track, level) in enumerate(zip(song.tracks, levels, strict=True)):
+    for i, (track, values) in enumerate(zip(song.tracks, decibels, strict=True)):
         path, deviation = f"images/{index}-{i}.png", None
-        (folder / path).write_bytes(image(level, top - SCALE_DB, top))
+        (folder / path).write_bytes(image(values, top - SCALE_DB, top))
         if track.deviation is not None:
             deviation = f"images/{index}-{i}-deviation.png"
             drawn = image(_narrow(track.deviation), 0, DEVIATION_DB, "viridis")
@@ -201,10 +207,8 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     return whole.reshape(-1, step, values.shape[1]).mean(1)
 
 
-def _ticks(song: Song) -> list[tuple[str, float]]:
-    """Give labels of frequencies and their heights in the images, from 0 below to 1."""
-    from gensep.plots.spectrograms import mel_places
-
+def _ticks(song: PlayedSong) -> list[tuple[str, float]]:
+    """Return labels of frequencies and their heights in the images, 0 at the bottom to 1."""
     places = mel_places(song.representation, (300, 1000, 3000))
     return [
         (f"{h / 1000:g}k" if h >= 1000 else str(h), round(p / song.representation.n_mels, 4))

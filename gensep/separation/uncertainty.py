@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from gensep.runtime.files import save_arrays
+from gensep.datasets.separations import write_deviations
 from gensep.separation.sampling import Uncertainty
 
-FILE = "uncertainty.npz"
 LEVEL = 0.8  # of the intervals
 
 
@@ -23,7 +22,7 @@ def write_uncertainty(
     """
     from gensep.plots.spectrograms import plot_uncertainty
 
-    save_arrays(folder / FILE, {"sd_db": found.sd_db.astype(np.float16), "names": np.array(names)})
+    write_deviations(folder, names, found.sd_db)
     plot_uncertainty(
         folder / "uncertainty.png", dict(zip(names, found.sd_db, strict=True)), representation
     )

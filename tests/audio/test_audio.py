@@ -6,7 +6,8 @@ import soundfile
 import soxr
 
 from gensep.audio import stems as stems_module
-from gensep.audio.files import mid_stream, probe, read, read_blocks
+from gensep.audio.excerpt import Excerpt
+from gensep.audio.files import mid_stream, probe, read_blocks
 from gensep.audio.stems import StemWriter
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, write_atomically
@@ -80,7 +81,7 @@ def test_odd_but_valid_files_are_read(tmp_path):
         soundfile.write(tmp_path / name, signal, rate, subtype=subtype)
         info = probe(tmp_path / name)
         assert info[1:4] == (rate, channels, samples)
-        got, got_rate = read(tmp_path / name)
+        got, got_rate = Excerpt(tmp_path / name).read()
         assert got_rate == rate
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, signal.T, atol=0.01)
@@ -89,7 +90,7 @@ def test_odd_but_valid_files_are_read(tmp_path):
 def test_start_and_duration(tmp_path):
     path = tmp_path / "x.wav"
     soundfile.write(path, noise(1000), 100, subtype="FLOAT")
-    whole, _ = read(path)
+    whole, _ = Excerpt(path).read()
     blocks = list(read_blocks(path, 2.0, 3.0, block=70))
     assert [b.shape[1] for b in blocks] == [70] * 4 + [20]
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole[:, 200:500])
@@ -129,7 +130,7 @@ def test_stems_are_written_whole(tmp_path, suffix):
         assert not any(path.exists() for path in paths)
     assert sorted((tmp_path / "new").iterdir()) == paths
     for path, signal in zip(paths, signals, strict=True):
-        got, rate = read(path)
+        got, rate = Excerpt(path).read()
         assert rate == 16000
         assert got.shape == (2, 1000)
         if suffix != "ogg":

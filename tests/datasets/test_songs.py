@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from gensep.datasets import songs as songs
+from gensep.audio import excerpt as excerpt_module
+from gensep.audio.excerpt import Excerpt
 from gensep.datasets.layouts import LAYOUTS, STREAMS, find_songs
-from gensep.datasets.songs import Track
 from gensep.runtime.errors import UserError
 
 RATE = 8000
@@ -80,14 +80,14 @@ def test_flat_song_in_other_formats_and_without_mixture(tmp_path):
 def test_parts_are_read_alike_from_files_and_channels(tmp_path):
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (1000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", wave, RATE, subtype="FLOAT")
-    whole = Track(tmp_path / "x.wav")
-    part, _ = whole.read(0.025, 0.05)
+    whole = Excerpt(tmp_path / "x.wav")
+    part, _ = whole.part(0.025, 0.05).read()
     np.testing.assert_array_equal(part, wave[200:600].T)
-    right, _ = Track(tmp_path / "x.wav", channel=1).read(0.025)
+    right, _ = Excerpt(tmp_path / "x.wav", 0.025, channel=1).read()
     np.testing.assert_array_equal(right, wave[200:, 1:].T)
-    assert Track(tmp_path / "x.wav", channel=1).info() == (RATE, 1, 1000)
+    assert Excerpt(tmp_path / "x.wav", channel=1).shape() == (RATE, 1, 1000)
     with pytest.raises(UserError, match="has 2 channels where channel 3"):
-        Track(tmp_path / "x.wav", channel=2).info()
+        Excerpt(tmp_path / "x.wav", channel=2).shape()
 
 
 def test_dsd100(tmp_path):
@@ -184,28 +184,28 @@ def test_stem_mp4(stem_mp4, monkeypatch):
     tracks = {"mixture": song.mixture} | song.stems
     for name, tone in zip(STREAMS, tones, strict=True):
         wave, rate = tracks[name].read()
-        info = tracks[name].info()
+        info = tracks[name].shape()
         assert (rate, wave.shape) == (44100, (info.channels, info.samples))
         assert abs(info.samples - len(tone)) < 2048
         true = np.stack([tone, 0.5 * tone])[:, 4096:-4096]
         error = wave[:, 4096 : true.shape[1] + 4096] - true
         assert np.linalg.norm(error) < 0.05 * np.linalg.norm(true)
-    part, _ = song.stems["bass"].read(0.7, 0.2)
+    part, _ = song.stems["bass"].part(0.7, 0.2).read()
     whole, _ = song.stems["bass"].read()
-    monkeypatch.setattr(songs, "MP4_SECONDS", 1)
+    monkeypatch.setattr(excerpt_module, "MP4_SECONDS", 1)
     assert np.abs(np.concatenate(list(song.stems["bass"].blocks()), axis=1) - whole).max() < 1e-6
     assert np.abs(part - whole[:, 30870 : 30870 + 8820]).max() < 1e-6
     with pytest.raises(UserError, match="it cannot be read from 5.0 s"):
-        song.stems["bass"].read(5.0)
+        song.stems["bass"].part(5.0).read()
 
 
 def test_bad_stem_mp4(stem_mp4, tmp_path):
     path, _ = stem_mp4
     with pytest.raises(UserError, match="has 5 audio streams, not 8"):
-        Track(path, stream=7).info()
+        Excerpt(path, stream=7).shape()
     (tmp_path / "x.stem.mp4").write_bytes(b"no mp4 at all" * 100)
     with pytest.raises(UserError, match="cannot be decoded .* copy it again"):
-        find_songs(tmp_path)[0].mixture.info()
+        find_songs(tmp_path)[0].mixture.shape()
     shutil.copy(path, tmp_path / "y.stem.mp4")
     data = path.read_bytes()
     (tmp_path / "y.stem.mp4").write_bytes(data[: len(data) // 2])

@@ -117,7 +117,8 @@ def test_the_page_asks_for_nothing_outside_itself(made, tmp_path):
 
 
 def test_figures_and_how_they_came(made, tmp_path):
-    recorded = {n: {"si_sdr": 1.5, "gain": None, "oracle_gain": 2.0} for n in ("low", "high")}
+    row = {"si_sdr": 1.5, "si_sdr_gain": None, "oracle_si_sdr_gain": 2.0}
+    recorded = {"low": row, "high": row}
     run = tinyrun.write_run(tmp_path, scores=recorded)
     assert made("separated", "--duration", "1")[0] == 0
     data = block((run / "report.html").read_text(), "data")
@@ -138,8 +139,8 @@ def test_scores_of_the_part_shown_where_none_were_recorded(made, tmp_path):
     scores = block((run / "report.html").read_text(), "data")["songs"][0]["scores"][""]
     low, high = (wave[4000:12000] for wave in tinyrun.tones(2.0).values())
     assert scores["low"]["si_sdr"] == pytest.approx(si_sdr(low + 0.1 * high, low), abs=1e-3)
-    assert scores["low"]["gain"] == pytest.approx(20, abs=0.1)  # the other tone at a tenth
-    assert scores["low"]["oracle_gain"] > 25
+    assert scores["low"]["si_sdr_gain"] == pytest.approx(20, abs=0.1)  # the other tone at a tenth
+    assert scores["low"]["oracle_si_sdr_gain"] > 25
 
 
 @pytest.mark.parametrize("begun", [0.0, 0.75])
@@ -225,7 +226,7 @@ def test_output_is_a_file_or_a_folder(made, tmp_path):
     Path("site/mine.txt").write_text("keep me")
     code, err = made("separated", "--output", "site")
     assert code == 2
-    assert "site is there and no page" in err
+    assert "site exists and is no page" in err
     assert left("site") == ["index.html", "mine.txt"]
 
 
@@ -247,7 +248,7 @@ def test_methods_are_paired_by_the_mixture_and_compared(made, tmp_path):
     assert overview["methods"] == ["x", "y"]
     for row, song in zip(overview["rows"], data["songs"], strict=True):
         for gain, method in zip(row["gains"], "xy", strict=True):
-            assert gain == np.mean([s["gain"] for s in song["scores"][method].values()])
+            assert gain == np.mean([s["si_sdr_gain"] for s in song["scores"][method].values()])
     assert overview["mean"] == pytest.approx(np.mean([r["gains"] for r in overview["rows"]], 0))
     assert made("x", "--output", "one.html")[0] == 0
     assert list(block(Path("one.html").read_text(), "data")["songs"][0]["scores"]) == [""]
@@ -293,8 +294,8 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     assert song["name"] == "duo@0,6: A song/1"
     assert song["scores"]["fast:steps=9"]["high"] == {
         "si_sdr": 2.0,
-        "gain": 5.0,
-        "oracle_gain": 4.0,
+        "si_sdr_gain": 5.0,
+        "oracle_si_sdr_gain": 4.0,
     }
     assert [(t["role"], t["source"]) for t in song["tracks"]] == ORDER
     assert ["noise levels", "9"] in song["runs"][0]["facts"]
@@ -387,7 +388,7 @@ def test_folders_that_are_no_separations(made, tmp_path):
     refused(made("nowhere"), "no separation.json in nowhere")
     for text in ("", "[]", "{}", '{"mixture": 3, "stems": ["a"]}', '{"mixture": "m", "stems": []}'):
         Path("empty/separation.json").write_text(text)
-        refused(made("empty"), "empty/separation.json is no record of a separation")
+        refused(made("empty"), "empty/separation.json is no record of gensep.basis")
     refused(made("empty", "--start", "-1"), "of 0 or more, not -1")
 
 
