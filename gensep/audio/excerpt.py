@@ -60,19 +60,11 @@ class Excerpt(NamedTuple):
         Raises:
             UserError: as `shape` does, and if a sample is NaN or infinite.
         """
-        if self.stream is not None:
-            blocks = self._mp4_blocks(self.stream)
-        else:
-            blocks = read_blocks(self.path, self.start, self.duration)
-        if self.channel is None:
-            return blocks
-        self.shape()  # refuses a channel that is not there
-        keep = slice(self.channel, self.channel + 1)
-        return (block[keep] for block in blocks)
+        return self._blocks(MP4_SECONDS)
 
     def read(self) -> tuple[np.ndarray, int]:
         """Read the excerpt at once: float32 `[channels, samples]` and the rate in Hz."""
-        return np.concatenate(list(self.blocks()), axis=1), self._file().rate
+        return np.concatenate(list(self._blocks()), axis=1), self._file().rate
 
     def mid(self, rate: int) -> Iterator[np.ndarray]:
         """Read the mean of the channels, resampled to `rate` Hz, in float32 blocks `[samples]`."""
@@ -100,11 +92,26 @@ class Excerpt(NamedTuple):
         info = probe(self.path)
         return Shape(info.rate, info.channels, info.samples)
 
-    def _mp4_blocks(self, stream: int) -> Iterator[np.ndarray]:
+    def _blocks(self, mp4_seconds: int | None = None) -> Iterator[np.ndarray]:
+        if self.stream is None:
+            blocks = read_blocks(self.path, self.start, self.duration)
+        else:
+            blocks = self._mp4_blocks(self.stream, self.shape(), mp4_seconds)
+        if self.channel is None:
+            return blocks
+        self.shape()  # refuses a channel that does not exist
+        keep = slice(self.channel, self.channel + 1)
+        return (block[keep] for block in blocks)
+
+    def _mp4_blocks(self, stream: int, shape: Shape, seconds: int | None) -> Iterator[np.ndarray]:
+        """Decode so many seconds at once, all of them with None.
+
+        A decoder fills bands that were coded as noise from a generator of its own, so the two
+        differ there.
+        """
         from gensep.audio import stem_mp4
 
-        rate, _, samples = self.shape()
-        first = round(self.start * rate)
-        for at in range(first, first + samples, MP4_SECONDS * rate):
-            seconds = min(MP4_SECONDS, (first + samples - at) / rate)
-            yield stem_mp4.read(self.path, stream, at / rate, seconds)
+        first, step = round(self.start * shape.rate), (seconds or shape.samples) * shape.rate
+        for at in range(first, first + shape.samples, step):
+            length = min(step, first + shape.samples - at)
+            yield stem_mp4.read(self.path, stream, at / shape.rate, length / shape.rate)

@@ -103,7 +103,7 @@ def read_deviations(folder: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             values, names = file["sd_db"].astype(np.float32), [str(n) for n in file["names"]]
         if values.ndim != 3 or len(values) != len(names):
             raise ValueError(f"{len(names)} names, sd_db {values.shape}")

@@ -1,7 +1,8 @@
 """Mask files: the mel masks of a separation, from which other stems can be made without sampling.
 
-An `.npz` of float16 `masks [source, frame, mel]`, float32 `power [frame, mel]` of the mixture,
-`names` and the `representation` as JSON. Without masks and names it is the power of one sound.
+An `.npz` with float16 `masks [source, frame, mel]`, float32 `power [frame, mel]` of the mixture,
+`names` of the sources and the `representation` as JSON. A file without masks and names holds the
+power of one sound.
 """
 
 import dataclasses
@@ -20,16 +21,16 @@ FILE = "masks.npz"
 
 
 class MaskFile(NamedTuple):
-    """What a mask file holds; masks are float32 and sum to 1 over sources once read."""
+    """What a mask file holds."""
 
     names: tuple[str, ...]
-    masks: np.ndarray | None
-    power: np.ndarray
+    masks: np.ndarray | None  # [source, frame, mel]; those that were read sum to 1 over sources
+    power: np.ndarray  # [frame, mel]
     representation: Representation
 
 
 def write_masks(path: Path, content: MaskFile) -> None:
-    """Write a mask file, there whole or not at all."""
+    """Write a mask file; it appears whole or not at all."""
     arrays = {
         "power": content.power.astype(np.float32),
         "representation": np.array(json.dumps(dataclasses.asdict(content.representation))),
@@ -43,12 +44,12 @@ def read_masks(path: Path) -> MaskFile:
     """Read a mask file.
 
     Raises:
-        UserError: if it is missing, no mask file, or its arrays do not fit together.
+        UserError: if the file is missing or no mask file, or its arrays do not fit together.
     """
     if not path.is_file():
         raise UserError(f"there is no {path}; separate with --save_masks to have one")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
         form = Representation(**json.loads(str(arrays["representation"])))
         power = arrays["power"].astype(np.float32)
@@ -85,7 +86,7 @@ def read_masks(path: Path) -> MaskFile:
         or (masks is not None and not (np.isfinite(masks).all() and masks.min() >= 0))
     ):
         raise UserError(f"{path} holds values that are negative or not finite; separate again")
-    if masks is not None:  # float16 lets the sum drift by 0.001
+    if masks is not None:  # rounding to float16 changes the sum by up to 0.001
         total = masks.sum(0)
         masks = np.where(total > 0, masks / np.where(total > 0, total, 1), 1 / len(masks))
     return MaskFile(names, masks, power, form)
