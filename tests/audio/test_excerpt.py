@@ -47,7 +47,8 @@ def test_parts_of_parts_begin_at_whole_samples_and_stay_inside(sound):
     rng = np.random.default_rng(1)
     for _ in range(50):
         a, b, c, d = rng.uniform(0, 0.7, 4)
-        outer = whole.part(a, 0.7 + b)
+        outer = Excerpt(path, a, 0.7 + b, channel=1)
+        assert whole.part(a, 0.7 + b).shape() == outer.shape()
         first, stop = round(a * RATE), round(a * RATE) + round((0.7 + b) * RATE)
         same(outer, wave[1:, first:stop])
         begin = first + round(c * RATE)

@@ -22,16 +22,16 @@ def put(path, value, channels=1, samples=800):
     soundfile.write(path, wave, RATE, **({"subtype": "FLOAT"} if path.suffix == ".wav" else {}))
 
 
-def heard(track):
-    """Give the value that `put` wrote."""
-    wave, rate = track.read()
+def heard(excerpt):
+    """Return the value that `put` wrote."""
+    wave, rate = excerpt.read()
     assert rate == RATE
     assert wave.dtype == np.float32
     return round(float(np.median(wave[0])), 3)
 
 
 def values(song):
-    return {name: heard(track) for name, track in song.stems.items()}
+    return {name: heard(stem) for name, stem in song.stems.items()}
 
 
 def hq(root):
@@ -155,7 +155,7 @@ def test_output_of_a_separation(tmp_path):
 
 @pytest.fixture(scope="module")
 def stem_mp4(tmp_path_factory):
-    """Give a .stem.mp4 of five stereo streams, written by PyAV, and the tones in it."""
+    """Return a .stem.mp4 of five stereo streams, written by PyAV, and the tones in it."""
     av = pytest.importorskip("av", reason="needs PyAV: pip install '.[stems]'")
     path = tmp_path_factory.mktemp("mus") / "test" / "Artist - Title.stem.mp4"
     path.parent.mkdir()
@@ -181,10 +181,10 @@ def test_stem_mp4(stem_mp4, monkeypatch):
     assert (song.name, song.split) == ("Artist - Title", "test")
     assert find_songs(path.parent)[0].stems == song.stems
     assert list(song.stems) == ["bass", "drums", "other", "vocals"]
-    tracks = {"mixture": song.mixture} | song.stems
+    sounds = {"mixture": song.mixture} | song.stems
     for name, tone in zip(STREAMS, tones, strict=True):
-        wave, rate = tracks[name].read()
-        info = tracks[name].shape()
+        wave, rate = sounds[name].read()
+        info = sounds[name].shape()
         assert (rate, wave.shape) == (44100, (info.channels, info.samples))
         assert abs(info.samples - len(tone)) < 2048
         true = np.stack([tone, 0.5 * tone])[:, 4096:-4096]

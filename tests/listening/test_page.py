@@ -1,4 +1,4 @@
-"""The listening page without a browser: every track, the very samples, a line a mistake."""
+"""The listening page without a browser: every track to the sample, one line per mistake."""
 
 import base64
 import io
@@ -19,6 +19,7 @@ from gensep.cli import config
 from gensep.cli.records import command
 from gensep.evaluation.metrics import si_sdr
 from gensep.listening import page, tracks
+from gensep.listening.report import make_report
 from gensep.plots.spectrograms import image, mel_places
 from gensep.representation.mel import Representation
 from gensep.runtime import errors
@@ -34,7 +35,7 @@ ORDER = [
 
 @pytest.fixture
 def made(tmp_path, monkeypatch, capfd):
-    """Give `made(*argv) -> (code, stderr)`, in `tmp_path`."""
+    """Return `made(*argv) -> (code, stderr)`, which runs the command in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
     def command(*argv):
@@ -55,14 +56,14 @@ def strict(text):
 
 
 def block(html, name):
-    """Give the JSON in a script element of the page."""
+    """Return the JSON in a script element of the page."""
     found = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', html, re.S)
     assert len(found) == 1
     return strict(found[0])
 
 
 def waves(files):
-    """Decode base64 FLAC -> [track, samples] in integers of 16 bits."""
+    """Decode base64 FLAC to integers of 16 bits `[track, samples]`."""
     decoded = [soundfile.read(io.BytesIO(base64.b64decode(f)), dtype="int16") for f in files]
     assert {rate for _, rate in decoded} == {RATE}
     return np.array([wave for wave, _ in decoded])
@@ -73,7 +74,7 @@ def left(folder):
 
 
 def refused(result, words):
-    """Check for code 2 and one line with `words`, and that no page and no part of one is left."""
+    """Check for code 2, one line with `words`, and that no page and no part of one remains."""
     code, err = result
     assert code == 2, err
     lines = err.splitlines()
@@ -131,6 +132,25 @@ def test_figures_and_how_they_came(made, tmp_path):
     assert (told["versions"], told["commit"]) == ({"jax": "1.2.3"}, "c" * 40)
     assert data["command"] == "python -m gensep.report separated --duration 1.0"
     assert {"python", "numpy"} <= set(data["versions"])
+
+
+def test_older_records_name_scores_otherwise_and_are_shown_without(made, tmp_path):
+    row = {"si_sdr": 1.5, "gain": 0.5, "oracle_gain": 2.0}
+    run = tinyrun.write_run(tmp_path, songs=("a", "b"), scores={"low": row, "high": row})
+    assert made("separated", "--duration", "1")[0] == 0
+    data = block((run / "report.html").read_text(), "data")
+    assert data["songs"][0]["scores"] == {"": {"low": row, "high": row}}
+    assert data["overview"]["rows"][1] == {"name": "b", "oracle": None, "gains": [None]}
+    assert (data["overview"]["oracle"], data["overview"]["mean"]) == (None, [None])
+
+
+def test_a_notebook_makes_the_page_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tinyrun.write_run(tmp_path)
+    made = make_report(["separated"], duration=None, root=str(tmp_path))
+    assert made == (Path("separated/report.html"), 1)
+    song = block((run / "report.html").read_text(), "data")["songs"][0]
+    assert (song["seconds"], song["whole"]) == (2.0, True)
 
 
 def test_scores_of_the_part_shown_where_none_were_recorded(made, tmp_path):

@@ -28,7 +28,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Give the page of two songs by two methods as a file and as a folder."""
+    """Return the page of two songs by two methods, as a file and as a folder."""
     folder = tmp_path_factory.mktemp("pages")
     for name, leak in (("one", 0.3), ("two", 0.1)):
         run = tinyrun.write_run(folder, songs=("a", "b"), seconds=8.0, leak=leak)
@@ -47,7 +47,7 @@ def pages(tmp_path_factory):
 
 @pytest.fixture(params=["file", "folder"])
 def opened(request, chromium, pages):
-    """Open the page; at the end refuse errors and whatever was asked for outside its folder."""
+    """Open the page; at the end check for errors and for requests outside its folder."""
     context = chromium.new_context(viewport={"width": 1440, "height": 900})
     page, wrong = context.new_page(), []
     root = pages[request.param].as_uri().removesuffix("index.html")

@@ -1,5 +1,5 @@
 
-// What a song looks like: panels of its tracks, and tables of its figures.
+// How a song is drawn: panels of its tracks and tables of its scores.
 function element(tag, text = "", name = "") {
   const made = document.createElement(tag);
   made.textContent = text;
@@ -97,7 +97,7 @@ function gainOf({ role, source, method }) {
   return row ? row[oracle ? "oracle_si_sdr_gain" : "si_sdr_gain"] : null;
 }
 
-// A click seeks; a drag marks the part to loop.
+// A click seeks; dragging marks the part to loop.
 function watch(view) {
   let from = null;
   const at = (event) => {
@@ -160,7 +160,7 @@ function drawScores() {
     }
     const parts = song.runs.length > 1 ? [element("h2", run.method, "given"), facts] : [facts];
     const origin = JSON.stringify([run.command, run.commit, run.versions]);
-    if (origin !== told) { // methods of one command tell of it once
+    if (origin !== told) { // methods of one command share one entry
       if (run.command) parts.push(element("pre", run.command));
       parts.push(element("p", software(run), "quiet"));
     }

@@ -1,17 +1,17 @@
 
-// The page around the player: songs, audio, controls, keys.
+// The page around the player: choice of the song, loading of audio, controls, keys.
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
-const waiting = {}; // song -> what to do when its audio script has come
-let current = -1; // the song on show
+const waiting = {}; // by song: the function to call when its audio script has loaded
+let current = -1; // index of the song that is shown
 let song = null;
 let panels = [];
 let loading = null;
 let problem = "";
-let keyboard = false; // whether the last thing touched was a key
+let keyboard = false; // whether the last input was from the keyboard
 const player = new Player(() => paint());
 
-// A script in the page's folder calls this with the audio of a song.
+// Scripts in the folder of the page call this with the audio of a song.
 function register(index, files) {
   waiting[index](files);
 }
@@ -29,7 +29,7 @@ function audioOf(index) {
   });
 }
 
-// Decode a song when it is first played.
+// Decode the audio of a song when it is first played.
 async function ready() {
   const awake = player.wake();
   if (!player.buffers) {
@@ -71,7 +71,7 @@ function show(index) {
   const deviations = song.tracks.some((track) => track.deviation)
     ? ` ± dB shows the posterior standard deviation, from 0 (dark) to ${data.deviation_db} dB.` : "";
   const scored = Object.keys(song.scores).length
-    ? " The dB beside a name are its gain in SI-SDR over the mixture." : "";
+    ? " The dB beside a name are the gain in SI-SDR over the mixture." : "";
   $("note").textContent = `Spectrograms: mel bands, Hz; one scale for all, ${data.scale_db} dB deep.`
     + `${deviations}${scored} Click to go there, drag to loop a part.`;
   drawTracks();
@@ -82,7 +82,7 @@ function show(index) {
   paint();
 }
 
-// Bring everything but the playhead up to date.
+// Update everything but the playhead.
 function paint() {
   if (!song) return;
   document.body.classList.toggle("playing", player.playing);
@@ -105,7 +105,7 @@ function paint() {
   tick();
 }
 
-// Move the playhead, and go on while there is music.
+// Move the playhead, again and again while the song plays.
 let frame = 0;
 function tick() {
   const at = player.position;

@@ -1,18 +1,18 @@
 "use strict";
 
-// Tracks of one song on one clock: all of them play from the same sample on, and gains decide
-// which are heard, so that switching never moves the music.
-const FADE = 0.012; // seconds; shorter ones click
-const LEAD = 0.03; // seconds between the order to start and the start
+// All tracks of a song play on one clock, from the same sample on; gains decide which are heard, so
+// switching between tracks never changes the position.
+const FADE = 0.012; // seconds; shorter fades are heard as clicks
+const LEAD = 0.03; // seconds between the call to start and the start
 
 class Player {
   constructor(changed) {
-    this.changed = changed; // called after every change but the passing of time
+    this.changed = changed; // called after every change, except that time passes
     this.context = null;
     this.playing = false;
     this.muted = false;
     this.volume = 1;
-    this.wanted = 0; // counts songs, so that one that was left cannot arrive late
+    this.wanted = 0; // counts songs: one that is no longer shown may finish decoding late
     this.clear();
   }
 
@@ -26,10 +26,10 @@ class Player {
     this.region = null; // [from, to] in seconds
     this.looping = false;
     this.heard = new Set([0]);
-    this.now = this.before = 0; // the track heard alone, and the one before it
+    this.now = this.before = 0; // the track that was heard alone last, and the one before it
   }
 
-  // Browsers allow sound only from within a click or a key.
+  // Browsers allow sound only after a click or a key.
   wake() {
     if (!this.context) {
       this.context = new AudioContext({ latencyHint: "interactive" });
@@ -102,7 +102,7 @@ class Player {
     this.changed();
   }
 
-  // Fade out and stop what sounds now.
+  // Fade out and stop what plays now.
   halt() {
     if (!this.run) return;
     const { bus, nodes } = this.run;
@@ -117,7 +117,7 @@ class Player {
     const at = Math.min(Math.max(seconds, 0), Math.max(0, this.duration - 0.02));
     const playing = this.playing;
     const [from, to] = this.part;
-    if (at < from || at > to) { // whoever goes elsewhere has done with the loop
+    if (at < from || at > to) { // seeking outside the loop ends it
       this.region = null;
       this.looping = false;
     }
@@ -154,13 +154,13 @@ class Player {
     this.volume = volume;
     this.muted = muted;
     if (this.context) {
-      const level = muted ? 0 : volume * volume; // nearer to how loudness is felt
+      const level = muted ? 0 : volume * volume; // closer to perceived loudness
       this.output.gain.setTargetAtTime(level, this.context.currentTime, FADE / 3);
     }
     this.changed();
   }
 
-  // Loop a part, or all of it where no part is marked.
+  // Loop the marked part, or the whole song where none is marked.
   setLoop(looping, region = this.region) {
     const at = this.position;
     this.region = region;
