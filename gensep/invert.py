@@ -74,32 +74,15 @@ def invert(path: Path, c: Config) -> "Inversion":
 
     output = Path(c.output) if c.output else None
     if path.suffix != ".npz" or path.is_dir():
-        return invert_separation(
-            path,
-            output,
-            method=c.method,
-            iterations=c.iterations,
-            powers=c.powers,
-            residual=c.residual,
-            mixture=Path(c.mixture) if c.mixture else None,
-            reference=c.reference,
-            ext=c.ext,
-            subtype=c.subtype,
-        )
+        mixture = Path(c.mixture) if c.mixture else None
+        how = (path, output, c.method, c.iterations, c.powers)
+        return invert_separation(*how, mixture, c.reference, c.ext, c.subtype, residual=c.residual)
     if c.reference or c.residual or c.mixture or c.powers not in (None, "nnls"):
         raise UserError(
             f"{path} comes without a mixture: --reference, --residual, --mixture and "
             "--powers need the folder of a separation"
         )
-    return invert_power_file(
-        path,
-        output,
-        method=c.method,
-        iterations=c.iterations,
-        seed=c.seed,
-        ext=c.ext,
-        subtype=c.subtype,
-    )
+    return invert_power_file(path, output, c.method, c.iterations, c.seed, c.ext, c.subtype)
 
 
 if __name__ == "__main__":

@@ -65,14 +65,7 @@ def samples_of(
 ) -> range:
     """Return which samples of a file lie from `start_s` seconds on, for `duration_s` at most.
 
-    A duration of None, or one that passes the end of the file, stops at its end.
-
-    Args:
-        path: of the file, for messages.
-        rate: of the file, in Hz.
-        samples: of the file.
-        start_s: seconds to skip.
-        duration_s: seconds at most.
+    Without a duration, or if it passes the end of the file, they stop at its end.
 
     Raises:
         UserError: if there are none.

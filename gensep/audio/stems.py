@@ -27,18 +27,13 @@ class StemWriter:
         samples: int,
         subtype: str | None = None,
     ):
-        """Check that the stems can be written.
+        """Check that the format of each path, from its extension, allows these stems.
 
-        Args:
-            paths: of the stems; the extension decides the format.
-            rate: in Hz.
-            channels: of every stem.
-            samples: per channel, of every stem.
-            subtype: sample format, e.g. PCM_16; by default float in wav, 24 bits in flac.
+        The rate is in Hz, `samples` is per channel; a subtype is for example PCM_16, by default
+        float in wav and 24 bits in flac.
 
         Raises:
-            UserError: if two paths are equal, or a format does not take these channels, this rate
-                or this subtype.
+            UserError: if it does not, or two paths are equal.
         """
         self.paths = [Path(path) for path in paths]
         self.rate, self.channels, self.samples = rate, channels, samples

@@ -119,13 +119,8 @@ def overview(songs: list[Json]) -> Json:
         scores = [song["scores"].get(method, {}).values() for method in methods]
         first: Json = next(iter(song["scores"].values()), {})
         ideal = mean(row.get("oracle_si_sdr_gain") for row in first.values())
-        rows.append(
-            {
-                "name": song["name"],
-                "oracle": ideal,
-                "gains": [mean(row.get("si_sdr_gain") for row in rows) for rows in scores],
-            }
-        )
+        gains = [mean(row.get("si_sdr_gain") for row in of_method) for of_method in scores]
+        rows.append({"name": song["name"], "oracle": ideal, "gains": gains})
     columns = zip(*(row["gains"] for row in rows), strict=True)
     return {
         "methods": methods,

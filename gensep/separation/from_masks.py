@@ -34,15 +34,15 @@ class Inversion(NamedTuple):
 def invert_separation(
     folder: Path,
     output: Path | None = None,
-    *,
     method: str | None = None,
     iterations: int | None = None,
     powers: str | None = None,
-    residual: bool = False,
     mixture: Path | None = None,
     reference: str | None = None,
     ext: str = "wav",
     subtype: str | None = None,
+    *,
+    residual: bool = False,
 ) -> Inversion:
     """Write the stems of a separation that kept its masks, by another method.
 
@@ -52,11 +52,11 @@ def invert_separation(
         method: a name in METHODS; by default misi.
         iterations: in place of the method's own.
         powers: a name in POWERS, in place of the method's own.
-        residual: write one more stem, which holds what the powers lack of the mixture's.
         mixture: where the mixture is, if not where it was separated.
         reference: folder of true stems; with it the facts hold scores.
         ext: format of the stems.
         subtype: sample format of the stems.
+        residual: write one more stem, which holds what the powers lack of the mixture's.
 
     Raises:
         UserError: if an option is out of range, a file is missing, or files do not fit together.
@@ -94,7 +94,6 @@ def invert_separation(
 def invert_power_file(
     path: Path,
     output: Path | None = None,
-    *,
     method: str | None = None,
     iterations: int | None = None,
     seed: int = 0,

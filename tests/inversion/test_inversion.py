@@ -24,6 +24,7 @@ from gensep.inversion.wiener import EM_LOAD, em_wiener, inverse
 from gensep.representation.mel import Representation
 from gensep.representation.stft import istft, stft
 from gensep.runtime import errors
+from gensep.separation.from_masks import invert_separation
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -470,8 +471,23 @@ def test_command_writes_stems(run, separated, method, more):
     record = json.loads((folder / "inversion.json").read_text())
     assert record["method"] == method
     assert {"python", "jax"} <= set(record["versions"])
+    assert record["command"].startswith(f"python -m gensep.invert out --method {method}")
     assert record["scores"]["high"]["si_sdr_gain"] > 7
     assert "SI-SDR" in got.out
+
+
+def test_a_notebook_inverts_too(run, separated):
+    made = invert_separation(separated, separated / "by_hand", "nnls", residual=True)
+    assert [stem.name for stem in made.stems] == ["low.wav", "high.wav", "residual.wav"]
+    assert (made.folder, made.facts["method"]) == (separated / "by_hand", "nnls")
+    assert made.facts["seconds"] == 30_000 / RATE
+    assert "scores" not in made.facts
+    assert run("out", "--method", "nnls", "--residual").code == 0
+    for stem in made.stems:
+        by_command, _ = soundfile.read(separated / "nnls" / stem.name)
+        np.testing.assert_array_equal(soundfile.read(stem)[0], by_command)
+    with pytest.raises(errors.UserError, match="method must be one of .* not 'magic'"):
+        invert_separation(separated, method="magic")
 
 
 def test_command_plays_mel_power_alone(run, separated, scene):
