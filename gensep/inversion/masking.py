@@ -110,10 +110,10 @@ def masks_at(
 def _filter(piece: jax.Array, masks: jax.Array, spread: jax.Array, n_fft: int) -> jax.Array:
     """Filter `[channels, (chunk + 2 EDGE) hops]` by `[source, chunk + 3, mel]`."""
     hop = n_fft // 4
-    window = hann(n_fft).astype(np.float32)
+    window = hann(n_fft).astype(np.float32)[None, None, None]
     spectrum = stft(piece, n_fft, hop, center=False)
     gains = jnp.matmul(masks, spread, precision="highest")
-    stems = jnp.fft.irfft(gains[:, None] * spectrum, n_fft) * window
+    stems = jnp.fft.irfft(gains[:, None] * spectrum[None], n_fft) * window
     whole = overlap_add(stems, hop) / HANN_SQUARES
     return whole[..., EDGE * hop : -EDGE * hop]
 
