@@ -232,6 +232,8 @@ def main(argv: list[str]) -> None:
     if c.work:
         engine, _, folder = c.work.partition(":")
         return work(engine, Path(folder), c.threads)
+    from results import compact, raw_file
+
     from gensep.cli.records import commit, versions
     from gensep.runtime.files import write_atomically
 
@@ -255,9 +257,7 @@ def main(argv: list[str]) -> None:
             f"\n```\n\n{os.cpu_count()} CPU cores, commit "
             f"{record['commit'] or 'unknown'}; {packages}.\n",
         )
-        write_atomically(
-            Path(f"{c.output}.json"), json.dumps(record, indent=1, allow_nan=False) + "\n"
-        )
+        write_atomically(raw_file(c.output), compact(record))
     return None
 
 

@@ -171,6 +171,8 @@ def main(argv: list[str]) -> None:
     unknown = [r for r in c.rows if r.partition("@")[0] not in ROWS]
     if unknown:
         raise errors.UserError(f"rows must be of {', '.join(ROWS)}, not {', '.join(unknown)}")
+    from results import raw_file
+
     from gensep.images.run import make_task
     from gensep.runtime.files import write_atomically
 
@@ -184,7 +186,7 @@ def main(argv: list[str]) -> None:
         pairs=c.pairs,
         seed=c.seed,
     )
-    path = Path(f"{c.output}.json")
+    path = raw_file(c.output)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for row in c.rows:
         if row not in [r["row"] for r in rows]:

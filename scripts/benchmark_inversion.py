@@ -266,6 +266,7 @@ def main(argv: list[str]) -> None:
     """Measure, print the tables, write them where asked."""
     c = parse(Config, argv, prog="python scripts/benchmark_inversion.py", about=__doc__ or "")
     from benchmark_separation import hide_paths
+    from results import raw_file
 
     from gensep.cli.records import commit, versions
     from gensep.runtime.files import write_atomically
@@ -284,9 +285,8 @@ def main(argv: list[str]) -> None:
         )
         page = f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
-        write_atomically(
-            Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in [*rows, *fast])
-        )
+        lines = "".join(json.dumps(r) + "\n" for r in [*rows, *fast])
+        write_atomically(raw_file(c.output), lines)
 
 
 HEAD = """# From mel to audio: ceilings

@@ -231,6 +231,7 @@ def main(argv: list[str]) -> None:
     c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
     sys.path.insert(0, str(Path(__file__).parent))
     from benchmark_separation import hide_paths
+    from results import compact, raw_file
     from tqdm import tqdm
 
     from gensep.cli.records import commit, versions
@@ -257,8 +258,7 @@ def main(argv: list[str]) -> None:
                 "versions": versions(),
                 **results,
             }
-            text = json.dumps(_strict(record), indent=1, allow_nan=False) + "\n"
-            write_atomically(Path(f"{c.output}.json"), text)
+            write_atomically(raw_file(c.output), compact(_strict(record)))
             write_atomically(Path(f"{c.output}.md"), page)
     print(page)
 
@@ -277,8 +277,10 @@ def settings_of(c: Config) -> dict[str, Any]:
 
 def read_results(c: Config) -> dict[str, list[dict[str, Any]]]:
     """Give the rows of an earlier run with the same settings, none where there was none."""
-    path = Path(f"{c.output}.json")
-    found = json.loads(path.read_text()) if c.output and path.exists() else {}
+    from results import raw_file
+
+    path = raw_file(c.output) if c.output else None
+    found = json.loads(path.read_text()) if path and path.exists() else {}
     if found.get("settings") != settings_of(c):
         return {"real": [], "drawn": []}
     return {kind: [r for r in found[kind] if r["method"] in METHODS] for kind in ("real", "drawn")}

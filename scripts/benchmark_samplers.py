@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sampler_table import COSTS, beside, read_rows, write_page
+from results import compact, raw_file
+from sampler_table import COSTS, read_rows, write_page
 
 from gensep.cli.config import option, parse
 from gensep.runtime import errors
@@ -100,7 +101,9 @@ class Config:
     seeds: int = option(4, "problems of a case, each with its own noise")
     mixtures: int | None = option(None, "mixtures of a problem; 24, or 100 in one bin")
     samples: int | None = option(None, "samples of a mixture; 256, or 200 in one bin")
-    output: str = option("docs/results/samplers", "path without ending for the .json, .md and .png")
+    output: str = option(
+        "docs/results/samplers/known_posteriors", "path without ending for the .json, .md and .png"
+    )
 
 
 def check(c: Config) -> None:
@@ -258,7 +261,7 @@ def main(argv: list[str]) -> None:
     check(c)
     output = Path(c.output)
     check_writable(output.parent)
-    rows = {row_key(r["settings"], r["seed"]): r for r in read_rows(beside(output, "json"))}
+    rows = {row_key(r["settings"], r["seed"]): r for r in read_rows(raw_file(output))}
     source = {"commit": commit(), "versions": versions(), "cores": os.cpu_count()}
 
     def keep(settings: dict[str, Any], seed: int) -> bool:
@@ -267,9 +270,7 @@ def main(argv: list[str]) -> None:
     def done(row: dict[str, Any]) -> None:
         rows[row_key(row["settings"], row["seed"])] = {**row, **source}
         found = {"options": dataclasses.asdict(c), "rows": list(rows.values())}
-        write_atomically(
-            beside(output, "json"), json.dumps(found, indent=1, allow_nan=False) + "\n"
-        )
+        write_atomically(raw_file(output), compact(found))
         bar.update()
 
     wanted = [

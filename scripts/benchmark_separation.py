@@ -310,6 +310,8 @@ def main(argv: list[str]) -> None:
     text = summary(rows, sources)
     print(text)
     if c.output:
+        from results import raw_file
+
         from gensep.runtime.files import write_atomically
 
         shown = shlex.join(["python", "scripts/benchmark_separation.py", *hide_paths(argv)])
@@ -320,7 +322,7 @@ def main(argv: list[str]) -> None:
         )
         page = f"{HEAD.format(seconds=c.seconds)}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
-        write_atomically(Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in rows))
+        write_atomically(raw_file(c.output), "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def hide_paths(argv: list[str]) -> list[str]:

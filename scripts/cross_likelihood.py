@@ -36,7 +36,9 @@ class Config:
         None, "noise of the density, model units; each prior's smallest by default"
     )
     seed: int = option(0, "seed of windows, noise and probes")
-    output: str = option("docs/results/cross_likelihood", "path without ending for .json and .md")
+    output: str = option(
+        "docs/results/likelihood/shipped_priors", "path without ending for the .json and .md"
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -44,14 +46,15 @@ def main(argv: list[str]) -> None:
     c = parse(Config, argv, prog=PROG, about=__doc__ or "")
     if not c.data:
         raise UserError(f"expected data sets: {PROG} DATA/piano DATA/violin; see --help")
+    from results import compact, raw_file
     from tqdm import tqdm
 
     from gensep.cli.records import commit, versions
     from gensep.priors.files import load_prior
     from gensep.runtime.files import check_writable, write_atomically
 
-    path = Path(f"{c.output}.json")
-    check_writable(path.parent)
+    path = raw_file(c.output)
+    check_writable(Path(c.output).parent)
     old = json.loads(path.read_text()) if path.exists() else {}
     settings = {
         "split": c.split,
@@ -75,7 +78,7 @@ def main(argv: list[str]) -> None:
             "versions": versions(),
             "cores": os.cpu_count(),
         }
-        write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_atomically(path, compact(record))
     owners = {
         p.name: (p.header["kind"], Path(p.header["about"].get("data", p.name)).name) for p in loaded
     }
