@@ -19,7 +19,6 @@ from gensep.cli import config
 from gensep.cli.config import option
 from gensep.datasets.images import load_images
 from gensep.priors.files import load_prior
-from gensep.representation.image import ImageForm
 from gensep.runtime.errors import UserError, run
 
 
@@ -51,7 +50,7 @@ def bound(prior, key, v, draws):
 def measure(name, c):
     """Return the results of one run."""
     loaded = load_prior(name)
-    if not isinstance(loaded.representation, ImageForm) or loaded.header["kind"] != "flow":
+    if not loaded.form.discrete or loaded.header["kind"] != "flow":
         raise UserError(f"{name} is not a flow of images; name the run folder of one")
     settings = loaded.header["settings"]
     if settings["embedding"] and not loaded.header["about"]["config"]["plain"]:
@@ -59,7 +58,7 @@ def measure(name, c):
             f"{name} was not trained on images without noise; train it with --schedule none or "
             "--plain 0.1"
         )
-    images, _ = load_images(loaded.representation.name, c.split, c.data_dir)
+    images, _ = load_images(loaded.form.name, c.split, c.data_dir)
     images = images[: c.limit] if c.limit else images
     whole = -(-len(images) // c.batch) * c.batch
     padded = np.resize(images, (whole, *images.shape[1:])).astype(np.float32)
