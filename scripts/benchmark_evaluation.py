@@ -1,7 +1,7 @@
-"""Measure gensep.evaluation.bsseval beside museval: time, peak memory, largest difference.
+"""Compare gensep.evaluation.bsseval with museval: time, peak memory, largest difference.
 
-Each runs in a process of its own on the same files. Writes OUTPUT.md and OUTPUT.json. With
---pairs N it also compares the two on N random small pairs.
+Each runs in its own process on the same files. Write OUTPUT.md and the raw rows as JSON. With
+--pairs N also compare the two on N random small pairs.
 """
 
 import json
@@ -27,26 +27,26 @@ NAMES = ("SDR", "ISR", "SIR", "SAR")
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
     seconds: tuple[float, ...] = option((10.0, 60.0, 240.0), "lengths of the songs")
     sources: int = option(4, "sources, each stereo")
-    museval: bool = option(True, "run museval too")  # noqa: FBT003
-    museval_limit: float = option(1e9, "no museval on songs longer than this many seconds")
-    pairs: int = option(0, "random small pairs to compare the figures on")
-    threads: int = option(0, "threads of each engine; 0 for one a core")
-    seed: int = option(0, "seed of the sounds")
+    museval: bool = option(True, "also run museval")  # noqa: FBT003
+    museval_limit: float = option(1e9, "run museval only on songs up to this many seconds")
+    pairs: int = option(0, "number of random small pairs on which the metrics are compared")
+    threads: int = option(0, "threads of each engine; 0 for one per core")
+    seed: int = option(0, "random seed of the sounds")
     output: str | None = option(None, "path without ending for the .md and .json")
-    work: str = option("", "for the script's own use: engine and folder of one measurement")
+    work: str = option("", "internal: engine and folder of one measurement, ENGINE:FOLDER")
 
 
 def make(folder: Path, c: Config, seconds: float) -> None:
-    """Write wavs of decaying tones in noise, and estimates of them with leaks."""
+    """Write WAV files of decaying tones in noise, and estimates that contain other sources."""
     rng = np.random.default_rng(c.seed)
     samples = int(seconds * RATE)
     true = np.empty((c.sources, 2, samples), np.float32)
     for source in range(c.sources):
-        for start in range(0, samples, RATE // 2):  # a note every half second
+        for start in range(0, samples, RATE // 2):  # one note per half second
             part = true[source, :, start : start + RATE // 2]
             time_axis = np.arange(part.shape[1]) / RATE
             tone = np.sin(2 * np.pi * 110 * 2 ** (rng.integers(36) / 12) * time_axis)
@@ -62,7 +62,7 @@ def make(folder: Path, c: Config, seconds: float) -> None:
 
 
 def ours(folder: Path, threads: int) -> Any:
-    """Score with gensep, from waves spooled as the command does."""
+    """Return a call that scores with gensep, from waves on disk as in the command."""
     from gensep.audio.excerpt import Excerpt
     from gensep.evaluation.bsseval import bss_eval
     from gensep.runtime.spool import Spool
@@ -78,7 +78,7 @@ def ours(folder: Path, threads: int) -> Any:
 
 
 def theirs(folder: Path, threads: int) -> Any:
-    """Score with museval, the waves in memory as float64, as it reads them; BLAS has `threads`."""
+    """Return a call that scores with museval, from waves in memory as float64, as it reads them."""
     from gensep.evaluation.metrics import import_museval
 
     museval = import_museval()
@@ -95,7 +95,7 @@ def theirs(folder: Path, threads: int) -> Any:
 
 
 def work(engine: str, folder: Path, threads: int) -> None:
-    """Run one engine in this process; leave figures and cost in the folder."""
+    """Run one engine in this process; write its metrics and its cost into the folder."""
     call = {"gensep": ours, "museval": theirs}[engine](folder, threads)
     before = time.process_time(), time.perf_counter()
     figures = call()
@@ -109,13 +109,13 @@ def work(engine: str, folder: Path, threads: int) -> None:
 
 
 def peak_mb() -> float:
-    """Give this process's peak memory; getrusage starts from that of the parent."""
+    """Return the peak memory of this process; getrusage would include that of the parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(c: Config, seconds: float) -> dict[str, Any]:
-    """Run both engines on one song."""
+    """Run both engines on one song and return a row of the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(f"{seconds:.0f} s of audio", file=sys.stderr)
@@ -144,12 +144,12 @@ def measure(c: Config, seconds: float) -> dict[str, Any]:
 
 
 def blas(threads: int) -> dict[str, str]:
-    """Give the environment in which OpenBLAS takes so many threads."""
+    """Return an environment in which OpenBLAS uses this many threads; 0 leaves it unchanged."""
     return os.environ | ({"OPENBLAS_NUM_THREADS": str(threads)} if threads else {})
 
 
 def compare_pairs(c: Config) -> dict[str, Any]:
-    """Compare the figures on random pairs: 2 or 3 sources, mono or stereo, silent stretches."""
+    """Compare the metrics on random pairs: 2 or 3 sources, mono or stereo, partly silent."""
     from scipy.signal import lfilter
     from tqdm import tqdm
 
@@ -176,7 +176,7 @@ def compare_pairs(c: Config) -> dict[str, Any]:
             *(x.swapaxes(1, 2) for x in (true, estimates)), window=win, hop=hop
         )[:4]
         if not all((np.isnan(x) == np.isnan(y)).all() for x, y in zip(a, b, strict=True)):
-            raise SystemExit(f"pair {pair}: other frames are nan")
+            raise SystemExit(f"pair {pair}: the frames that are nan differ")
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             if np.isfinite(x).any():
                 largest[i] = max(largest[i], np.nanmax(np.abs(x - y)))
@@ -190,7 +190,7 @@ def compare_pairs(c: Config) -> dict[str, Any]:
 
 
 def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
-    """Give the results as markdown."""
+    """Return the results as markdown."""
     from gensep.evaluation.statistics import markdown
 
     def cells(row: dict[str, Any], engine: str) -> list[str]:
@@ -220,18 +220,20 @@ def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
         known = ", ".join(f"{k} {v:.1e}" for k, v in pairs["largest_difference_db"].items())
         text += (
             f"\n\n{pairs['pairs']} random pairs, {pairs['frames']} frames of a source, of "
-            f"which {pairs['nan_frames']} are nan on both sides. Largest differences in dB: "
+            f"which {pairs['nan_frames']} are nan in both. Largest differences in dB: "
             f"{known}."
         )
     return text
 
 
 def main(argv: list[str]) -> None:
-    """Measure, print, write."""
+    """Measure, print the table and write it if asked."""
     c = parse(Config, argv, prog="python scripts/benchmark_evaluation.py", about=__doc__ or "")
     if c.work:
         engine, _, folder = c.work.partition(":")
         return work(engine, Path(folder), c.threads)
+    from results import compact, raw_file
+
     from gensep.cli.records import commit, versions
     from gensep.runtime.files import write_atomically
 
@@ -255,9 +257,7 @@ def main(argv: list[str]) -> None:
             f"\n```\n\n{os.cpu_count()} CPU cores, commit "
             f"{record['commit'] or 'unknown'}; {packages}.\n",
         )
-        write_atomically(
-            Path(f"{c.output}.json"), json.dumps(record, indent=1, allow_nan=False) + "\n"
-        )
+        write_atomically(raw_file(c.output), compact(record))
     return None
 
 

@@ -1,8 +1,7 @@
-"""What depth costs a flow: compile time, memory and time of an update of Glow with K steps a level.
+"""Measure the cost of a flow's depth: compile time, memory and time of an update of Glow.
 
-Steps of a level run in a scan whose inside is computed again backwards; with --unrolled DEPTH the
-same flow of that depth is measured with its steps spelled out, as the ancestors had them. Writes
-OUTPUT.md.
+The K steps of a level run in a scan and are recomputed in the backward pass. With --unrolled DEPTH
+the same flow of that depth is also measured without the scan. Write OUTPUT.md.
 """
 
 import os
@@ -20,20 +19,20 @@ PROG = "python scripts/benchmark_flow_depth.py"
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
-    depths: tuple[int, ...] = option((8, 32, 40, 48), "steps a level", positional=True)
-    unrolled: tuple[int, ...] = option((8,), "depths measured without scan, too")
+    depths: tuple[int, ...] = option((8, 32, 40, 48), "steps per level", positional=True)
+    unrolled: tuple[int, ...] = option((8,), "depths that are also measured without scan")
     scales: int = option(3, "levels of scale")
     width: int = option(128, "channels of the coupling networks")
-    batch: int = option(8, "examples an update")
+    batch: int = option(8, "examples per update")
     frames: int = option(64, "frames of an example")
-    bands: int = option(96, "bands of an example, as channels")
+    bands: int = option(96, "mel bands of an example, used as channels")
     output: str | None = option(None, "path without ending for the .md")
 
 
 def unroll(module):
-    """Give a flow with every scan over steps replaced by the steps, one after another."""
+    """Return a flow in which every scan over steps is replaced by the steps themselves."""
     import jax
 
     from flows import Chain, Level, Repeat
@@ -50,7 +49,7 @@ def unroll(module):
 
 
 def measure(c, depth, *, scan):
-    """Give the cells of one row."""
+    """Return the cells of one row."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -120,7 +119,7 @@ def main(argv):
     packages = ", ".join(f"{k} {v}" for k, v in versions().items())
     page = "\n".join(
         [
-            "# What depth costs a flow",
+            "# Cost of the depth of a flow",
             "",
             f"An update of a sigma-conditioned Glow, width {c.width}, {c.batch} windows of "
             f"{c.frames} x {c.bands} with bands as channels. Memory is what the compiled update "

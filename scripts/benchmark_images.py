@@ -1,6 +1,6 @@
-"""Separate mixtures of test images as the papers did: PSNR and cost of samplers with one prior.
+"""Separate mixtures of test images as in the papers: PSNR and cost of samplers with one prior.
 
-Writes OUTPUT.md, OUTPUT.json (every mixture) and OUTPUT.png after every row; a second run keeps
+Write OUTPUT.md, OUTPUT.png and the raw rows of every mixture after every row; a second run keeps
 the rows of the first.
 """
 
@@ -30,7 +30,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "one chain": {"samples": 1, "steps": 75},
     "fresh noise, no Jacobian": {"sampler": "pigdm-free", "samples": 1, "steps": 150},
     "six chains": {"samples": 6, "steps": 40},
-    # for flows: their scores are rough, so that they need more levels, and their densities judge
+    # for flows: their scores are rough, so they need more levels; chains are chosen by density
     "six long chains by likelihood": {
         "samples": 6,
         "steps": 100,
@@ -46,9 +46,9 @@ ROWS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
-    priors: tuple[str, ...] = option(..., "run folder of a prior of images, or one a source")
+    priors: tuple[str, ...] = option(..., "run folder of a prior of images, or one per source")
     data_dir: str = option(..., "folder with the files of the set of images")
     images: str = option("mnist", "set of images")
     mix: str = option("average", "average or sum")
@@ -59,12 +59,12 @@ class Config:
         ("default", "BASIS 10 x 100"),
         f"of {', '.join(ROWS)}; NAME@N takes the first N mixtures only",
     )
-    seed: int = option(0, "seed of mixtures and samplers")
+    seed: int = option(0, "random seed of mixtures and samplers")
     output: str = option(..., "path without ending for the .md, .json and .png")
 
 
 def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
-    """Give PSNR of every mixture, cost and time of one row; draw the first."""
+    """Return the PSNR of every mixture, cost and time of one row; draw the first mixtures."""
     from tqdm import tqdm
 
     from gensep.images import run
@@ -99,7 +99,7 @@ def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
 
 
 def page(c: Config, rows: list[dict[str, Any]], argv: list[str]) -> str:
-    """Lay out the table."""
+    """Return the page with the table."""
     import shlex
 
     from benchmark_separation import hide_paths
@@ -140,8 +140,8 @@ def page(c: Config, rows: list[dict[str, Any]], argv: list[str]) -> str:
             "PSNR, dB [95 %]",
             "median",
             "one sample alone",
-            "forwards + VJPs a source",
-            "s a mixture",
+            "forwards + VJPs per source",
+            "s per mixture",
         ),
         lines,
     )
@@ -152,7 +152,7 @@ def page(c: Config, rows: list[dict[str, Any]], argv: list[str]) -> str:
 
 Mixtures of two images of the {c.part} set ({c.mix}; {how}), chosen by seed {c.seed}; the prior has
 seen single training images only. PSNR is the mean of both sources in the better order, mean over
-mixtures; intervals are bootstraps. The mean of several samples is weighed by how well the prior
+mixtures; intervals are bootstraps. The mean of several samples is weighted by how well the prior
 denoises each, or by its exact likelihood where the row says so.
 
 {table}
@@ -171,6 +171,8 @@ def main(argv: list[str]) -> None:
     unknown = [r for r in c.rows if r.partition("@")[0] not in ROWS]
     if unknown:
         raise errors.UserError(f"rows must be of {', '.join(ROWS)}, not {', '.join(unknown)}")
+    from results import raw_file
+
     from gensep.images.run import make_task
     from gensep.runtime.files import write_atomically
 
@@ -184,7 +186,7 @@ def main(argv: list[str]) -> None:
         pairs=c.pairs,
         seed=c.seed,
     )
-    path = Path(f"{c.output}.json")
+    path = raw_file(c.output)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for row in c.rows:
         if row not in [r["row"] for r in rows]:

@@ -1,6 +1,6 @@
-"""Measure what ways from mel to audio can reach, with true stems as the input.
+"""Measure the best that each way from mel spectrograms to audio can reach, given the true stems.
 
-Writes OUTPUT.md (the tables and the command that made them) and OUTPUT.json (every piece).
+Write OUTPUT.md (the tables and the command that made them) and the raw rows of every piece as JSON.
 """
 
 import json
@@ -43,19 +43,19 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
     scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
     sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
     set: str = option("duo_same", "instruments file in configs/benchmark")
     pieces: int = option(8, "pieces, at most")
-    seed: int = option(0, "seed of renderings and random phases")
+    seed: int = option(0, "random seed of renderings and phases")
     librosa: bool = option(True, "compare speed with librosa")  # noqa: FBT003
     output: str | None = option(None, "path without ending for the .md and .json")
 
 
 def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Callable[[], Any]]:
-    """Give name -> a call that makes stems `[source, samples]`, all from the true stems."""
+    """Return name -> a call that makes stems `[source, samples]` from the true stems."""
     import jax
     import jax.numpy as jnp
 
@@ -117,7 +117,7 @@ def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Calla
 
 
 def measure(c: Config) -> Iterator[dict[str, Any]]:
-    """Yield a row of SI-SDR a (piece, method)."""
+    """Yield one row of SI-SDR per piece and method."""
     import soxr
     from benchmark_separation import RATE as RENDERED
     from benchmark_separation import Config as Rendering
@@ -140,7 +140,7 @@ def measure(c: Config) -> Iterator[dict[str, Any]]:
             "si_sdr": [si_sdr(mixture, t) for t in true],
         }
         for name, call in methods(true, mixture, c.seed).items():
-            np.asarray(call())  # compiles
+            np.asarray(call())  # compile
             began = time.perf_counter()
             found = np.asarray(call())
             took = (time.perf_counter() - began) / (len(mixture) / RATE)
@@ -153,7 +153,7 @@ def measure(c: Config) -> Iterator[dict[str, Any]]:
 
 
 def speed(seed: int) -> list[dict[str, Any]]:
-    """Time what librosa has too, on four seconds of noise; the least of three calls in turn."""
+    """Time the methods that librosa also has on four seconds of noise: least of three calls."""
     import warnings
 
     import jax.numpy as jnp
@@ -162,7 +162,7 @@ def speed(seed: int) -> list[dict[str, Any]]:
     from gensep.representation.mel import Representation
     from gensep.representation.stft import stft
 
-    with warnings.catch_warnings():  # of its own dependencies
+    with warnings.catch_warnings():  # warnings of the dependencies of librosa
         warnings.simplefilter("ignore")
         import librosa
     form = Representation()
@@ -200,7 +200,7 @@ def speed(seed: int) -> list[dict[str, Any]]:
             for i, call in enumerate(calls):
                 began = time.perf_counter()
                 found[i] = np.asarray(call())
-                if turn:  # the first compiles
+                if turn:  # the first call compiles
                     best[i] = min(best[i], time.perf_counter() - began)
         ours, theirs = found[0], found[1].T if name.startswith("NNLS") else found[1]
         row = {
@@ -220,7 +220,7 @@ def speed(seed: int) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Give the markdown table: a line a method, mean SI-SDR over the sources of a piece."""
+    """Return a markdown table with one line per method: mean SI-SDR over the sources of a piece."""
     from gensep.evaluation.statistics import paired_interval
 
     lines = [
@@ -243,7 +243,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def speed_table(rows: list[dict[str, Any]]) -> str:
-    """Give the markdown table of speed beside librosa."""
+    """Return a markdown table that compares the speed with librosa."""
     lines = [
         "| on noise | gensep, s per s | librosa, s per s | ratio | relative difference |",
         "|---|---|---|---|---|",
@@ -263,9 +263,10 @@ def speed_table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Measure, print the tables, write them where asked."""
+    """Measure, print the tables and write them if asked."""
     c = parse(Config, argv, prog="python scripts/benchmark_inversion.py", about=__doc__ or "")
     from benchmark_separation import hide_paths
+    from results import raw_file
 
     from gensep.cli.records import commit, versions
     from gensep.runtime.files import write_atomically
@@ -284,9 +285,8 @@ def main(argv: list[str]) -> None:
         )
         page = f"{HEAD}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
-        write_atomically(
-            Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in [*rows, *fast])
-        )
+        lines = "".join(json.dumps(r) + "\n" for r in [*rows, *fast])
+        write_atomically(raw_file(c.output), lines)
 
 
 HEAD = """# From mel to audio: ceilings
@@ -298,9 +298,9 @@ on), mono, 16 kHz, transforms 2048/512; mel rows have the 96 bands of the shippe
 "elsewhere" is a measurement of the same quantities on 11 other rendered piano and violin pieces
 (mel rows but the spread mask with 125 to 7600 Hz): pieces differ by decibels, so compare the
 order and the differences between rows. Griffin-Lim knows no mixture and finds some wave with the
-right magnitudes: no waveform metric applies to it. MISI also shares out what the sources lack of
-the mixture, which alone, before any round, adds 1.1 dB to the mixture's phase (two pieces). "s per
-s" is time a second of audio, both
+right magnitudes, so waveform metrics do not apply to it. MISI also distributes the difference
+between the mixture and the sum of the sources; this alone, before any iteration, adds 1.1 dB to the
+result with the phase of the mixture (two pieces). "s per s" is time per second of audio for both
 sources, compilation apart, median over pieces.
 """
 

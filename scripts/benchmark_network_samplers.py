@@ -1,8 +1,9 @@
 """Measure samplers with the shipped priors: separation, calibration and cost.
 
-Two kinds of mixtures: rendered pieces of the validation split, where prior and sampler may both be
-wrong, and mixtures of draws from the priors themselves, where the prior is right by construction.
-Writes OUTPUT.md and OUTPUT.json after every sampler; a second run keeps the rows of the first.
+There are two kinds of mixtures: rendered pieces of the validation split, for which both prior and
+sampler may be wrong, and mixtures of samples from the priors themselves, for which the priors are
+correct by construction. Write OUTPUT.md and the raw rows as JSON after every sampler; a second run
+keeps the rows of the first.
 """
 
 import json
@@ -20,7 +21,7 @@ from gensep.cli.config import build, option, parse
 from gensep.runtime import errors
 
 PROG = "scripts/benchmark_network_samplers.py"
-# sampler of gensep.separation.settings -> noise levels; costs are of one order but for `basis`
+# sampler of gensep.separation.samplers -> noise levels; costs are similar except for `basis`
 METHODS = {
     "mmps": 23,
     "mmps-cg4": 14,
@@ -35,23 +36,23 @@ METHODS = {
     "split-gibbs": 7,
     "msdm-gaussian": 35,
     "basis": 10,
-    "basis-noisy": 10,  # 100 Langevin steps a level: ten times the cost
+    "basis-noisy": 10,  # 100 Langevin steps per level: ten times the cost
 }
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
     scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
     sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
     set: str = option("duo_same", "instruments file in configs/benchmark")
     split: str = option("valid", "split of the scores")
-    pieces: int = option(5, "pieces")
-    seconds: float = option(8.0, "of each piece")
-    samples: int = option(12, "posterior samples of a mixture")
-    methods: tuple[str, ...] = option(tuple(METHODS), "samplers of gensep.separation.settings")
-    seed: int = option(0, "seed of renderings and samplers")
+    pieces: int = option(5, "number of pieces")
+    seconds: float = option(8.0, "seconds of each piece")
+    samples: int = option(12, "posterior samples per mixture")
+    methods: tuple[str, ...] = option(tuple(METHODS), "samplers of gensep.separation.samplers")
+    seed: int = option(0, "random seed of renderings and samplers")
     output: str | None = option(None, "path without ending for the .md and .json")
 
 
@@ -64,7 +65,7 @@ class Case(NamedTuple):
 
 
 def real_cases(c: Config) -> tuple[Any, list[Case]]:
-    """Render pieces and encode them: the team of priors, and a case a piece."""
+    """Render pieces and encode them; return the priors and one case per piece."""
     import benchmark_separation as rendered
 
     from gensep.audio.files import mid_stream
@@ -98,7 +99,7 @@ def real_cases(c: Config) -> tuple[Any, list[Case]]:
 
 
 def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
-    """Draw sources from the priors and mix them by the law, with its noise."""
+    """Sample sources from the priors and mix them by the mixing law with noise of sd `tau`."""
     import jax
     import jax.numpy as jnp
 
@@ -121,7 +122,7 @@ def drawn_cases(c: Config, team: Any, tau: float) -> list[Case]:
 
 
 def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, Any]:
-    """Give gain, coverage, residual, cost and time of one sampler, means over cases."""
+    """Return gain, coverage, residual, cost and time of one sampler, as means over cases."""
     import jax
     import jax.numpy as jnp
 
@@ -154,7 +155,7 @@ def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, A
         began = time.perf_counter()
         x, info = jax.block_until_ready(program(*arguments))
         spent += time.perf_counter() - began
-        # bins 10 dB and more above the floor, where something is to be separated
+        # only bins at least 10 dB above the floor, where there is something to separate
         active = case.mixture * form.span_db + form.center_db > form.floor_db + 10
         samples = np.moveaxis(np.asarray(x), 1, 0)[:, :, active]
         covered = float(coverage(jnp.asarray(samples), jnp.asarray(case.truth[:, active])))
@@ -182,7 +183,7 @@ def measure(c: Config, team: Any, cases: list[Case], method: str) -> dict[str, A
 
 
 def _gain(case: Case, x: Any, form: Any) -> float:
-    """Give the SI-SDR gain of the mean of the masks, in dB; nan without sound."""
+    """Return the SI-SDR gain of the mean of the masks in dB; nan if the case has no waves."""
     import benchmark_separation as rendered
 
     from gensep.evaluation.metrics import si_sdr
@@ -203,7 +204,7 @@ def _gain(case: Case, x: Any, form: Any) -> float:
 
 
 def table(c: Config, real: list[dict[str, Any]], drawn: list[dict[str, Any]]) -> str:
-    """Give both kinds of mixtures in one markdown table."""
+    """Return a markdown table of both kinds of mixtures."""
     lines = [
         "| sampler | levels | forwards + VJPs | gain, dB | coverage | error, dB | "
         "residual, dB | s per s and sample | coverage, prior exact | error, prior exact |",
@@ -222,8 +223,8 @@ HEAD = """# Samplers with the shipped priors
 
 Gain: SI-SDR of stems by the mean of the masks of all samples, over the mixture. Coverage: share of
 active mel bins whose true level lies inside the central 80 % interval of the samples. Error: rms of
-the samples' mean against the truth. Prior exact: the same for mixtures of draws from the priors, so
-that what is missing there is the sampler's doing alone (as far as the draws are the prior's)."""
+the samples' mean against the truth. Prior exact: the same for mixtures of samples from the priors,
+so that errors there are due to the sampler alone (as far as these samples follow the priors)."""
 
 
 def main(argv: list[str]) -> None:
@@ -231,6 +232,7 @@ def main(argv: list[str]) -> None:
     c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
     sys.path.insert(0, str(Path(__file__).parent))
     from benchmark_separation import hide_paths
+    from results import compact, raw_file
     from tqdm import tqdm
 
     from gensep.cli.records import commit, versions
@@ -257,14 +259,13 @@ def main(argv: list[str]) -> None:
                 "versions": versions(),
                 **results,
             }
-            text = json.dumps(_strict(record), indent=1, allow_nan=False) + "\n"
-            write_atomically(Path(f"{c.output}.json"), text)
+            write_atomically(raw_file(c.output), compact(_strict(record)))
             write_atomically(Path(f"{c.output}.md"), page)
     print(page)
 
 
 def settings_of(c: Config) -> dict[str, Any]:
-    """Give what decides a row besides its method."""
+    """Return the settings that determine a row besides its method."""
     return {
         "set": c.set,
         "split": c.split,
@@ -276,16 +277,18 @@ def settings_of(c: Config) -> dict[str, Any]:
 
 
 def read_results(c: Config) -> dict[str, list[dict[str, Any]]]:
-    """Give the rows of an earlier run with the same settings, none where there was none."""
-    path = Path(f"{c.output}.json")
-    found = json.loads(path.read_text()) if c.output and path.exists() else {}
+    """Return the rows of an earlier run with the same settings; empty lists if there was none."""
+    from results import raw_file
+
+    path = raw_file(c.output) if c.output else None
+    found = json.loads(path.read_text()) if path and path.exists() else {}
     if found.get("settings") != settings_of(c):
         return {"real": [], "drawn": []}
     return {kind: [r for r in found[kind] if r["method"] in METHODS] for kind in ("real", "drawn")}
 
 
 def _strict(value: Any) -> Any:
-    """Replace what is not finite by None, for JSON."""
+    """Replace numbers that are not finite by None, for JSON."""
     if isinstance(value, dict):
         return {k: _strict(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""Measure what the sampler costs beside its networks: overhead, memory, stacking, recompilation.
+"""Measure the cost of the sampler itself, without its networks: time, memory, compilation.
 
-All figures are CPU or wall seconds of one process, measured in turn in one run. Writes OUTPUT.md.
+All times are wall-clock seconds of one process, measured one after another. Write OUTPUT.md.
 """
 
 import os
@@ -19,19 +19,19 @@ PROG = "scripts/benchmark_overhead.py"
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
     priors: tuple[str, ...] = option(("piano", "violin"), "shipped names or run folders")
-    frames: int = option(320, "of the mixture")
-    chains: int = option(2, "side by side")
+    frames: int = option(320, "frames of the mixture")
+    chains: int = option(2, "number of parallel chains")
     steps: int = option(14, "noise levels")
-    products: int = option(4, "conjugate-gradient products a level")
-    repeats: int = option(5, "of each measurement; the least counts")
+    products: int = option(4, "conjugate-gradient products per level")
+    repeats: int = option(5, "repetitions of each measurement, of which the least is reported")
     output: str | None = option(None, "path without ending for the .md")
 
 
 def clock(program: Callable[..., Any], *arguments: Any, repeats: int) -> float:
-    """Give the least wall seconds of a compiled program."""
+    """Return the least wall-clock seconds of `repeats` runs of a compiled program."""
     import jax
 
     jax.block_until_ready(program(*arguments))
@@ -44,7 +44,7 @@ def clock(program: Callable[..., Any], *arguments: Any, repeats: int) -> float:
 
 
 def measure(c: Config) -> dict[str, str]:
-    """Give the rows of the table."""
+    """Return the rows of the table."""
     import jax
     import jax.numpy as jnp
 
@@ -78,7 +78,7 @@ def measure(c: Config) -> dict[str, str]:
         return clock(program, *arguments, repeats=c.repeats), memory, took
 
     def networks(priors, x):
-        """As many forwards and products as the sampler takes, in such a loop, and nothing else."""
+        """Evaluate networks and products as often as the sampler does, and nothing else."""
 
         def level(x, sigma):
             y, pull = jax.vjp(lambda z: denoise_all(priors, z, sigma), x)
@@ -118,9 +118,10 @@ def measure(c: Config) -> dict[str, str]:
     return rows
 
 
-HEAD = """# What the sampler costs beside its networks
+HEAD = """# Cost of the sampler beside its networks
 
-The same program with Gaussian priors in place of the networks does all but the networks' work."""
+The same program with Gaussian priors instead of networks does everything except the work of the
+networks."""
 
 
 def main(argv: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Measure samplers on small problems whose posterior is known exactly.
 
-Writes OUTPUT.json after every run, OUTPUT.md (the tables and the command that made them) and
-OUTPUT.png (error against cost). Rows of OUTPUT.json that have the same settings are kept.
+Write the raw rows as JSON after every run, then OUTPUT.md (the tables and the command that made
+them) and OUTPUT.png (error against cost). Earlier rows that have the same settings are kept.
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sampler_table import COSTS, beside, read_rows, write_page
+from results import compact, raw_file
+from sampler_table import COSTS, read_rows, write_page
 
 from gensep.cli.config import option, parse
 from gensep.runtime import errors
@@ -27,28 +28,35 @@ SIZES = {**dict.fromkeys(LINEAR, (24, 256)), **dict.fromkeys(DECIBEL, (100, 200)
 
 @dataclass(frozen=True)
 class Method:
-    """A sampler with its settings; levels run over the case's own range unless they say else."""
+    """A sampler with its settings; without sigma_max and sigma_min those of the case hold."""
 
-    sampler: str  # a maker of kernels in `basis`, or "" for draws from the posterior itself
+    sampler: (
+        str  # a function of `basis` that returns a kernel, or "" for samples of the exact posterior
+    )
     options: dict[str, Any] = field(default_factory=dict)
     levels: int = 0
     sigma_max: float | None = None
     sigma_min: float | None = None
     rho: float = 7.0
-    mixing: str = ""  # a map of `basis` that the sampler is told in place of the true one
-    group: int = 1  # particles of one run, neighbours in the batch; samples are a multiple of it
+    mixing: str = ""  # a mixing map of `basis` that the sampler uses instead of the true one
+    group: int = 1  # particles of one run, adjacent in the batch; samples must be a multiple of it
     cases: tuple[str, ...] = (*LINEAR, *DECIBEL)
 
 
 def _langevin(steps: int, at: str, **changed: Any) -> Method:
-    """Give BASIS as published: 10 levels, delta / sigma_L^2 = 0.2, gamma = sigma."""
+    """Return BASIS as published: 10 levels, delta / sigma_L^2 = 0.2, gamma = sigma."""
     options = {"steps": steps, "step_size": 0.2, "gamma_scale": 1.0, "at": at}
     return Method("langevin", options, 10, **changed)
 
 
-BINS = {"levels": 60, "sigma_max": 0.25, "sigma_min": 0.04, "rho": 3.0}  # where modes are chosen
+BINS = {
+    "levels": 60,
+    "sigma_max": 0.25,
+    "sigma_min": 0.04,
+    "rho": 3.0,
+}  # the noise levels at which chains settle in a mode
 
-# a new sampler is a new row
+# to measure a new sampler, add a row
 METHODS = {
     "exact": Method(""),
     # Langevin steps at every level
@@ -84,30 +92,36 @@ METHODS = {
     "split Gibbs 60x10": Method("split_gibbs", {"inner_steps": 10}, 60),
     # many particles
     "twisted SMC 64, P=4": Method("twisted_smc", {"particles": 4}, 64, group=4, cases=LINEAR),
-    # a log density besides the score
+    # uses the log density besides the score
     "MALA 10x100": Method("mala", {"steps": 100}, 10),
 }
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
     methods: tuple[str, ...] = option(
         (), "rows of the table, e.g. --methods exact 'MMPS SDE 16'; all by default"
     )
     cases: tuple[str, ...] = option((*LINEAR, *DECIBEL), "problems")
-    seeds: int = option(4, "problems of a case, each with its own noise")
-    mixtures: int | None = option(None, "mixtures of a problem; 24, or 100 in one bin")
-    samples: int | None = option(None, "samples of a mixture; 256, or 200 in one bin")
-    output: str = option("docs/results/samplers", "path without ending for the .json, .md and .png")
+    seeds: int = option(4, "problems per case, each with its own noise")
+    mixtures: int | None = option(
+        None, "mixtures per problem; by default 24, or 100 for the cases of one bin"
+    )
+    samples: int | None = option(
+        None, "samples per mixture; by default 256, or 200 for the cases of one bin"
+    )
+    output: str = option(
+        "docs/results/samplers/known_posteriors", "path without ending for the .json, .md and .png"
+    )
 
 
 def check(c: Config) -> None:
-    """Refuse what cannot be run, before anything is.
+    """Check the options before anything is run.
 
     Raises:
-        UserError: naming it.
+        UserError: for unknown methods or cases, and numbers that do not fit.
     """
     import basis
 
@@ -133,7 +147,7 @@ def check(c: Config) -> None:
 
 
 def settings_of(c: Config, name: str, case: str) -> dict[str, Any]:
-    """Give all that decides a row but the seed, as JSON reads it back."""
+    """Return all settings that determine a row except its seed, as JSON reads them back."""
     from basis.toys import CASES
 
     mixtures, samples = SIZES[case]
@@ -152,10 +166,10 @@ def measure_case(c: Config, case: str, keep, done) -> None:
     """Run the methods on the problems of a case; call `done(row)` after each.
 
     Args:
-        c: the options, with methods given.
-        case: its name.
-        keep: `keep(settings, seed)` tells whether that row is there already.
-        done: takes a new row.
+        c: the options; `methods` must not be empty.
+        case: name of the case.
+        keep: `keep(settings, seed)` says whether that row exists already.
+        done: called with each new row.
     """
     import jax
 
@@ -178,7 +192,7 @@ def measure_case(c: Config, case: str, keep, done) -> None:
 
 
 def prepare(method: Method, case: Any, size: tuple[int, int], example: Any):
-    """Compile a method for the shapes of a case; `run(seed, drawn)` gives the figures of a row."""
+    """Compile a method for the shapes of a case; `run(seed, drawn)` returns a row."""
     import jax
 
     from basis.toys import compare
@@ -200,7 +214,7 @@ def prepare(method: Method, case: Any, size: tuple[int, int], example: Any):
             "vjps": vjps,
             "equivalents": forwards + vjps,
             "seconds": round(seconds, 3),
-            # JSON has no NaN: what ran away has no figure
+            # JSON has no NaN; metrics of samplers that diverged are null
             **{name: v if np.isfinite(v) else None for name, v in found.items()},
         }
 
@@ -241,12 +255,12 @@ def compile_method(method: Method, case: Any, size: tuple[int, int], problem: An
 
 
 def row_key(settings: dict[str, Any], seed: int) -> tuple[str, str, int]:
-    """Give the place of a row in the tables: a newer one with other settings takes it over."""
+    """Return the place of a row in the tables; a newer row with other settings replaces it."""
     return settings["case"], settings["method"], seed
 
 
 def main(argv: list[str]) -> None:
-    """Measure what is not in OUTPUT.json yet, then write tables and picture of all that is."""
+    """Measure the rows that are missing, then write tables and picture of all rows."""
     c = parse(Config, argv, prog="python scripts/benchmark_samplers.py", about=__doc__ or "")
     import jax
     from tqdm import tqdm
@@ -258,7 +272,7 @@ def main(argv: list[str]) -> None:
     check(c)
     output = Path(c.output)
     check_writable(output.parent)
-    rows = {row_key(r["settings"], r["seed"]): r for r in read_rows(beside(output, "json"))}
+    rows = {row_key(r["settings"], r["seed"]): r for r in read_rows(raw_file(output))}
     source = {"commit": commit(), "versions": versions(), "cores": os.cpu_count()}
 
     def keep(settings: dict[str, Any], seed: int) -> bool:
@@ -267,9 +281,7 @@ def main(argv: list[str]) -> None:
     def done(row: dict[str, Any]) -> None:
         rows[row_key(row["settings"], row["seed"])] = {**row, **source}
         found = {"options": dataclasses.asdict(c), "rows": list(rows.values())}
-        write_atomically(
-            beside(output, "json"), json.dumps(found, indent=1, allow_nan=False) + "\n"
-        )
+        write_atomically(raw_file(output), compact(found))
         bar.update()
 
     wanted = [

@@ -1,7 +1,7 @@
-"""Measure separation of rendered validation scores: a training font and recorded notes.
+"""Measure separation of rendered validation scores: a SoundFont of the training, recorded notes.
 
-Writes OUTPUT.md (the table and the command that made it) and OUTPUT.json (every piece); what
-`--keep` writes, `python -m gensep.report` makes a page of.
+Write OUTPUT.md (the table and the command that made it) and the raw rows of every piece as JSON.
+`python -m gensep.report` makes a page of the folder that `--keep` writes.
 """
 
 import dataclasses
@@ -29,30 +29,32 @@ PROG = "python scripts/benchmark_separation.py"
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
     scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
     sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
     sets: tuple[str, ...] = option(
         ("duo_same", "duo_shift", "chorale_same", "chorale_shift"),
-        "instruments files in configs/benchmark; NAME@A,B,.. adds dB",
+        "instruments files in configs/benchmark; NAME@A,B,.. adds gains in dB",
     )
     methods: tuple[str, ...] = option(
         ("default",),
-        "presets, or preset:field=value,...; the field priors takes the place of --priors",
+        "presets, or preset:field=value,...; the field priors overrides --priors",
     )
-    priors: str | None = option(None, "folder of run folders; shipped priors by default")
-    seconds: float = option(30.0, "of a piece")
+    priors: str | None = option(
+        None, "folder of run folders, one per source; by default the shipped priors"
+    )
+    seconds: float = option(30.0, "seconds of each piece")
     split: str = option("valid", "split of the scores")
-    pieces: int = option(24, "pieces of a set, at most")
-    seed: int = option(0, "seed of renderings and sampler")
+    pieces: int = option(24, "largest number of pieces per set")
+    seed: int = option(0, "random seed of renderings and sampler")
     output: str | None = option(None, "path without ending for the .md and .json")
     keep: str | None = option(None, "folder for mixtures, references and stems to listen to")
-    keep_pieces: int = option(4, "pieces of a set to keep, at most")
+    keep_pieces: int = option(4, "largest number of pieces per set to keep")
 
 
 def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Render the pieces of a set: (song, source -> [samples]) with every source at work."""
+    """Render the pieces of a set in which every source plays; yield (song, source -> [samples])."""
     from gensep.rendering.instruments_file import read_instruments
     from gensep.rendering.notation import find_pieces, read_piece
     from gensep.rendering.rendition import Playing, render_song
@@ -87,13 +89,13 @@ def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
 
 
 def _sounding(stem: np.ndarray) -> float:
-    """Give the share of tenths of a second within 40 dB of the loudest."""
+    """Return the share of tenths of a second that are within 40 dB of the loudest."""
     blocks = np.square(stem[: len(stem) // 2205 * 2205].reshape(-1, 2205)).mean(1)
     return float(np.mean(blocks > 1e-4 * blocks.max()))
 
 
 def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Give a row of SI-SDR a (piece, method), and the sources."""
+    """Return one row of SI-SDR per piece and method, and the names of the sources."""
     from tqdm import tqdm
 
     from gensep.evaluation.metrics import si_sdr
@@ -197,12 +199,12 @@ def keep(
 
 
 def _plain(name: str) -> str:
-    """Turn a name into one that any file system takes."""
+    """Return a name that is valid on any file system."""
     return re.sub(r"[^\w.=@+-]+", "_", name)
 
 
 def _fields(method: str) -> tuple[str, dict[str, str]]:
-    """Take `preset:field=value,...` apart."""
+    """Split `preset:field=value,...` into the preset and its fields."""
     preset, _, changes = method.partition(":")
     return preset, dict(pair.split("=") for pair in changes.split(",") if pair)
 
@@ -216,7 +218,7 @@ def _team(c: Config, method: str, names: list[str]) -> Any:
 
 
 def settings_of(c: Config, method: str, sources: int) -> Any:
-    """Give the sampler's settings for `preset` or `preset:field=value,...`."""
+    """Return the settings of the sampler for `preset` or `preset:field=value,...`."""
     from gensep.separation.separate import make_settings
 
     preset, fields = _fields(method)
@@ -242,7 +244,7 @@ def estimate_all(c: Config, teams, true, mixture) -> Iterator[tuple[str, np.ndar
 
 
 def stft_oracle(true: list[np.ndarray], mixture: np.ndarray) -> np.ndarray:
-    """Filter by the power ratios of the true stems in every bin (Wiener), 2880/720."""
+    """Filter by the power ratios of the true stems in every bin (Wiener), STFT 2880/720."""
     import scipy.signal
 
     window = {"nperseg": 2880, "noverlap": 2160, "window": "hann"}
@@ -262,7 +264,7 @@ def _typed(text: str) -> Any:
 
 
 def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
-    """Give the markdown table: a line a (set, method), mean gain and its interval over pieces."""
+    """Return a markdown table with one line per set and method: mean gain and its interval."""
     lines = [
         "| set | method | n | SI-SDR gain, dB [95 %] | under mel oracle, dB [95 %] | "
         "by source, dB | s per s |",
@@ -279,7 +281,7 @@ def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
 
 
 def _cells(rows, best, sources) -> list[str]:
-    """Give the cells of one method on one set."""
+    """Return the cells of one method on one set."""
     from gensep.evaluation.statistics import paired_interval
 
     if rows[0]["method"] == "mixture":
@@ -297,7 +299,7 @@ def _cells(rows, best, sources) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Measure every set, print the table, write it where asked."""
+    """Measure every set, print the table and write it if asked."""
     c = parse(Config, argv, prog=PROG, about=__doc__ or "")
     from gensep.cli.records import commit, versions
 
@@ -310,6 +312,8 @@ def main(argv: list[str]) -> None:
     text = summary(rows, sources)
     print(text)
     if c.output:
+        from results import raw_file
+
         from gensep.runtime.files import write_atomically
 
         shown = shlex.join(["python", "scripts/benchmark_separation.py", *hide_paths(argv)])
@@ -320,11 +324,11 @@ def main(argv: list[str]) -> None:
         )
         page = f"{HEAD.format(seconds=c.seconds)}\n{text}\n\n```\n{shown}\n```\n\n{about}\n"
         write_atomically(Path(f"{c.output}.md"), page)
-        write_atomically(Path(f"{c.output}.json"), "".join(json.dumps(r) + "\n" for r in rows))
+        write_atomically(raw_file(c.output), "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def hide_paths(argv: list[str]) -> list[str]:
-    """Give the arguments with the folders of this machine replaced by their options' names."""
+    """Return the arguments with absolute paths replaced by the names of their options."""
     shown, flag = [], ""
     for arg in argv:
         flag = arg if arg.startswith("--") else flag
@@ -338,7 +342,7 @@ Pieces of {seconds:g} s at 22.05 kHz from scores that no prior was trained or ch
 stem at -26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*:
 recorded notes, used nowhere in training. Gains are means over the sources of a piece over the
 unprocessed mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s"
-is sampling time (compilation apart) a second of audio, median over pieces.
+is sampling time (compilation apart) per second of audio, median over pieces.
 """
 
 

@@ -1,9 +1,9 @@
-"""Measure every prior on the data of every source: does each know its own source best?
+"""Measure the likelihood of the data of every source under every prior.
 
-DATA are data sets of gensep.wav_to_spec in folders named like the priors. Writes OUTPUT.json after
-every pair and OUTPUT.md, two matrices: negative log densities, of flows their own, of networks by
-the ODE; and their bound by denoising alone. Pairs of OUTPUT.json that were measured with the same
-settings are kept.
+DATA are data sets of gensep.wav_to_spec in folders named like the priors. Write the raw rows as
+JSON after every pair, and OUTPUT.md with two matrices: negative log densities (exact for flows, by
+the probability-flow ODE for networks) and a bound from denoising. Earlier pairs that were measured
+with the same settings are kept.
 """
 
 import json
@@ -25,33 +25,36 @@ PROG = "python scripts/cross_likelihood.py"
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the benchmark."""
 
-    data: tuple[str, ...] = option((), "data sets, one a source", positional=True)
+    data: tuple[str, ...] = option((), "data sets, one per source", positional=True)
     priors: tuple[str, ...] = option((), "priors; by default those named like the data sets")
     split: str = option("valid", "split of the data")
-    examples: int = option(16, "windows of a data set")
+    examples: int = option(16, "windows per data set")
     levels: int = option(33, "noise levels of the ODE")
     sigma: float | None = option(
         None, "noise of the density, model units; each prior's smallest by default"
     )
-    seed: int = option(0, "seed of windows, noise and probes")
-    output: str = option("docs/results/cross_likelihood", "path without ending for .json and .md")
+    seed: int = option(0, "random seed of windows, noise and probes")
+    output: str = option(
+        "docs/results/likelihood/shipped_priors", "path without ending for the .json and .md"
+    )
 
 
 def main(argv: list[str]) -> None:
-    """Measure what is not in OUTPUT.json yet, then write the matrices."""
+    """Measure the pairs that are missing, then write the matrices."""
     c = parse(Config, argv, prog=PROG, about=__doc__ or "")
     if not c.data:
         raise UserError(f"expected data sets: {PROG} DATA/piano DATA/violin; see --help")
+    from results import compact, raw_file
     from tqdm import tqdm
 
     from gensep.cli.records import commit, versions
     from gensep.priors.files import load_prior
     from gensep.runtime.files import check_writable, write_atomically
 
-    path = Path(f"{c.output}.json")
-    check_writable(path.parent)
+    path = raw_file(c.output)
+    check_writable(Path(c.output).parent)
     old = json.loads(path.read_text()) if path.exists() else {}
     settings = {
         "split": c.split,
@@ -75,7 +78,7 @@ def main(argv: list[str]) -> None:
             "versions": versions(),
             "cores": os.cpu_count(),
         }
-        write_atomically(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_atomically(path, compact(record))
     owners = {
         p.name: (p.header["kind"], Path(p.header["about"].get("data", p.name)).name) for p in loaded
     }
@@ -92,9 +95,9 @@ def write_page(
     c: Config,
     shown: str,
 ) -> str:
-    """Give the page: two matrices, what they are, and the command.
+    """Return the page: two matrices, their explanation, and the command.
 
-    `owners` gives the kind of every prior and the source that it was trained on.
+    `owners` maps a prior to its kind and the source that it was trained on.
     """
     cells, priors = {(r["prior"], r["data"]): r for r in rows}, list(owners)
     first = cells[priors[0], sources[0]]
@@ -130,9 +133,9 @@ def write_page(
 def gaps(
     cells: dict[Any, Any], own: dict[str, str], sources: list[str], kind: str
 ) -> list[tuple[Any, str, str]]:
-    """Give how much worse priors of other sources are than a source's own: (interval, own, other).
+    """Return how much worse priors of other sources are than the own one: (interval, own, other).
 
-    `own` gives the source of every prior of one kind.
+    `own` maps every prior of one kind to its source.
     """
     from gensep.evaluation.statistics import interval
 
@@ -149,7 +152,7 @@ def gaps(
 
 
 def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: str) -> str:
-    """Give a markdown table, a row a prior and a column a source, the best of a column bold."""
+    """Return a markdown table, priors by sources, with the best prior of each source in bold."""
     from gensep.evaluation.statistics import Interval, markdown
 
     best = {s: min(priors, key=lambda p, s=s: cells[p, s][kind]["value"]) for s in sources}
@@ -163,7 +166,7 @@ def matrix(cells: dict[Any, Any], priors: list[str], sources: list[str], kind: s
 
 
 def hide_folders(argv: list[str], c: Config) -> list[str]:
-    """Give the arguments with the folders of data and priors replaced by DATA and runs."""
+    """Return the arguments with the folders of data and priors replaced by DATA and runs."""
     return [
         f"DATA/{Path(a).name}"
         if a in c.data

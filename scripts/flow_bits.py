@@ -1,9 +1,9 @@
-"""Bits per dimension of a flow of images on a whole test set, an upper bound on the integers' own.
+"""Measure an upper bound on the bits per dimension of a flow of images on a whole test set.
 
     python scripts/flow_bits.py RUN ... --data_dir FOLDER
 
-Each image is filled with --draws draws of the noise that the flow was trained with; the mean of
--log p(x) + log q(u | v) over them is the bound, and its standard error is over images.
+Each image is dequantised with --draws samples u of the noise that the flow was trained with. The
+mean of -log p(x) + log q(u | v) over them is the bound; its standard error is taken over images.
 """
 
 import json
@@ -24,19 +24,19 @@ from gensep.runtime.errors import UserError, run
 
 @dataclass(frozen=True)
 class Config:
-    """What to measure."""
+    """Options of the measurement."""
 
     runs: tuple[str, ...] = option(..., "run folders or prior files", positional=True)
     data_dir: str | None = option(None, "folder with the files of the set of images")
     split: str = option("test", "train, valid or test")
-    draws: int = option(1, "draws of the noise between integers, an image")
-    batch: int = option(200, "images at once")
-    limit: int = option(0, "images at most; 0 takes all")
+    draws: int = option(1, "samples of the dequantisation noise per image")
+    batch: int = option(200, "images per batch")
+    limit: int = option(0, "largest number of images; 0 for all")
 
 
 @partial(jax.jit, static_argnums=3)
 def bound(prior, key, v, draws):
-    """Give the bound of every image of integers `v: [batch, H, W, C]`, bits a dimension."""
+    """Return the bound in bits per dimension for every image of integers `v: [batch, H, W, C]`."""
 
     def one(key):
         fill = uniform if prior.dequantiser is None else prior.dequantiser
@@ -48,14 +48,15 @@ def bound(prior, key, v, draws):
 
 
 def measure(name, c):
-    """Give the figures of one run."""
+    """Return the results of one run."""
     loaded = load_prior(name)
     if not loaded.form.discrete or loaded.header["kind"] != "flow":
-        raise UserError(f"{name} is not a flow of images")
+        raise UserError(f"{name} is not a flow of images; name the run folder of one")
     settings = loaded.header["settings"]
     if settings["embedding"] and not loaded.header["about"]["config"]["plain"]:
         raise UserError(
-            f"{name} never saw images without noise; train it with --schedule none or --plain 0.1"
+            f"{name} was not trained on images without noise; train it with --schedule none or "
+            "--plain 0.1"
         )
     images, _ = load_images(loaded.form.name, c.split, c.data_dir)
     images = images[: c.limit] if c.limit else images
@@ -81,7 +82,7 @@ def measure(name, c):
 
 
 def main(argv):
-    """Print one line of JSON a run."""
+    """Print one line of JSON per run."""
     c = config.parse(Config, argv, prog="scripts/flow_bits.py", about=__doc__)
     for name in c.runs:
         print(json.dumps(measure(name, c)))

@@ -1,7 +1,7 @@
-"""Kill a training again and again at random moments and show that it ends bit for bit the same.
+"""Kill a training repeatedly at random moments and check that its result is bit for bit the same.
 
-Trains once without interruption and once with SIGKILL (and some SIGINT and SIGTERM) at random
-moments, each time started anew; then compares every leaf of the last checkpoints, and the priors.
+Train once without interruption and once with SIGKILL (and some SIGINT and SIGTERM) at random
+moments, restarting after each. Then compare every array of the last checkpoints, and the priors.
 """
 
 import os
@@ -27,12 +27,12 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signa
 
 @dataclass(frozen=True)
 class Config:
-    """What to train and how often to kill."""
+    """Options of the check."""
 
     work: str = option(..., "folder for data and runs", positional=True)
-    kills: int = option(25, "interruptions")
+    kills: int = option(25, "number of interruptions")
     steps: int = option(400, "updates of the training")
-    seed: int = option(0, "seed of the moments")
+    seed: int = option(0, "random seed of the moments of interruption")
 
 
 def make_data(folder: Path) -> None:
@@ -53,7 +53,7 @@ def make_data(folder: Path) -> None:
 
 
 def start(c: Config, name: str) -> subprocess.Popen:
-    """Start, or go on with, the training of run `name`."""
+    """Start or resume the training of run `name`."""
     command = [
         sys.executable,
         "-m",
@@ -72,7 +72,7 @@ def start(c: Config, name: str) -> subprocess.Popen:
 
 
 def leaves(run: Path) -> dict:
-    """Read the newest checkpoint of a run, leaf by leaf."""
+    """Return the arrays of the newest checkpoint of a run by name."""
     import numpy as np
     import orbax.checkpoint as ocp
 
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
         wait = chance.uniform(0.0, 1.2 * whole) if killed < c.kills else None
         try:
             finished = process.wait(wait) == 0
-            if finished and killed < c.kills:  # too late: shorten what is left of the waiting
+            if finished and killed < c.kills:  # it finished before the signal: start this run anew
                 shutil.rmtree(work / "killed")
                 finished = False
         except subprocess.TimeoutExpired:

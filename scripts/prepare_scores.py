@@ -18,7 +18,7 @@ QUARTET_COMPOSERS = ("beethoven", "mozart", "haydn", "schumann_robert")
 
 @dataclass(frozen=True)
 class Config:
-    """What to prepare, and where to."""
+    """Options of the preparation."""
 
     output: str = option(..., "folder to write", positional=True)
     lieder: str | None = option(None, "lieder_midi.zip (two-track songs: violin and piano)")
@@ -34,7 +34,7 @@ def split_of(work: str) -> str:
 
 
 def unpack_lieder(archive: str, out: Path) -> int:
-    """Write the zip's files below `out`; return how many scores there are."""
+    """Write the files of the zip into `out`; return the number of scores."""
     try:
         with zipfile.ZipFile(archive) as z:
             z.extractall(out)
@@ -44,7 +44,7 @@ def unpack_lieder(archive: str, out: Path) -> int:
 
 
 def convert(path: str, kind: str, out: str) -> str:
-    """Convert one corpus file; return what became of it ("written", or why not)."""
+    """Convert one corpus file; return "written", or the reason why it was not."""
     from gensep.rendering.notation import Piece, read_music21, write_midi
 
     name, folder = Path(path).stem, Path(path).parent
@@ -89,7 +89,7 @@ def corpus_files(kind: str) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Prepare every set that was asked for."""
+    """Prepare every set that the options name."""
     config = parse(Config, argv, prog="python scripts/prepare_scores.py", about=__doc__)
     out = Path(config.output)
     if config.lieder:

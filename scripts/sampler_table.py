@@ -1,4 +1,4 @@
-"""Rows of scripts/benchmark_samplers.py as tables and a picture."""
+"""Tables and a picture of the rows of scripts/benchmark_samplers.py."""
 
 import json
 import os
@@ -16,20 +16,21 @@ HEAD = """# Samplers on problems whose posterior is known
 Priors are Gaussian mixtures with exact scores, in float64; figures are means over *n* seeds, each
 a new problem with new noise, ± standard errors. *K2 D4*: sums of 2 sources in 4 dimensions, and so
 on; *dB*: two sources in one bin whose powers add, in dB (`basis/toys.py`). Forwards and
-vector-Jacobian products (VJPs) are counted a source and sample; *equivalents* takes a VJP as one
+vector-Jacobian products (VJPs) are counted per source and sample; *equivalents* takes a VJP as one
 forward, a first approximation. *SW*: sliced Wasserstein-2 distance to exact samples, mean over
 mixtures; *gap*: error of the samples' mean against the exact mean, squared in the linear cases and
 rms in dB; *mse1*: squared error of one sample against the truth; *cov*: share of true values inside
 the central 80 % of the samples; *residual*: rms of mixture - f(samples); *bias*: mean of the
 samples - exact mean; *s*: sampling time of all mixtures, compilation apart. The row *exact* is a
-second set of exact draws: no sampler can do better, and a cov or gap like its own is perfect."""
+second set of exact samples: no sampler can do better, and a cov or gap like that of this row is
+perfect."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Give the rows of an earlier run, none where there was none.
+    """Return the rows of an earlier run; an empty list if there is no file.
 
     Raises:
-        UserError: where the file is something else.
+        UserError: if the file is not one of this benchmark.
     """
     if not path.exists():
         return []
@@ -47,7 +48,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def write_page(
     output: Path, rows: list[dict[str, Any]], cases: list[str], methods: list[str], command: str
 ) -> str:
-    """Write OUTPUT.md and OUTPUT.png; give the tables."""
+    """Write OUTPUT.md and OUTPUT.png; return the tables."""
     from gensep.cli.records import commit, versions
     from gensep.runtime.files import write_atomically
 
@@ -63,12 +64,12 @@ def write_page(
 
 
 def beside(output: Path, ending: str) -> Path:
-    """Give OUTPUT.ending; OUTPUT may hold dots itself."""
+    """Return OUTPUT.ending; OUTPUT itself may contain dots."""
     return output.with_name(f"{output.name}.{ending}")
 
 
 def table(rows: list[dict[str, Any]], case: str, methods: list[str]) -> str:
-    """Give the markdown table of a case: mean and standard error over seeds."""
+    """Return the markdown table of a case: mean and standard error over seeds."""
     gap = "gap_rms" if case.startswith("dB") else "gap_mse"
     lines = [
         "| sampler | n | forwards | VJPs | equivalents | SW | gap | mse1 | cov | residual | "
@@ -91,7 +92,7 @@ def table(rows: list[dict[str, Any]], case: str, methods: list[str]) -> str:
 
 
 def _cell(values: list[float | None]) -> str:
-    """Give mean +- standard error with two digits of the error."""
+    """Return mean +- standard error with two digits of the error."""
     if any(v is None for v in values):
         return "diverged"
     mean = float(np.mean(values))
@@ -103,7 +104,7 @@ def _cell(values: list[float | None]) -> str:
 
 
 def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> None:
-    """Draw sliced Wasserstein distance against cost, a panel a case."""
+    """Draw sliced Wasserstein distance against cost, one panel per case."""
     from gensep.plots.songs import plot_trade_off
 
     panels, floors = {}, {}

@@ -1,8 +1,8 @@
-"""Train the priors that ship: scores and SoundFonts in, prior files and model cards out.
+"""Train the shipped priors: from scores and SoundFonts to prior files and model cards.
 
 Stages, each resumable: `lines` cuts the training scores into single lines, `render` plays them,
 `spec` makes the data sets, `train` trains (several at once on a GPU), `export` writes the files.
-Give `--minutes` to work in slices; the same command goes on.
+`--minutes` limits the time of one call; the same command resumes.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from gensep.runtime.errors import UserError
 ROOT = Path(__file__).parent.parent
 SOURCES = ("piano", "violin", "clarinet", "saxophone", "bassoon")
 STAGES = ("lines", "render", "spec", "train", "export")
-# source -> (set, tracks, seconds of each excerpt, excerpts, share of the lines that is taken)
+# source -> (set, tracks, seconds per excerpt, excerpts per line, share of the lines that is used)
 WIND = (
     ("chorales", ("soprano", "alto", "tenor", "bass"), 60, 1, 0.4),
     ("quartets", ("violin1", "violin2", "viola", "cello"), 75, 1, 0.7),
@@ -42,7 +42,7 @@ RENDER = (
     "--layout solo --timbre 0.8 --layer_probability 0.25 --onset_sd 0.008 --velocity_sd 0.12 "
     "--tempo 0.8 1.25 --transpose -4 4 --velocity 45 115"
 ).split()
-VALID_SHARE = 0.05  # of the training scores; the benchmark's validation scores stay untouched
+VALID_SHARE = 0.05  # of the training scores; the validation scores of the benchmark are not used
 
 CARD = """# {source}
 
@@ -71,21 +71,26 @@ quartets of the music21 corpus (works in the public domain) |
 
 @dataclass(frozen=True)
 class Config:
-    """What to train from, and where."""
+    """Options of the recipe."""
 
-    work: str = option(..., "folder for everything in between", positional=True)
+    work: str = option(..., "folder for all intermediate files", positional=True)
     scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
     sounds: tuple[str, ...] = option(..., "folders with the SoundFonts of the instruments file")
     sources: tuple[str, ...] = option(SOURCES, "priors to train")
-    stages: tuple[str, ...] = option(STAGES, "stages to go through")
-    instruments: str = option(str(ROOT / "configs/shipped_instruments.toml"), "their sounds")
+    stages: tuple[str, ...] = option(STAGES, "stages to run")
+    instruments: str = option(
+        str(ROOT / "configs/shipped_instruments.toml"),
+        "instruments file with the sounds of every source",
+    )
     training: str = option(str(ROOT / "configs/shipped_prior.toml"), "the training config")
-    output: str = option(str(ROOT / "gensep/assets/priors"), "where `export` writes")
-    steps: int = option(0, "updates; 0 as the training config says")
-    batch: int = option(0, "windows an update; 0 as the training config says")
-    jobs: int = option(1, "trainings at once; 5 on a large GPU")
-    minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
-    limit: int = option(0, "scores of a set, for trying things out; 0 all")
+    output: str = option(str(ROOT / "gensep/assets/priors"), "folder into which `export` writes")
+    steps: int = option(0, "updates; 0 for those of the training config")
+    batch: int = option(0, "windows per update; 0 for those of the training config")
+    jobs: int = option(1, "trainings that run at the same time; 5 on a large GPU")
+    minutes: float = option(
+        0.0, "stop after this many minutes; the same command resumes; 0 for no limit"
+    )
+    limit: int = option(0, "largest number of scores per set, for trials; 0 for all")
 
     def __post_init__(self):
         for given, known in ((self.sources, SOURCES), (self.stages, STAGES)):
@@ -95,7 +100,7 @@ class Config:
 
 
 def chance(*names: object) -> float:
-    """Give a number in [0, 1) that depends on the names alone."""
+    """Return a number in [0, 1) that depends on the names alone."""
     digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
@@ -133,18 +138,18 @@ def cut_lines(c: Config, source: str) -> None:
 
 
 def call(module: str, *arguments: object, seconds: float | None = None) -> None:
-    """Run one of our commands in a process of its own; a time limit interrupts it."""
+    """Run a command of gensep in its own process, interrupted after `seconds`."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     try:
         done = subprocess.run(command, cwd=ROOT, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise UserError(f"{module} ran out of time; the same command goes on") from None
+        raise UserError(f"{module} ran out of time; run the same command again to resume") from None
     if done.returncode:
         raise UserError(f"{module} failed with exit code {done.returncode}; see above")
 
 
 def one_table(c: Config, source: str) -> Path:
-    """Write the instruments file of one source."""
+    """Write the part of the instruments file that belongs to one source; return its path."""
     text = Path(c.instruments).read_text()
     start = text.index(f"[{source}]")
     end = text.find("\n[", start)
@@ -154,7 +159,7 @@ def one_table(c: Config, source: str) -> Path:
 
 
 def train(c: Config, source: str, minutes: float) -> None:
-    """Train one prior for at most so many minutes."""
+    """Train one prior for at most `minutes`; 0 for no limit."""
     work = Path(c.work)
     extra = [f"--{key}={getattr(c, key)}" for key in ("steps", "batch") if getattr(c, key)]
     call(
@@ -182,7 +187,7 @@ def export(c: Config, source: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Go through the stages."""
+    """Run the stages."""
     c = parse(Config, argv, prog="python scripts/train_shipped_priors.py", about=__doc__ or "")
     began = time.monotonic()
 

@@ -1,7 +1,7 @@
-"""Write a smaller SF2 soundfont that plays the chosen programs exactly as the whole one does.
+"""Write a smaller SF2 SoundFont that plays the chosen programs exactly like the whole one.
 
-The samples that only other presets use are replaced by a short silence; all else is kept. Without
-OUT the presets of the font are listed (bank, program, name).
+Samples that only other presets use are replaced by a short silence; everything else is kept.
+Without OUTPUT the presets of the font are listed (bank, program, name).
 """
 
 import os
@@ -15,8 +15,8 @@ from gensep.cli.config import option, parse
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
-GAP = 46  # zero samples that the format demands behind each sample
-INSTRUMENT, SAMPLE = 41, 53  # generators that end a zone and name what it plays
+GAP = 46  # zero samples that the format requires after each sample
+INSTRUMENT, SAMPLE = 41, 53  # generators that end a zone and name the instrument or sample it plays
 ROM = 0x8000
 RECORDS = {
     "phdr": "20sHHHIII",
@@ -31,12 +31,14 @@ RECORDS = {
 
 @dataclass(frozen=True)
 class Config:
-    """Which font, and what to keep of it."""
+    """Options of the command."""
 
     font: str = option(..., "SF2 file to read", positional=True)
-    output: str = option("", "SF2 file to write; list the presets if none", positional=True)
+    output: str = option(
+        "", "SF2 file to write; without it the presets are listed", positional=True
+    )
     programs: tuple[int, ...] = option((), "programs to keep (0..127)")
-    banks: tuple[int, ...] = option((), "banks to keep; all if none")
+    banks: tuple[int, ...] = option((), "banks to keep; by default all")
 
 
 def read_chunks(data: bytes, start: int, end: int) -> list[tuple[str, int, int]]:
@@ -45,7 +47,7 @@ def read_chunks(data: bytes, start: int, end: int) -> list[tuple[str, int, int]]
     while start + 8 <= end:
         name, size = struct.unpack_from("<4sI", data, start)
         if start + 8 + size > end:
-            raise UserError(f"the font is cut short in its chunk {name!r}; get it again")
+            raise UserError(f"the font ends inside its chunk {name!r}; download it again")
         chunks.append((name.decode("latin1"), start + 8, size))
         start += 8 + size + size % 2
     return chunks
@@ -67,7 +69,7 @@ def read_font(data: bytes) -> dict[str, dict[str, bytes]]:
 
 
 def records(font: dict, name: str) -> list[tuple]:
-    """The records of a pdta chunk, the closing one included."""
+    """Return the records of a pdta chunk, including the terminal one."""
     return list(struct.iter_unpack("<" + RECORDS[name], font["pdta"][name]))
 
 
@@ -83,7 +85,7 @@ def _text(name: bytes) -> str:
 
 
 def used_samples(font: dict, wanted) -> set[int]:
-    """The samples that the presets with `wanted(bank, program)` play, and their stereo partners."""
+    """Return the samples (and stereo partners) of the presets with `wanted(bank, program)`."""
     instruments = _targets(
         records(font, "phdr"), 3, records(font, "pbag"), records(font, "pgen"), INSTRUMENT
     )
@@ -103,7 +105,7 @@ def used_samples(font: dict, wanted) -> set[int]:
 
 
 def _targets(heads, bag_field: int, bags, generators, kind: int) -> list[list[int]]:
-    """For each preset or instrument, the indices that its zones' generators of `kind` name."""
+    """Return the indices that the generators of `kind` name, for each preset or instrument."""
     out = []
     for head, following in zip(heads, heads[1:], strict=False):
         first, last = bags[head[bag_field]][0], bags[following[bag_field]][0]
@@ -116,8 +118,8 @@ def trim(data: bytes, wanted) -> bytes:
     font = read_font(data)
     used = used_samples(font, wanted)
     if not used:
-        raise UserError("the font has none of the wanted presets; run without OUT to list them")
-    fields = {"smpl": 2}  # bytes a sample; sm24 holds the lower 8 bits of 24
+        raise UserError("the font has none of the wanted presets; run without OUTPUT to list them")
+    fields = {"smpl": 2}  # bytes per sample; sm24 holds the lower 8 bits of 24
     if len(font["sdta"].get("sm24", b"")) * 2 >= len(font["sdta"]["smpl"]):
         fields["sm24"] = 1
     wave = {k: np.frombuffer(font["sdta"][k], np.uint8) for k in fields}
@@ -145,7 +147,7 @@ def trim(data: bytes, wanted) -> bytes:
 
 
 def write_font(font: dict[str, dict[str, bytes]]) -> bytes:
-    """Join {list: {chunk: content}} to an SF2 file."""
+    """Return the bytes of an SF2 file with {list: {chunk: content}}."""
     body = b"sfbk" + b"".join(
         _chunk("LIST", kind.encode("latin1") + b"".join(_chunk(n, c) for n, c in chunks.items()))
         for kind, chunks in font.items()
@@ -159,7 +161,7 @@ def _chunk(name: str, content: bytes) -> bytes:
 
 
 def main(argv: list[str]) -> None:
-    """Trim a font, or list it."""
+    """Trim a font, or list its presets."""
     config = parse(Config, argv, prog="python scripts/trim_soundfont.py", about=__doc__)
     try:
         data = Path(config.font).read_bytes()

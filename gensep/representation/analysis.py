@@ -86,7 +86,7 @@ class _Loudness:
         powers = np.concatenate(self.powers) if self.powers else np.zeros(0)
         if not len(powers) and len(self.rest):
             powers = np.array([np.mean(self.rest.astype(np.float64) ** 2)])
-        if not len(powers) or powers.max() < 10 ** (SILENT_DBFS / 10):
+        if not len(powers) or np.max(powers) < 10 ** (SILENT_DBFS / 10):
             return -np.inf
-        sounding = powers[powers > powers.max() * 10 ** (-RANGE_DB / 10)]
+        sounding = powers[powers > np.max(powers) * 10 ** (-RANGE_DB / 10)]
         return float(10 * np.log10(sounding.mean()))
