@@ -226,7 +226,7 @@ def check_reference(c: Config, mixture: Path, targets: list[Path], start, durati
         from gensep.evaluation import reference
 
         names = [target.stem for target in targets]
-        reference.check(Excerpt(mixture, start, duration), names, c.reference)
+        reference.check_references(Excerpt(mixture, start, duration), names, c.reference)
 
 
 def scores(mixture: Path, targets: list[Path], c: Config, content: Any, start, duration) -> Any:
@@ -236,7 +236,7 @@ def scores(mixture: Path, targets: list[Path], c: Config, content: Any, start, d
     from gensep.audio.excerpt import Excerpt
     from gensep.evaluation import reference
 
-    return reference.score(
+    return reference.score_stems(
         Excerpt(mixture, start, duration), targets, c.reference, content.representation
     )
 
@@ -271,9 +271,9 @@ def finish(
         file=sys.stderr,
     )
     if rows:
-        from gensep.evaluation.reference import table
+        from gensep.evaluation.reference import reference_table
 
-        print(table(rows))
+        print(reference_table(rows))
 
 
 if __name__ == "__main__":

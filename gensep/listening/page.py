@@ -99,21 +99,19 @@ def about_run(run: Run) -> dict[str, Any]:
 
 def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
     """Give the table over songs: mean gain over the sources by method, and the oracle's."""
+    from gensep.evaluation.statistics import mean_known as mean
+
     methods = list(dict.fromkeys(method for song in songs for method in song["scores"]))
-
-    def mean(values: Any) -> float | None:
-        known = [v for v in values if v is not None]
-        return float(np.mean(known)) if known else None
-
     rows = []
     for song in songs:
         scores = [song["scores"].get(method, {}).values() for method in methods]
-        ideal = [row.get("oracle_gain") for row in next(iter(song["scores"].values()), {}).values()]
+        first = next(iter(song["scores"].values()), {})
+        ideal = [row.get("oracle_si_sdr_gain") for row in first.values()]
         rows.append(
             {
                 "name": song["name"],
                 "oracle": mean(ideal),
-                "gains": [mean(row.get("gain") for row in of) for of in scores],
+                "gains": [mean(row.get("si_sdr_gain") for row in of) for of in scores],
             }
         )
     columns = zip(*(row["gains"] for row in rows), strict=True)

@@ -191,15 +191,16 @@ def _estimates(run: Run, mixture, rate, start, part, begin) -> list[Track]:
 def _references(run: Run, folder: Path, mixture, rate, begin, part, representation) -> list[Track]:
     """Give the references of the run's stems and the oracles made from them."""
     from gensep.audio.files import read
-    from gensep.evaluation.reference import find, oracle
+    from gensep.evaluation.oracles import oracle_stems
+    from gensep.evaluation.reference import find_reference
 
     names, true = [path.stem for path in run.stems], []
     for name in names:
-        path = find(str(folder), name)
+        path = find_reference(str(folder), name)
         wave, own = read(path, begin, part)
         _same(path, wave, own, mixture, rate)
         true.append(wave)
-    ideal = oracle(true, mixture, rate, representation)
+    ideal = oracle_stems("mel_irm", np.stack(true), mixture, rate, representation)
     found = [Track("reference", name, "", wave) for name, wave in zip(names, true, strict=True)]
     found += [Track("oracle", name, "", wave) for name, wave in zip(names, ideal, strict=True)]
     return found
@@ -246,25 +247,26 @@ def _deviations(run: Run, start: float, part: float, seconds: float) -> dict[str
 
 
 def _scores(runs: list[Run], tracks: list[Track]) -> dict[str, dict[str, dict]]:
-    """Give the recorded scores, or those of the part that is shown where none were recorded."""
-    from gensep.evaluation.reference import figures
+    """Return the recorded scores, or those of the part that is shown where none are recorded."""
+    from gensep.evaluation.measures import ESTIMATE, ORACLE, SongWaves
+    from gensep.evaluation.reference import score_waves
+    from gensep.runtime.spool import spooled
 
-    waves = {(t.role, t.source, t.method): t.wave for t in tracks}
-    found = {}
+    waves = {(t.role, t.source, t.method): [t.wave] for t in tracks}
+    mixture, found = waves["mixture", "", ""], {}
     for run in runs:
-        if "scores" in run.record:
-            found[run.method] = run.record["scores"]
+        names, recorded = [path.stem for path in run.stems], run.record.get("scores", {})
+        # records of other versions have other names
+        if recorded and all("si_sdr_gain" in row for row in recorded.values()):
+            found[run.method] = recorded
         elif any(role == "reference" for role, _, _ in waves):
-            names = [path.stem for path in run.stems]
-            found[run.method] = {
-                n: figures(
-                    waves["estimate", n, run.method],
-                    waves["reference", n, ""],
-                    waves["oracle", n, ""],
-                    waves["mixture", "", ""],
-                )
-                for n in names
-            }
+            estimate, true, ideal = (
+                spooled([waves[role, n, method] for n in names], *mixture[0].shape)
+                for role, method in (("estimate", run.method), ("reference", ""), ("oracle", ""))
+            )
+            mixed = spooled([mixture], *mixture[0].shape)
+            methods = {ESTIMATE: estimate, ORACLE: ideal}
+            found[run.method] = score_waves(SongWaves(names, methods, true, mixed, 0))
     return found
 
 

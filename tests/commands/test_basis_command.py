@@ -275,10 +275,10 @@ def test_reference_prints_scores_beside_the_oracle(run):
     scores = json.loads(Path("separated/m/separation.json").read_text())["scores"]
     for name, *figures in lines[1:3]:
         assert [float(x) for x in figures] == pytest.approx(
-            [scores[name][k] for k in ("si_sdr", "gain", "oracle_gain")], abs=0.006
+            [scores[name][k] for k in ("si_sdr", "si_sdr_gain", "oracle_si_sdr_gain")], abs=0.006
         )
-        assert scores[name]["oracle_gain"] > 15  # two tones far apart that change places
-        assert scores[name]["gain"] < scores[name]["oracle_gain"]
+        assert scores[name]["oracle_si_sdr_gain"] > 15  # two tones far apart that change places
+        assert scores[name]["si_sdr_gain"] < scores[name]["oracle_si_sdr_gain"]
     mean = np.mean([float(line[1]) for line in lines[1:3]])
     assert float(lines[3][1]) == pytest.approx(mean, abs=0.01)
     report.main(["separated/m"])  # the record is all that the page needs
@@ -297,7 +297,7 @@ def test_a_silent_reference_has_no_score(run):
     assert code == 0, err
     assert out.splitlines()[2].split() == ["high", "-", "-", "-"]
     scores = json.loads(Path("separated/m/separation.json").read_text())["scores"]
-    assert scores["high"] == {"si_sdr": None, "gain": None, "oracle_gain": None}
+    assert scores["high"] == {"si_sdr": None, "si_sdr_gain": None, "oracle_si_sdr_gain": None}
     assert np.isfinite(scores["low"]["si_sdr"])
 
 

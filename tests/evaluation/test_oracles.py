@@ -9,7 +9,7 @@ import scipy.signal
 import soundfile
 
 from gensep import oracle
-from gensep.evaluation import oracles
+from gensep.evaluation import ideal_separation, oracles
 from gensep.evaluation.metrics import si_sdr
 from gensep.evaluation.oracles import ORACLES, oracle_stems
 from gensep.evaluation.oracles import ibm as ibm_mask
@@ -297,7 +297,7 @@ def test_command_writes_scores_and_skips_what_is_done(run, songs, tmp_path, stem
     sdr = 10 * np.log10((stems[1, 0].astype(float) ** 2).reshape(6, 8000).sum(1) / error)
     assert row["sdr"] == pytest.approx(np.median(sdr), abs=1e-3)
     assert f"{'irm2':<12}{'mean':<12}" in out
-    monkeypatch.setattr(oracles, "oracle_stems", None)  # a second computation would fail
+    monkeypatch.setattr(ideal_separation, "oracle_spool", None)  # a second computation would fail
     assert run("songs", "--method", "irm2", "mix", "--window", "0.5") == (0, out, err)
     with pytest.raises(TypeError):
         run("songs", "--method", "irm2", "--window", "0.25")

@@ -470,7 +470,7 @@ def test_command_writes_stems(run, separated, method, more):
     record = json.loads((folder / "inversion.json").read_text())
     assert record["method"] == method
     assert {"python", "jax"} <= set(record["versions"])
-    assert record["scores"]["high"]["gain"] > 7
+    assert record["scores"]["high"]["si_sdr_gain"] > 7
     assert "SI-SDR" in got.out
 
 

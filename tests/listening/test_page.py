@@ -117,7 +117,9 @@ def test_the_page_asks_for_nothing_outside_itself(made, tmp_path):
 
 
 def test_figures_and_how_they_came(made, tmp_path):
-    recorded = {n: {"si_sdr": 1.5, "gain": None, "oracle_gain": 2.0} for n in ("low", "high")}
+    recorded = {
+        n: {"si_sdr": 1.5, "si_sdr_gain": None, "oracle_si_sdr_gain": 2.0} for n in ("low", "high")
+    }
     run = tinyrun.write_run(tmp_path, scores=recorded)
     assert made("separated", "--duration", "1")[0] == 0
     data = block((run / "report.html").read_text(), "data")
@@ -138,8 +140,8 @@ def test_scores_of_the_part_shown_where_none_were_recorded(made, tmp_path):
     scores = block((run / "report.html").read_text(), "data")["songs"][0]["scores"][""]
     low, high = (wave[4000:12000] for wave in tinyrun.tones(2.0).values())
     assert scores["low"]["si_sdr"] == pytest.approx(si_sdr(low + 0.1 * high, low), abs=1e-3)
-    assert scores["low"]["gain"] == pytest.approx(20, abs=0.1)  # the other tone at a tenth
-    assert scores["low"]["oracle_gain"] > 25
+    assert scores["low"]["si_sdr_gain"] == pytest.approx(20, abs=0.1)  # the other tone at a tenth
+    assert scores["low"]["oracle_si_sdr_gain"] > 25
 
 
 @pytest.mark.parametrize("begun", [0.0, 0.75])
@@ -247,7 +249,7 @@ def test_methods_are_paired_by_the_mixture_and_compared(made, tmp_path):
     assert overview["methods"] == ["x", "y"]
     for row, song in zip(overview["rows"], data["songs"], strict=True):
         for gain, method in zip(row["gains"], "xy", strict=True):
-            assert gain == np.mean([s["gain"] for s in song["scores"][method].values()])
+            assert gain == np.mean([s["si_sdr_gain"] for s in song["scores"][method].values()])
     assert overview["mean"] == pytest.approx(np.mean([r["gains"] for r in overview["rows"]], 0))
     assert made("x", "--output", "one.html")[0] == 0
     assert list(block(Path("one.html").read_text(), "data")["songs"][0]["scores"]) == [""]
@@ -293,8 +295,8 @@ def test_what_the_benchmark_keeps_is_a_page(made, tmp_path):
     assert song["name"] == "duo@0,6: A song/1"
     assert song["scores"]["fast:steps=9"]["high"] == {
         "si_sdr": 2.0,
-        "gain": 5.0,
-        "oracle_gain": 4.0,
+        "si_sdr_gain": 5.0,
+        "oracle_si_sdr_gain": 4.0,
     }
     assert [(t["role"], t["source"]) for t in song["tracks"]] == ORDER
     assert ["noise levels", "9"] in song["runs"][0]["facts"]

@@ -94,7 +94,7 @@ function gainOf({ role, source, method }) {
   const oracle = role === "oracle";
   const scores = oracle ? Object.values(song.scores)[0] : role === "estimate" && song.scores[method];
   const row = scores && scores[source];
-  return row ? row[oracle ? "oracle_gain" : "gain"] : null;
+  return row ? row[oracle ? "oracle_si_sdr_gain" : "si_sdr_gain"] : null;
 }
 
 // A click seeks; a drag marks the part to loop.
@@ -146,8 +146,8 @@ function drawScores() {
     const heads = named.flatMap((m) => [`${m}SI-SDR, dB`, `${m}gain, dB`]);
     fill(table, ["Source", ...heads, "mel-mask oracle's gain, dB"], sources.map((source) => {
       const rows = methods.map((m) => song.scores[m][source] || {});
-      const cells = rows.flatMap((r) => [decibels(r.si_sdr), decibels(r.gain, true)]);
-      return [source, ...cells, decibels(rows[0].oracle_gain, true)];
+      const cells = rows.flatMap((r) => [decibels(r.si_sdr), decibels(r.si_sdr_gain, true)]);
+      return [source, ...cells, decibels(rows[0].oracle_si_sdr_gain, true)];
     }));
   }
   let told = "";
