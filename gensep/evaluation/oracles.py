@@ -22,6 +22,7 @@ from gensep.runtime.spool import BLOCK, Spool, Waves, blocks_of
 N_FFT, HOP = 2048, 1024
 EPS = float(np.finfo(np.float64).eps)  # as in the published code; keeps silent bins finite
 SHIPPED = Representation()  # of the shipped priors
+_einsum = partial(jnp.einsum, precision="highest")
 
 
 # ---- Masks: (complex `[source, channel, frame, bin]`, mixture `[channel, frame, bin]`) -> real,
@@ -37,7 +38,7 @@ def ibm(
     or the sum of |y|^alpha over the sources with `over="sum"`.
     """
     power = jnp.abs(sources) ** alpha
-    total = jnp.abs(mixture) ** alpha if over == "x" else power.sum(0)
+    total = jnp.abs(mixture[None]) ** alpha if over == "x" else power.sum(0, keepdims=True)
     return (power / (EPS + total) >= theta).astype(jnp.float32)
 
 
@@ -52,13 +53,13 @@ def irm(sources: jax.Array, mixture: jax.Array, alpha: float = 2.0) -> jax.Array
     """Return |y|^alpha / (eps + sum |y|^alpha): the ideal ratio mask; alpha = 2 is Wiener's."""
     del mixture
     power = jnp.abs(sources) ** alpha
-    return power / (EPS + power.sum(0))
+    return power / (EPS + power.sum(0, keepdims=True))
 
 
 def psm(sources: jax.Array, mixture: jax.Array) -> jax.Array:
     """Return Re(y x*) / |x|^2 clipped to [0, 1]: the phase-sensitive mask (Erdogan et al. 2015)."""
-    aligned = (sources * mixture.conj()).real
-    return jnp.clip(aligned / (EPS**2 + jnp.abs(mixture) ** 2), 0, 1)
+    aligned = (sources * mixture.conj()[None]).real
+    return jnp.clip(aligned / (EPS**2 + jnp.abs(mixture[None]) ** 2), 0, 1)
 
 
 def mix(sources: jax.Array, mixture: jax.Array) -> jax.Array:
@@ -73,7 +74,7 @@ def mix(sources: jax.Array, mixture: jax.Array) -> jax.Array:
 def spatial_sums(sources: jax.Array) -> jax.Array:
     """Sum y y^H / (eps + mean_channel |y|^2) over frames: `[source, channel, channel, bin]`."""
     weighted = sources / jnp.sqrt(EPS + jnp.mean(jnp.abs(sources) ** 2, 1, keepdims=True))
-    return jnp.einsum("katf,kbtf->kabf", weighted, weighted.conj(), precision="highest")
+    return _einsum("katf,kbtf->kabf", weighted, weighted.conj())
 
 
 def mwf(sources: jax.Array, mixture: jax.Array, covariances: jax.Array) -> jax.Array:
@@ -93,23 +94,15 @@ def mwf_compat(sources: jax.Array, mixture: jax.Array, covariances: jax.Array) -
     first = covariances[..., :channels]
     trace = jnp.einsum("kici->kc", first)[:, None, :, None]
     scaled = covariances * (channels / jnp.where(trace == 0, 1, trace))
-    eye = jnp.eye(channels)
+    eye = jnp.eye(channels)[None, None]
     matrices = jnp.moveaxis(scaled, 3, 1)  # [source, bin, channel, channel]
     size = jnp.abs(matrices).max((2, 3), keepdims=True)
     matrices = matrices + wiener.LOAD * jnp.maximum(size, 1) * eye
-    power = (
-        jnp.einsum(
-            "kfab,kbtf,katf->ktf",
-            jnp.linalg.inv(matrices),
-            sources,
-            sources.conj(),
-            precision="highest",
-        ).real
-        / channels
-    )
-    total = jnp.einsum("ktf,kfab->tfab", power, matrices, precision="highest")
+    inverses = jnp.linalg.inv(matrices)
+    power = _einsum("kfab,kbtf,katf->ktf", inverses, sources, sources.conj()).real / channels
+    total = _einsum("ktf,kfab->tfab", power, matrices)
     solved = jnp.linalg.solve(total + wiener.TINY * eye, jnp.moveaxis(mixture, 0, -1)[..., None])
-    return jnp.einsum("ktf,kfab,tfb->katf", power, matrices, solved[..., 0], precision="highest")
+    return _einsum("ktf,kfab,tfb->katf", power, matrices, solved[..., 0])
 
 
 # ---- Waves.
@@ -157,7 +150,7 @@ Gather = Callable[[jax.Array], jax.Array]
 
 def _masked(mask: Callable[[jax.Array, jax.Array], jax.Array]) -> Filter:
     """Turn a mask, which needs no sums over the file, into a filter."""
-    return lambda sources, mixture, sums: mask(sources, mixture) * mixture
+    return lambda sources, mixture, sums: mask(sources, mixture) * mixture[None]
 
 
 def _by_stft(
@@ -188,7 +181,7 @@ def _chunks(stems: Waves, mixture: Waves) -> Iterator[Chunk]:
 
 @partial(jax.jit, static_argnames=("gather", "sources"))
 def _gather(gather: Gather, piece: jax.Array, own: jax.Array, sources: int) -> jax.Array:
-    return gather(_spectra(piece, sources)[:-1] * own[:, None])
+    return gather(_spectra(piece, sources)[:-1] * own[None, None, :, None])
 
 
 @partial(jax.jit, static_argnames=("estimate", "sources"))

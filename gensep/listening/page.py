@@ -105,7 +105,7 @@ def overview(songs: list[dict[str, Any]]) -> dict[str, Any]:
     rows = []
     for song in songs:
         scores = [song["scores"].get(method, {}).values() for method in methods]
-        first = next(iter(song["scores"].values()), {})
+        first: dict[str, Any] = next(iter(song["scores"].values()), {})
         ideal = [row.get("oracle_si_sdr_gain") for row in first.values()]
         rows.append(
             {
