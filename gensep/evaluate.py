@@ -42,7 +42,7 @@ class Config:
     jobs: int = option(1, "processes, -j for short; 0 for one a core")
     force: bool = option(False, "score again what is there already")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.jobs < 0:
             raise ValueError(f"jobs must be 0 or more, not {self.jobs}")
 

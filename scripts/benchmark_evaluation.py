@@ -34,8 +34,8 @@ class Config:
     sources: int = option(4, "sources, each stereo")
     museval: bool = option(True, "run museval too")  # noqa: FBT003
     museval_limit: float = option(1e9, "no museval on songs longer than this many seconds")
-    pairs: int = option(0, "random small pairs to compare the figures on")
-    threads: int = option(0, "threads of each engine; 0 for one a core")
+    pairs: int = option(0, "random small pairs to compare the values on")
+    threads: int = option(0, "threads of each engine; 0 for one per core")
     seed: int = option(0, "seed of the sounds")
     output: str | None = option(None, "path without ending for the .md and .json")
     work: str = option("", "for the script's own use: engine and folder of one measurement")
@@ -96,7 +96,7 @@ def theirs(folder: Path, threads: int) -> Any:
 
 
 def work(engine: str, folder: Path, threads: int) -> None:
-    """Run one engine in this process; leave figures and cost in the folder."""
+    """Run one engine in this process; write results and cost to the folder."""
     call = {"gensep": ours, "museval": theirs}[engine](folder, threads)
     before = time.process_time(), time.perf_counter()
     figures = call()
@@ -110,7 +110,7 @@ def work(engine: str, folder: Path, threads: int) -> None:
 
 
 def peak_mb() -> float:
-    """Give this process's peak memory; getrusage starts from that of the parent."""
+    """Return this process's peak memory; getrusage starts from that of the parent."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
@@ -145,7 +145,7 @@ def measure(c: Config, seconds: float) -> dict[str, Any]:
 
 
 def blas(threads: int) -> dict[str, str]:
-    """Give the environment in which OpenBLAS takes so many threads."""
+    """Return the environment in which OpenBLAS uses this many threads."""
     return os.environ | ({"OPENBLAS_NUM_THREADS": str(threads)} if threads else {})
 
 
@@ -191,7 +191,7 @@ def compare_pairs(c: Config) -> dict[str, Any]:
 
 
 def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
-    """Give the results as markdown."""
+    """Return the results as markdown."""
     from gensep.evaluation.statistics import markdown
 
     def cells(row: dict[str, Any], engine: str) -> list[str]:

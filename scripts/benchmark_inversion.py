@@ -55,7 +55,7 @@ class Config:
 
 
 def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Callable[[], Any]]:
-    """Give name -> a call that makes stems `[source, samples]`, all from the true stems."""
+    """Return name -> a function that makes stems `[source, samples]`, all from the true stems."""
     import jax
     import jax.numpy as jnp
 
@@ -117,7 +117,7 @@ def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Calla
 
 
 def measure(c: Config) -> Iterator[dict[str, Any]]:
-    """Yield a row of SI-SDR a (piece, method)."""
+    """Yield a row of SI-SDR per piece and method."""
     import soxr
     from benchmark_separation import RATE as RENDERED
     from benchmark_separation import Config as Rendering
@@ -220,7 +220,7 @@ def speed(seed: int) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Give the markdown table: a line a method, mean SI-SDR over the sources of a piece."""
+    """Return the markdown table: a line per method, mean SI-SDR over the sources of a piece."""
     from gensep.evaluation.statistics import paired_interval
 
     lines = [
@@ -243,7 +243,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def speed_table(rows: list[dict[str, Any]]) -> str:
-    """Give the markdown table of speed beside librosa."""
+    """Return the markdown table of speed beside librosa."""
     lines = [
         "| on noise | gensep, s per s | librosa, s per s | ratio | relative difference |",
         "|---|---|---|---|---|",
@@ -300,8 +300,8 @@ on), mono, 16 kHz, transforms 2048/512; mel rows have the 96 bands of the shippe
 order and the differences between rows. Griffin-Lim knows no mixture and finds some wave with the
 right magnitudes: no waveform metric applies to it. MISI also shares out what the sources lack of
 the mixture, which alone, before any round, adds 1.1 dB to the mixture's phase (two pieces). "s per
-s" is time a second of audio, both
-sources, compilation apart, median over pieces.
+s" is time per second of audio, for both
+sources, without compilation, median over pieces.
 """
 
 

@@ -8,20 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from gensep.cli.records import Json, commit, versions
+from gensep.evaluation import statistics as stats
 from gensep.evaluation.campaign import SCORES
 from gensep.evaluation.measures import MIXTURE, ORACLE
-from gensep.evaluation.statistics import (
-    Interval,
-    Key,
-    Row,
-    Statistic,
-    by_key,
-    csv_text,
-    difference,
-    friedman,
-    interval,
-    markdown,
-)
+from gensep.evaluation.statistics import Interval, Key, Row, Statistic, markdown
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, write_atomically
 
@@ -88,7 +78,7 @@ def compare(
     record = f"```json\n{json.dumps(about, allow_nan=False)}\n```\n"
     listed = "".join(f"- note: {note}\n" for note in notes)
     write_atomically(Path(output) / "comparison.md", f"{HEAD}\n{listed}\n{page}\n{record}")
-    write_atomically(Path(output) / "comparison.csv", csv_text(lines))
+    write_atomically(Path(output) / "comparison.csv", stats.csv_text(lines))
     if picture:
         _plot(Path(output), cells)
     return Comparison(page, lines, notes)
@@ -129,7 +119,7 @@ def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
 
 def common_songs(rows: Sequence[Row]) -> tuple[Cells, list[str]]:
     """Keep for each metric and source the songs for which every method has a value."""
-    table = by_key(rows)
+    table = stats.by_key(rows)
     notes = []
     for source, metric in dict.fromkeys((s, m) for _, s, m in table):
         cells = [cell for key, cell in table.items() if key[1:] == (source, metric)]
@@ -176,7 +166,7 @@ def _values(metric: str, table: Table, first: str, statistic: str) -> tuple[list
     over_songs: Statistic = getattr(np, statistic)  # median or mean
     rows, lines = [], []
     for method, cells in table.items():
-        found = {s: interval(cell.values(), over_songs) for s, cell in cells.items()}
+        found = {s: stats.interval(cell.values(), over_songs) for s, cell in cells.items()}
         rows.append((method, *found.values()))
         lines += [
             Line(metric, s, method, statistic, len(cells[s]), *_rounded(found[s])) for s in cells
@@ -191,7 +181,7 @@ def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str],
     first, *others = runs
     rows, lines, parts = [], [], []
     for method in others:
-        found = {s: difference(cell, table[method][s]) for s, cell in table[first].items()}
+        found = {s: stats.difference(cell, table[method][s]) for s, cell in table[first].items()}
         lines += [
             Line(metric, s, method, f"difference from {first}", x.n, *_rounded(x.mean), x.p)
             for s, x in found.items()
@@ -201,7 +191,7 @@ def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str],
     if rows:
         title = f"Paired differences from {first}: mean [95 %], Wilcoxon p\n\n"
         parts.append(title + markdown(("method", *table[first]), rows))
-    tests = [(s, friedman([table[m][s] for m in runs])) for s in table[first]]
+    tests = [(s, stats.friedman([table[m][s] for m in runs])) for s in table[first]]
     known = [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in tests if f]
     if known:
         parts.append(f"Friedman test over {len(runs)} methods: " + "; ".join(known))

@@ -6,6 +6,7 @@ is measured, so that a command can list the metrics in its help.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from gensep.evaluation import metrics
 from gensep.evaluation.framing import silent_throughout
 from gensep.runtime.errors import UserError
-from gensep.runtime.spool import Spool, Waves
+from gensep.runtime.spool import Spool
 
 ESTIMATE, MIXTURE, ORACLE = "estimate", "mixture", "oracle"
 BSS = ("SDR", "ISR", "SIR", "SAR")
@@ -94,26 +95,17 @@ class Metric(NamedTuple):
 def _bsseval(song: SongWaves, protocol: Protocol) -> Measured:
     from gensep.evaluation.bsseval import bss_eval
 
-    found = bss_eval(
-        song.references,
-        list(song.methods.values()),
-        song.rate,
-        win=protocol.win,
-        hop=protocol.hop,
-        mode=protocol.mode,
-        threads=song.threads,
-    )
+    p, waves = protocol, list(song.methods.values())
+    fit = partial(bss_eval, win=p.win, hop=p.hop, mode=p.mode, threads=song.threads)
+    found = fit(song.references, waves, song.rate)
     named = [dict(zip(BSS, scores, strict=True)) for scores in found]
     return dict(zip(song.methods, named, strict=True))
 
 
 def _sdr(song: SongWaves, protocol: Protocol) -> Measured:
-    def measure(waves: Waves) -> np.ndarray:
-        return metrics.framewise_sdr(
-            waves, song.references, song.rate, win=protocol.win, hop=protocol.hop
-        )
-
-    return {method: {"SDR": measure(waves)} for method, waves in song.methods.items()}
+    measure = partial(metrics.framewise_sdr, win=protocol.win, hop=protocol.hop)
+    true, rate = song.references, song.rate
+    return {method: {"SDR": measure(waves, true, rate)} for method, waves in song.methods.items()}
 
 
 def _si_sdr(song: SongWaves, protocol: Protocol) -> Measured:
@@ -138,11 +130,8 @@ def _si_sdr(song: SongWaves, protocol: Protocol) -> Measured:
 
 def _msdm(song: SongWaves, protocol: Protocol) -> Measured:
     del protocol
-
-    def measure(waves: Waves) -> np.ndarray:
-        return metrics.msdm_gain(waves, song.references, song.mixture, song.rate)
-
-    return {method: {"msdm_gain": measure(waves)} for method, waves in song.methods.items()}
+    measure, against = metrics.msdm_gain, (song.references, song.mixture, song.rate)
+    return {m: {"msdm_gain": measure(waves, *against)} for m, waves in song.methods.items()}
 
 
 def _mel(song: SongWaves, protocol: Protocol) -> Measured:

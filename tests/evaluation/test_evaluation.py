@@ -44,7 +44,7 @@ def museval():
 
 
 def sources(rng, count, channels, samples):
-    """Give coloured noises and estimates: mixed, filtered and noisy, `[source, channel, n]`."""
+    """Return coloured noises and estimates: mixed, filtered and noisy, `[source, channel, n]`."""
     noise = rng.normal(size=(count, channels, samples))
     true = np.stack([lfilter([1], [1, -rng.uniform(-0.9, 0.9)], x) for x in noise])
     mixed = np.einsum("ij,jcn->icn", np.eye(count) + 0.2 * rng.normal(size=(count, count)), true)
@@ -54,7 +54,7 @@ def sources(rng, count, channels, samples):
 
 
 def theirs(true, estimates, win, hop, mode="v4"):
-    """Give museval's figures in the order of ours; win and hop in samples."""
+    """Return museval's figures in the order of ours; win and hop in samples."""
     found = museval().metrics.bss_eval(
         true.swapaxes(1, 2).astype(float),
         estimates.swapaxes(1, 2).astype(float),
@@ -275,7 +275,7 @@ def corpus(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Give `run(command, *argv) -> (code, stdout, stderr)`, in process."""
+    """Return `run(command, *argv) -> (code, stdout, stderr)`, in process."""
 
     def go(command, *argv):
         monkeypatch.setattr(sys, "argv", ["x", *map(str, argv)])

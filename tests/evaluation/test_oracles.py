@@ -22,7 +22,7 @@ RATIOS = [name for name in ORACLES if not name.startswith(("ibm", "mel_ibm", "ps
 
 
 def spectra(*values):
-    """Give one bin a value: complex `[source, 1, 1, bin]` and their sum."""
+    """Return one bin per value: complex `[source, 1, 1, bin]` and their sum."""
     sources = np.array(values, np.complex64)[:, None, None]
     return sources, sources.sum(0)
 
@@ -32,7 +32,7 @@ def mask(function, *values, **options):
 
 
 def notes(pitch, seed, seconds=3.0, channels=1):
-    """Give decaying harmonic notes, a different pan each, float32 `[channels, n]`."""
+    """Return decaying harmonic notes, each with its own panning, float32 `[channels, n]`."""
     rng, n = np.random.default_rng(seed), int(seconds * RATE)
     t, wave = np.arange(n) / RATE, np.zeros((channels, n))
     for start in np.arange(0, seconds, 0.5):
@@ -231,7 +231,7 @@ def test_any_count_of_sources_and_channels_and_silence(shape):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Give `run(*argv) -> (code, stdout, stderr)`, in process, within `tmp_path`."""
+    """Return `run(*argv) -> (code, stdout, stderr)`, in process, within `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
     def command(*argv):
