@@ -200,9 +200,9 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
     stem_writer = StemWriter(targets, info.rate, info.channels, samples, c.subtype)
     if c.reference:
         from gensep.audio.excerpt import Excerpt
-        from gensep.evaluation.reference import check
+        from gensep.evaluation.reference import check_references
 
-        check(Excerpt(Path(path), c.start, c.duration), team.names, c.reference)
+        check_references(Excerpt(Path(path), c.start, c.duration), team.names, c.reference)
     began = time.perf_counter()
     with tqdm(
         desc=f"{Path(path).name}: sampling",
@@ -252,9 +252,9 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
             folder, team.names, found.uncertainty, team.representation
         )
     if c.reference:
-        from gensep.evaluation.reference import score
+        from gensep.evaluation.reference import score_stems
 
-        record["scores"] = score(
+        record["scores"] = score_stems(
             Excerpt(Path(path), c.start, c.duration), targets, c.reference, team.representation
         )
     record["representation"] = dataclasses.asdict(team.representation)
@@ -271,9 +271,9 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
         file=sys.stderr,
     )
     if c.reference:
-        from gensep.evaluation.reference import table
+        from gensep.evaluation.reference import reference_table
 
-        print(table(record["scores"]))
+        print(reference_table(record["scores"]))
 
 
 def write_record(folder: Path, record: dict[str, Any], c: Config, settings: Any) -> None:
@@ -307,9 +307,9 @@ def draw(path: str, targets: list[Path], folder: Path, team: Any, c: Config) -> 
     for target in targets:
         panels[target.stem] = power(target, 0.0, None)
         if c.reference:
-            from gensep.evaluation.reference import find
+            from gensep.evaluation.reference import find_reference
 
-            true = find(c.reference, target.stem)
+            true = find_reference(c.reference, target.stem)
             panels[f"{target.stem}, reference"] = power(true, c.start, c.duration)
     plot_spectrograms(folder / "spectrograms.png", panels, team.representation)
 

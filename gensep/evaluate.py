@@ -1,28 +1,18 @@
 """Score separated songs against their true stems: `python -m gensep.evaluate ESTIMATES REFERENCES`.
 
 OUTPUT/<split>/<song>.json (split test where there is none) is what museval's aggregation reads;
-OUTPUT/scores.csv and scores.json hold the figures of all songs. Songs that are scored already, from
-the same files with the same options, are left alone.
+OUTPUT/scores.csv and scores.json hold the scores of all songs. Songs that are scored already, from
+the same files with the same options, are kept.
 """
 
-import csv
-import io
-import json
-import os
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Literal
 
 from gensep.cli import config
 from gensep.cli.config import option
-from gensep.runtime.errors import UserError, run
-
-AGGREGATION = (
-    "median: over songs of the median over frames; mean: over songs of the median over "
-    "frames; pooled: median over the frames of all songs (msdm_gain: means of windows "
-    "in the place of medians of frames); [95 % bootstrap interval over songs]"
-)
+from gensep.evaluation.measures import metrics_help
+from gensep.runtime.errors import run
 
 
 @dataclass(frozen=True)
@@ -33,9 +23,7 @@ class Config:
     references: str = option(..., "folder of songs with their true stems", positional=True)
     output: str = option("scores/{name}", "folder of the results; {name} is the method's")
     name: str | None = option(None, "the method's name; by default that of the folder ESTIMATES")
-    metrics: tuple[str, ...] = option(
-        ("bsseval", "si_sdr"), "any of bsseval, sdr (bsseval's SDR alone, quick), si_sdr, msdm, mel"
-    )
+    metrics: tuple[str, ...] = option(("bsseval", "si_sdr"), metrics_help())
     win: float = option(1.0, "seconds of a frame of bsseval")
     hop: float = option(1.0, "seconds from frame to frame")
     mode: Literal["v4", "v3"] = option("v4", "bsseval's filters: one a track, or one a frame")
@@ -54,200 +42,36 @@ class Config:
     jobs: int = option(1, "processes, -j for short; 0 for one a core")
     force: bool = option(False, "score again what is there already")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.jobs < 0:
             raise ValueError(f"jobs must be 0 or more, not {self.jobs}")
 
 
 def main(argv: list[str]) -> None:
-    """Score what is not scored yet, then write and print the figures of all songs."""
+    """Score what is not scored yet, then write and print the scores of all songs."""
     argv = ["--jobs" if arg == "-j" else arg for arg in argv]
     c = config.parse(Config, argv, prog="python -m gensep.evaluate", about=__doc__ or "")
-    from gensep.evaluation.scoring import Protocol, check
-    from gensep.runtime.files import check_writable
+    from gensep.evaluation.campaign import AGGREGATION, evaluate
+    from gensep.evaluation.measures import Protocol
 
-    name = c.name or Path(c.estimates).resolve().name
-    output = output_folder(c.output, name)
-    try:
-        protocol = Protocol(
-            c.metrics, c.win, c.hop, c.mode, c.mixture, c.oracle, c.silent, c.compat_nan
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    pairs, unmatched = find_pairs(c)
-    for pair in pairs:
-        check(pair)
-    places = {output / (p.reference.split or "test") / f"{p.reference.name}.json": p for p in pairs}
-    for place in places:
-        check_writable(place.parent)
-    score_all(c, places, protocol)
-    report(c, name, output, [json.loads(place.read_text()) for place in places], unmatched)
-
-
-def output_folder(template: str, name: str) -> Path:
-    """Fill in {name} of a folder template."""
-    try:
-        return Path(template.format(name=name))
-    except (KeyError, IndexError, ValueError):
-        raise UserError(f"--output knows {{name}}, not what is in '{template}'") from None
-
-
-def find_pairs(c: Config) -> tuple[list[Any], list[str]]:
-    """Pair songs by name, and by split where both sides have one; tell what is left over."""
-    from gensep.datasets.layouts import find_songs
-    from gensep.evaluation.scoring import Pair
-
-    # the references keep their other stems, which the oracle and the sum of the stems need
-    estimates = find_songs(c.estimates, c.estimate_layout, stems=c.stems or None)
-    references = find_songs(c.references, c.layout, c.split)
-    pairs, unmatched = [], []
-    for estimate in estimates:
-        found = [
-            r
-            for r in references
-            if r.name == estimate.name
-            and (not r.split or not estimate.split or r.split == estimate.split)
-        ]
-        if len(found) > 1:
-            raise UserError(
-                f"{c.references} has {len(found)} songs {estimate.name}, in "
-                f"{', '.join(r.split for r in found)}; choose one with --split"
-            )
-        if found:
-            pairs.append(Pair(estimate, found[0]))
-        elif c.split is None or estimate.split in ("", c.split):
-            unmatched.append(f"{estimate.name} has no reference")
-    taken = [pair.reference for pair in pairs]
-    unmatched += [f"{r.name} has no estimate" for r in references if r not in taken]
-    if not pairs:
-        raise UserError(
-            f"no song of {c.estimates} ({_some(estimates)}) is called like one of "
-            f"{c.references} ({_some(references)}); rename the folders"
-        )
-    doubles = [p.reference.name for i, p in enumerate(pairs) if p.reference in taken[:i]]
-    if doubles:
-        raise UserError(f"{c.estimates} has several songs {doubles[0]}; score one split a run")
-    return sorted(pairs, key=lambda p: (p.reference.split, p.reference.name)), unmatched
-
-
-def score_all(c: Config, places: dict[Path, Any], protocol: Any) -> None:
-    """Score the songs whose record is not there, or made from other files or options."""
-    from tqdm import tqdm
-
-    from gensep.runtime.parallel import job_count, results
-
-    todo = [
-        (place, pair)
-        for place, pair in places.items()
-        if c.force or not is_scored(place, pair, protocol)
-    ]
-    jobs = job_count(c.jobs, len(todo))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    if jobs > 1:  # for the processes to come: their matrix products share the cores
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))
-    tasks = [(place, pair, protocol, threads) for place, pair in todo]
-    with tqdm(
-        total=len(places),
-        initial=len(places) - len(todo),
-        unit="song",
-        desc="scoring",
-        dynamic_ncols=True,
-        disable=None,
-    ) as bar:
-        for _ in results(score_song, tasks, jobs):
-            bar.update()
-
-
-def score_song(place: Path, pair: Any, protocol: Any, threads: int) -> None:
-    """Score one song and write its record."""
-    from gensep.evaluation.scoring import score
-    from gensep.runtime.files import write_atomically
-
-    record = score(pair, protocol, threads)
-    write_atomically(place, json.dumps(record, indent=1, allow_nan=protocol.compat_nan) + "\n")
-
-
-def is_scored(place: Path, pair: Any, protocol: Any) -> bool:
-    """Whether the record of a song is there, from these files and these options."""
-    from gensep.evaluation.scoring import fingerprint
-
-    try:
-        return json.loads(place.read_text())["gensep"]["fingerprint"] == fingerprint(pair, protocol)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def report(
-    c: Config, name: str, output: Path, records: list[dict[str, Any]], unmatched: list[str]
-) -> None:
-    """Write scores.csv and scores.json, print the table and what the reader should know."""
-    import dataclasses
-
-    import numpy as np
-
-    from gensep.cli.records import commit, versions
-    from gensep.evaluation.scoring import figures
-    from gensep.evaluation.statistics import markdown, summarise
-    from gensep.runtime.files import write_atomically
-
-    rows, frames = figures(records)
-    lines = summarise(rows, frames, lambda metric: np.mean if metric == "msdm_gain" else np.median)
-    text = io.StringIO()
-    sheet = csv.writer(text, lineterminator="\n")
-    sheet.writerows([rows[0]._fields if rows else (), *rows])
-    write_atomically(output / "scores.csv", text.getvalue())
-    notes = [f"{r['gensep']['song']}: {note}" for r in records for note in r["gensep"]["notes"]]
-    options = {k: v for k, v in dataclasses.asdict(c).items() if k not in ("force", "jobs")}
-    whole = {
-        "method": name,
-        "aggregation": AGGREGATION,
-        "unmatched": unmatched,
-        "notes": notes,
-        "rows": [r._asdict() for r in rows],
-        "summary": [_plain(x) for x in lines],
-        "options": options,
-        "versions": versions(),
-        "commit": commit(),
-    }
-    write_atomically(output / "scores.json", json.dumps(whole, indent=1, allow_nan=False) + "\n")
-    for line in (*unmatched, *notes):
-        print(f"note: {line}", file=sys.stderr)
-    print(f"{name}: {len(records)} songs. {AGGREGATION}\n")
-    print(
-        markdown(
-            ("metric", "source", "method", "n", "median", "mean", "pooled"),
-            [
-                (
-                    x["metric"],
-                    x["source"],
-                    x["method"],
-                    x["n"],
-                    x["median"],
-                    x["mean"],
-                    "-" if x["pooled"] is None else f"{x['pooled']:.2f}",
-                )
-                for x in sorted(lines, key=lambda x: (x["metric"], x["source"]))
-            ],
-        )
+    found = evaluate(
+        c.estimates,
+        c.references,
+        c.output,
+        c.name,
+        Protocol(**{field.name: getattr(c, field.name) for field in fields(Protocol)}),
+        layout=c.layout,
+        estimate_layout=c.estimate_layout,
+        split=c.split,
+        stems=c.stems,
+        jobs=c.jobs,
+        force=c.force,
     )
-    print(f"\nwritten to {output}", file=sys.stderr)
-
-
-def _plain(line: dict[str, Any]) -> dict[str, Any]:
-    """Give a line of the summary as strict JSON can hold it."""
-
-    def known(x: float | None) -> float | None:
-        return None if x is None or x != x else round(x, 6)
-
-    return {
-        k: [known(x) for x in v] if isinstance(v, tuple) else v if k != "pooled" else known(v)
-        for k, v in line.items()
-    }
-
-
-def _some(songs: list[Any]) -> str:
-    names = [song.name for song in songs]
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    for note in (*found.unmatched, *found.notes):
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{found.method}: {len(found.records)} songs. {AGGREGATION}\n")
+    print(found.table())
+    print(f"\nwritten to {found.output}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     if c.output is not None and len(c.inputs) > 1:
         raise UserError("several inputs would be written to one --output; leave it away")
     from gensep.cli.records import write_record
-    from gensep.evaluation.reference import table
+    from gensep.evaluation.reference import reference_table
 
     for name in c.inputs:
         done = invert(Path(name), c)
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
             file=sys.stderr,
         )
         if "scores" in done.facts:
-            print(table(done.facts["scores"]))
+            print(reference_table(done.facts["scores"]))
 
 
 def invert(path: Path, c: Config) -> "Inversion":

@@ -228,13 +228,14 @@ def settings_of(c: Config, method: str, sources: int) -> Any:
 
 def estimate_all(c: Config, teams, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
-    from gensep.evaluation.reference import oracle
+    from gensep.evaluation.oracles import oracle_stems
     from gensep.inversion.masking import apply_masks
     from gensep.separation.separate import find_masks
 
     yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
-    first = teams[c.methods[0]]
-    yield MEL_ORACLE, oracle([t[None] for t in true], mixture[None], RATE, first)[:, 0], 0.0
+    form = teams[c.methods[0]].representation
+    ideal = oracle_stems("mel_irm", np.stack(true)[:, None], mixture[None], RATE, form)
+    yield MEL_ORACLE, ideal[:, 0], 0.0
     for method, team in teams.items():
         found = find_masks([mixture[None]], RATE, team, settings_of(c, method, len(true)))
         stems = np.concatenate(

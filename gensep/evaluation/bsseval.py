@@ -1,23 +1,23 @@
 """BSSEval v4 (images), exact: SDR, ISR, SIR and SAR of every frame (Stoeter et al. 2018).
 
-Estimates are projected on copies of the true sources delayed by 0 ... 511 samples. With P_j the
-projection on source j and P on all of them,
+Estimates are projected on copies of the true sources delayed by 0 ... 511 samples. Let P_j be the
+projection on source j and P the projection on all sources; then
 
     e_spat = P_j y - s,   e_interf = P y - P_j y,   e_artif = y - P y,
 
     SDR = |s|^2 / |y - s|^2,         ISR = |s|^2 / |e_spat|^2,
     SIR = |P_j y|^2 / |e_interf|^2,  SAR = |P y|^2 / |e_artif|^2.
 
-The filters are fitted once a track (v4) or once a frame (v3) and run over each frame on its own,
-its last 511 samples of reverberation included. The figures are museval's; what differs is the
-work: correlations and projections in blocks of one short transform, so that memory does not grow
-with the track, and one Cholesky factor for all estimates of a track.
+The filters are fitted once per track (v4) or once per frame (v3) and applied to each frame
+separately, including the 511 samples by which they lengthen it. The values are those of museval.
+Correlations and projections are computed in blocks of one short transform, so that memory use does
+not grow with the track, and one Cholesky factor serves all sets of estimates of a track.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -25,15 +25,18 @@ import numpy as np
 from scipy.fft import irfft, rfft
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from gensep.evaluation.framing import frames, silent, silent_throughout
 from gensep.runtime.spool import Waves
 
 TAPS = 512
 N_FFT = 8192
-GROUP = 16  # blocks at once in a thread: 100 MB for four stereo sources
+GROUP = 16  # blocks per task of a thread: 100 MB for four stereo sources
+
+Span = tuple[int, int]  # start and stop in samples
 
 
 class Scores(NamedTuple):
-    """Figures in dB, float64 `[source, frame]`; nan where a frame holds a silent source."""
+    """Values in dB, float64 `[source, frame]`; nan where a source is silent within the frame."""
 
     sdr: np.ndarray
     isr: np.ndarray
@@ -42,15 +45,20 @@ class Scores(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-    """Parts of a track: `[first, first + length)` each, silent outside `[low, high)`."""
+    """Blocks of a track, `[first, first + length)` each, taken as zeros outside `[low, high)`."""
 
     first: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
     def groups(self) -> Iterator["_Blocks"]:
+        """Split the blocks into the tasks of the threads."""
         for at in range(0, len(self.first), GROUP):
             yield _Blocks(*(field[at : at + GROUP] for field in self))
+
+
+Work = Callable[[_Blocks], np.ndarray]
+Run = Callable[[Work, Iterable[_Blocks]], Iterator[np.ndarray]]  # results in the order of groups
 
 
 def bss_eval(
@@ -63,21 +71,21 @@ def bss_eval(
     mode: str = "v4",
     threads: int | None = None,
 ) -> list[Scores]:
-    """Score several sets of estimates of one track, paying for the track only once.
+    """Score several sets of estimates of one track; the work on its references is shared.
 
     Args:
-        references: true sources, `[source, channel, samples]`, any float type; an array or what
-            can be cut in its last axis like one, such as a `Spool`.
-        estimates: arrays of the same shape, one for each method.
+        references: true sources, `[source, channel, samples]`, an array of any float type or a
+            `Spool`.
+        estimates: waves of the same shape, one per method.
         rate: in Hz.
-        win: seconds of a frame; a shorter track, or `inf`, is one frame.
+        win: length of a frame in seconds; a shorter track is one frame, and so is any with `inf`.
         hop: seconds from frame to frame; a frame that would pass the end is left out.
-        mode: v4, or v3 for filters of every frame (much work).
-        threads: one a core by default.
+        mode: v4, or v3 to fit the filters in every frame (slow).
+        threads: number of threads; by default one per core.
 
     Raises:
-        ValueError: for shapes that differ, a hop under one sample, or a source that is silent
-            throughout (its channels add up to 0), in the references or in an estimate.
+        ValueError: if shapes differ, if a window or hop is shorter than one sample, or if a source
+            is silent throughout (its channels add up to 0) in the references or in an estimate.
     """
     if mode not in ("v3", "v4"):
         raise ValueError(f"mode must be v3 or v4, not {mode!r}")
@@ -89,7 +97,7 @@ def bss_eval(
             )
         for source in np.flatnonzero(silent_throughout(signal)):
             kind = "reference" if signal is references else "estimate"
-            raise ValueError(f"{kind} {source} is silent throughout; BSSEval has no figure for it")
+            raise ValueError(f"{kind} {source} is silent throughout; BSSEval is undefined")
     spans = frames(references.shape[-1], rate, win, hop)
     sounding = [span for span in spans if not silent(references[..., slice(*span)])]
     figures = [np.full((4, references.shape[0], len(spans)), np.nan) for _ in estimates]
@@ -109,24 +117,13 @@ def bss_eval(
     return [Scores(*figure) for figure in figures]
 
 
-def frames(samples: int, rate: int, win: float, hop: float) -> list[tuple[int, int]]:
-    """Give (start, stop) in samples of every frame; seconds are rounded down, as in museval."""
-    width = samples if win == np.inf else int(win * rate)
-    step = samples if hop == np.inf else int(hop * rate)
-    if width < 1 or step < 1:
-        raise ValueError(
-            f"a window of {win} s and a hop of {hop} s must hold at least a sample at {rate} Hz"
-        )
-    if width >= samples:
-        return [(0, samples)]
-    return [(at, at + width) for at in range(0, samples - width + 1, step)]
-
-
-def _in_order(pool: ThreadPoolExecutor, ahead: int, function: Callable, items) -> Iterator:
-    """Yield `function(item)` in the order of the items, at most `ahead` of them waiting."""
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
+def _in_order(
+    pool: ThreadPoolExecutor, ahead: int, work: Work, groups: Iterable[_Blocks]
+) -> Iterator[np.ndarray]:
+    """Yield `work(group)` in the order of the groups, with at most `ahead` of them submitted."""
+    waiting: deque[Future[np.ndarray]] = deque()
+    for group in groups:
+        waiting.append(pool.submit(work, group))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -134,13 +131,13 @@ def _in_order(pool: ThreadPoolExecutor, ahead: int, function: Callable, items) -
 
 
 class _Filters(NamedTuple):
-    """Spectra of fitted filters, frequency first, as matrices from reference to estimate rows."""
+    """Spectra of the fitted filters: per bin a matrix that maps reference rows to estimate rows."""
 
-    joint: np.ndarray  # [bin, estimate row, reference row]: all sources onto every estimate
-    own: np.ndarray  # [bin, source, channel, channel]: each source onto its estimate
+    joint: np.ndarray  # [bin, estimate row, reference row]: all sources to every estimate
+    own: np.ndarray  # [bin, source, channel, channel]: each source to its own estimate
 
 
-def _fit(references, estimates, span: tuple[int, int], run: Callable) -> list[_Filters]:
+def _fit(references: Waves, estimates: Sequence[Waves], span: Span, run: Run) -> list[_Filters]:
     """Fit the filters of every set of estimates to a span of the track, by least squares."""
     sources, channels = references.shape[:2]
     rows, sets = sources * channels, len(estimates)
@@ -164,8 +161,10 @@ def _fit(references, estimates, span: tuple[int, int], run: Callable) -> list[_F
     ]
 
 
-def _correlations(references, estimates, span: tuple[int, int], run: Callable) -> np.ndarray:
-    """Give `[row, reference and estimate rows, lag + TAPS - 1]`: sum_n x(n) y(n + lag)."""
+def _correlations(
+    references: Waves, estimates: Sequence[Waves], span: Span, run: Run
+) -> np.ndarray:
+    """Return `[row, reference and estimate rows, lag + TAPS - 1]`: sum_n x(n) y(n + lag)."""
     start, stop = span
     size = N_FFT - 2 * (TAPS - 1)
     first = np.arange(start, stop, size)
@@ -180,12 +179,12 @@ def _correlations(references, estimates, span: tuple[int, int], run: Callable) -
         return x_hat.conj() @ y_hat.swapaxes(1, 2)
 
     blocks = _Blocks(first, first, np.minimum(first + size, stop))
-    total = sum(run(cross, blocks.groups()))
+    total = np.asarray(sum(run(cross, blocks.groups())))
     return irfft(np.moveaxis(total, 0, -1), N_FFT)[..., : 2 * TAPS - 1]
 
 
 def _gram(r: np.ndarray) -> np.ndarray:
-    """Lay out correlations `[row, row, lag]` as Toeplitz blocks: `[row, tap, row, tap]`."""
+    """Arrange correlations `[row, row, lag]` in Toeplitz blocks: `[row, tap, row, tap]`."""
     shifted = np.lib.stride_tricks.sliding_window_view(r, TAPS, axis=-1)[..., ::-1]
     return shifted.transpose(0, 2, 1, 3).copy()
 
@@ -193,14 +192,14 @@ def _gram(r: np.ndarray) -> np.ndarray:
 def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Solve for taps `[row * tap, column]`, with machine epsilon on the diagonal as in museval.
 
-    References that lack whole bands, or depend on one another, may leave a matrix that rounding
-    makes indefinite; it then goes museval's slower way. `gram` is overwritten.
+    If references lack whole bands or depend on one another, rounding may make the matrix
+    indefinite; it is then solved without Cholesky, as in museval. `gram` is overwritten.
     """
     size = gram.shape[0] * gram.shape[1]
     matrix, right = gram.reshape(size, size), right.reshape(size, -1)
     matrix[np.diag_indices(size)] += np.finfo(float).eps
     diagonal = matrix.diagonal().copy()
-    try:  # in place: the factor fills the upper triangle, as columns come first in LAPACK
+    try:  # in place; LAPACK is column-major, so that the factor fills the upper triangle
         factor = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
         return cho_solve(factor, right, check_finite=False)
     except LinAlgError:
@@ -213,10 +212,14 @@ def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _energies(
-    references, estimates, spans: list[tuple[int, int]], filters: list[_Filters], run: Callable
+    references: Waves,
+    estimates: Sequence[Waves],
+    spans: list[Span],
+    filters: list[_Filters],
+    run: Run,
 ) -> list[np.ndarray]:
-    """Give `[7, source, span]` for every set: energies in the order of `_decibels`."""
-    total = spans[0][1] - spans[0][0] + TAPS - 1  # with the reverberation of the filters
+    """Return the energies that `_decibels` takes, `[7, source, span]` for each set of estimates."""
+    total = spans[0][1] - spans[0][0] + TAPS - 1  # with what the filters add at the end
     count = -(-total // (N_FFT - TAPS + 1))
     size = -(-total // count)
     low, high = (np.repeat([span[i] for span in spans], count) for i in (0, 1))
@@ -239,8 +242,10 @@ def _energies(
     return list(parts.reshape(shape).sum((3, 5)).swapaxes(2, 3))
 
 
-def _block_energies(x_hat, s, y, filters: _Filters) -> np.ndarray:
-    """Give `[7, block, row]` of blocks `[block, row, n]`, whose spectra are `[bin, row, block]`."""
+def _block_energies(
+    x_hat: np.ndarray, s: np.ndarray, y: np.ndarray, filters: _Filters
+) -> np.ndarray:
+    """Return `[7, block, row]` of blocks `[block, row, n]`; x_hat is `[bin, row, block]`."""
     bins, sources, channels, _ = filters.own.shape
     apart = x_hat.reshape(bins, sources, channels, -1)
     p = _waves(filters.joint @ x_hat, s.shape[-1])
@@ -249,7 +254,7 @@ def _block_energies(x_hat, s, y, filters: _Filters) -> np.ndarray:
 
 
 def _decibels(energy: np.ndarray) -> np.ndarray:
-    """Turn the energies of s, y - s, P_j y, P y, e_spat, e_interf, e_artif into the four ratios."""
+    """Return the four ratios of energies of s, y - s, P_j y, P y, e_spat, e_interf, e_artif."""
     s, error, own, joint, spat, interf, artif = energy
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.stack([s / error, s / spat, own / interf, joint / artif])
@@ -273,24 +278,10 @@ def _spectra(blocks: np.ndarray) -> np.ndarray:
 
 
 def _waves(spectra: np.ndarray, size: int) -> np.ndarray:
-    """Transform `[bin, row, block]` to `[block, row, size]`, past what the circle folds over."""
+    """Transform `[bin, row, block]` to `[block, row, size]` without circularly aliased samples."""
     waves = irfft(np.ascontiguousarray(spectra.transpose(2, 1, 0)), N_FFT)
     return waves[..., TAPS - 1 : TAPS - 1 + size]
 
 
 def _energy(blocks: np.ndarray) -> np.ndarray:
     return np.einsum("brn,brn->br", blocks, blocks)
-
-
-def silent(signal: np.ndarray) -> bool:
-    """Whether a source of `[source, channel, n]` is silent; museval asks the sum of channels."""
-    return any(not np.sum(source, axis=0, dtype=np.float64).any() for source in signal)
-
-
-def silent_throughout(signal: Waves) -> np.ndarray:
-    """Tell for every source of `[source, channel, samples]` whether it never sounds: `[source]`."""
-    found = np.ones(signal.shape[0], bool)
-    for start in range(0, signal.shape[-1], 1 << 18):
-        part = np.asarray(signal[..., start : start + (1 << 18)])
-        found &= ~np.sum(part, axis=1, dtype=np.float64).any(axis=-1)
-    return found

@@ -1,26 +1,29 @@
-"""Figures of separation quality, in float64 numpy."""
+"""Measures of separation quality, in float64 numpy."""
 
-import importlib
-import sys
-import types
 from collections.abc import Iterator
 
 import numpy as np
 
-from gensep.runtime.errors import UserError
+from gensep.evaluation.framing import frames, silent
 from gensep.runtime.spool import Waves
+
+BLOCK = 1 << 20  # samples that are copied to float64 at once
 
 
 def si_sdr(estimate: Waves, reference: Waves, *, zero_mean: bool = True) -> float:
-    """Give the scale-invariant SDR in dB of `[n]` or `[channels, n]` (Le Roux et al. 2019).
+    """Return the scale-invariant SDR in dB of `[..., samples]` (Le Roux et al. 2019).
 
-    Each channel loses its mean unless `zero_mean` is off, then all of them count as one vector. A
-    silent reference gives nan, a silent estimate -inf, a perfect one inf.
+    The mean of each channel is subtracted unless `zero_mean` is off; then all channels are taken
+    as one vector. The result is nan for a silent reference, -inf for a silent estimate and inf for
+    a perfect one.
+
+    Raises:
+        ValueError: if the shapes differ.
     """
     _check_alike(estimate, reference)
     e_mean, r_mean = (_mean(x) if zero_mean else 0.0 for x in (estimate, reference))
 
-    def parts():
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for e, r in zip(_blocks(estimate), _blocks(reference), strict=True):
             yield (e - e_mean).ravel(), (r - r_mean).ravel()
 
@@ -36,19 +39,21 @@ def si_sdr(estimate: Waves, reference: Waves, *, zero_mean: bool = True) -> floa
 
 
 def si_sdr_gain(estimate: Waves, mixture: Waves, reference: Waves) -> float:
-    """Give by how many dB the estimate's SI-SDR exceeds that of the mixture itself."""
+    """Return by how many dB the SI-SDR of the estimate exceeds that of the mixture."""
     return si_sdr(estimate, reference) - si_sdr(mixture, reference)
 
 
 def framewise_sdr(
     estimates: Waves, references: Waves, rate: int, *, win: float = 1.0, hop: float = 1.0
 ) -> np.ndarray:
-    """Give BSSEval's SDR, the plain SNR of each frame, without its filters: `[source, frame]` dB.
+    """Return the SDR of BSSEval v4 in dB, `[source, frame]`: the SNR of each frame.
 
-    As in BSSEval a frame in which a source is silent is nan for all of them.
+    It needs none of the filters of BSSEval (Stoeter et al. 2018). As there, a frame in which any
+    source is silent is nan for all sources. `win` and `hop` are in seconds.
+
+    Raises:
+        ValueError: if the shapes differ, or a window or hop is shorter than one sample.
     """
-    from gensep.evaluation.bsseval import frames, silent
-
     _check_alike(estimates, references)
     rows = []
     for start, stop in frames(references.shape[-1], rate, win, hop):
@@ -62,17 +67,22 @@ def framewise_sdr(
     return np.array(rows).T
 
 
-# the protocol of multi-source diffusion models (Mariani et al. 2024), as its figures were made
+# Protocol of multi-source diffusion models (Mariani et al. 2024), as in its published code.
 MSDM_WIN, MSDM_HOP, MSDM_EPS, MSDM_SILENCE = 4.0, 2.0, 1e-8, 1.5e-5
 
 
 def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) -> np.ndarray:
-    """Give the SI-SDR gain over the mixture in windows of 4 s, hop 2 s: `[source, window]` dB.
+    """Return the SI-SDR gain over the mixture in windows of 4 s, hop 2 s: `[source, window]` dB.
 
-    Takes `[source, channel, samples]`, of the mixture one source. Windows in which at most one
-    source sounds (norm / samples >= 1.5e-5) are left out; the last window may be short. Means
-    stay, and 1e-8 is added to every energy, so that a silent source has a figure too: by how much
-    the mixture was brought down.
+    Windows in which at most one source sounds (norm / samples >= 1.5e-5) are left out; the last
+    window may be short. Means are kept, and 1e-8 is added to every energy, so that a silent source
+    has a value too: by how much the estimate is weaker than the mixture.
+
+    Args:
+        estimates: `[source, channel, samples]`.
+        references: `[source, channel, samples]`.
+        mixture: `[1, channel, samples]`.
+        rate: in Hz.
     """
     samples, hop = references.shape[-1], int(MSDM_HOP * rate)
     overlap = int(MSDM_WIN * rate) - hop
@@ -93,7 +103,7 @@ def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) ->
 
 
 def mel_rmse(estimate: np.ndarray, reference: np.ndarray, floor: float) -> float:
-    """Give the RMS difference in dB of mel powers `[frame, mel]`, with `floor` added to both."""
+    """Return the RMS difference in dB of mel powers `[frame, mel]`, with `floor` added to both."""
     _check_alike(estimate, reference)
     ratio = (np.asarray(estimate, np.float64) + floor) / (np.asarray(reference, np.float64) + floor)
     return float(np.sqrt(np.mean(np.square(10 * np.log10(ratio)))))
@@ -102,10 +112,10 @@ def mel_rmse(estimate: np.ndarray, reference: np.ndarray, floor: float) -> float
 def psnr(
     estimates: np.ndarray, references: np.ndarray, *, data_range: float = 1.0, permute: bool = True
 ) -> np.ndarray:
-    """Give 10 log10(range^2 / MSE) in dB for every source of `[source, ...]`, `[source]`.
+    """Return 10 log10(data_range^2 / MSE) in dB of each source of `[source, ...]`: `[source]`.
 
     With `permute`, for sources that share a prior and so have no order, the estimates are assigned
-    to the references such that the mean is highest. A perfect estimate gives inf.
+    to the references such that the mean is highest. The value of a perfect estimate is inf.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -119,54 +129,29 @@ def psnr(
     return table[linear_sum_assignment(np.minimum(table, 1e6), maximize=True)]
 
 
-def import_museval() -> types.ModuleType:
-    """Import museval, also without ffmpeg, which museval's metrics never use.
-
-    museval imports musdb, which imports stempeg, which raises RuntimeError without ffmpeg. Empty
-    modules stand in for these two during the import and are gone afterwards.
-    """
-    before = set(sys.modules)
-    try:
-        return importlib.import_module("museval")
-    except ModuleNotFoundError as error:
-        raise UserError(f"museval cannot be imported ({error}); pip install museval") from None
-    except RuntimeError:
-        pass
-    ours = ("museval", "musdb", "stempeg")
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ours:  # halves of modules that the failed import left
-            del sys.modules[name]
-    stand_ins = {name: types.ModuleType(name) for name in ours[1:] if name not in sys.modules}
-    sys.modules.update(stand_ins)
-    try:
-        return importlib.import_module("museval")
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
-
-
-def _check_alike(estimate, reference) -> None:
-    if np.shape(estimate) != np.shape(reference):
-        raise ValueError(f"expected one shape, got {np.shape(estimate)}, {np.shape(reference)}")
+def _check_alike(estimate: Waves, reference: Waves) -> None:
+    if estimate.shape != reference.shape:
+        raise ValueError(f"expected one shape, got {estimate.shape} and {reference.shape}")
 
 
 def _padded_si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """SI-SDR in dB with MSDM's constant in every sum."""
+    """Return the SI-SDR in dB with the constant of MSDM added to every sum."""
     e, r = _vector(estimate), _vector(reference)
     target = (e @ r + MSDM_EPS) / (r @ r + MSDM_EPS) * r
     noise = e - target
     return float(10 * np.log10((target @ target + MSDM_EPS) / (noise @ noise + MSDM_EPS)))
 
 
-def _blocks(waves: Waves, size: int = 1 << 20) -> Iterator[np.ndarray]:
-    """Cut the last axis, so that copies in float64 stay small."""
-    for start in range(0, np.shape(waves)[-1], size):
-        yield np.asarray(waves[..., start : start + size], np.float64)
+def _blocks(waves: Waves) -> Iterator[np.ndarray]:
+    """Cut the last axis into blocks, so that the copies in float64 stay small."""
+    for start in range(0, waves.shape[-1], BLOCK):
+        yield np.asarray(waves[..., start : start + BLOCK], np.float64)
 
 
 def _mean(waves: Waves) -> np.ndarray:
-    """Give the mean over the last axis, which is kept."""
-    return sum(x.sum(axis=-1, keepdims=True) for x in _blocks(waves)) / np.shape(waves)[-1]
+    """Return the mean over the last axis, which is kept."""
+    sums = (x.sum(axis=-1, keepdims=True) for x in _blocks(waves))
+    return sum(sums, np.zeros(1)) / waves.shape[-1]
 
 
 def _vector(signal: np.ndarray) -> np.ndarray:

@@ -1,150 +1,170 @@
-"""Oracles: what masks of a kind reach when they are made from the true stems.
+"""Oracles: masks computed from the true stems, the upper bounds of methods that estimate them.
 
-The transform is that of the published oracles: Hann windows of 2048 samples at hop 1024, zeros
-around the file, spectra divided by the sum of the window. Files pass in chunks.
+The transform is that of the published oracles (SiSEC 2018): Hann windows of 2048 samples, hop 1024,
+zeros around the file, spectra divided by the sum of the window. Files are processed in chunks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.audio.files import BLOCK, mid_stream
+from gensep.audio.files import mid_stream
 from gensep.inversion import wiener
 from gensep.inversion.masking import Chunk, apply_masks, chunks
 from gensep.representation.analysis import Analysis, analyse
 from gensep.representation.mel import Representation
 from gensep.representation.stft import hann, stft, synthesis
+from gensep.runtime.spool import BLOCK, Spool, Waves, blocks_of
 
 N_FFT, HOP = 2048, 1024
-EPS = float(np.finfo(np.float64).eps)  # of the published code; keeps silent bins finite
+EPS = float(np.finfo(np.float64).eps)  # as in the published code; keeps silent bins finite
+SHIPPED = Representation()  # of the shipped priors
+_einsum = partial(jnp.einsum, precision="highest")
 
 
-# ---- masks: complex `[source, channel, frame, bin]` and `[channel, frame, bin]` -> like the first
+# ---- Masks: (complex `[source, channel, frame, bin]`, mixture `[channel, frame, bin]`) -> real,
+# in the shape of the sources.
 
 
 def ibm(
     sources: jax.Array, mixture: jax.Array, alpha: float = 1.0, theta: float = 0.5, over: str = "x"
 ) -> jax.Array:
-    """Give 1 where |y|^a / (eps + d) >= theta, else 0.
+    """Return 1 where |y|^alpha / (eps + d) >= theta, else 0: the ideal binary mask.
 
-    d is |x|^a of the mixture (`over="x"`, as published: masks overlap and leave gaps) or the sum
-    of |y|^a over the sources (`over="sum"`).
+    d is |x|^alpha of the mixture with `over="x"`, as published (masks then overlap and leave gaps),
+    or the sum of |y|^alpha over the sources with `over="sum"`.
     """
     power = jnp.abs(sources) ** alpha
-    total = jnp.abs(mixture) ** alpha if over == "x" else power.sum(0)
+    total = jnp.abs(mixture[None]) ** alpha if over == "x" else power.sum(0, keepdims=True)
     return (power / (EPS + total) >= theta).astype(jnp.float32)
 
 
 def ibm_max(sources: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Give every bin to its loudest source alone, the first among equals."""
+    """Return 1 for the loudest source of every bin, the first of equally loud ones, else 0."""
     del mixture
     best = jnp.argmax(jnp.abs(sources), 0)
     return jnp.moveaxis(jax.nn.one_hot(best, len(sources)), -1, 0)
 
 
 def irm(sources: jax.Array, mixture: jax.Array, alpha: float = 2.0) -> jax.Array:
-    """Give |y|^a / (eps + sum |y|^a); 2 is the Wiener filter often quoted as the IRM oracle."""
+    """Return |y|^alpha / (eps + sum |y|^alpha): the ideal ratio mask; alpha = 2 is Wiener's."""
     del mixture
     power = jnp.abs(sources) ** alpha
-    return power / (EPS + power.sum(0))
+    return power / (EPS + power.sum(0, keepdims=True))
 
 
 def psm(sources: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Give Re(y x*) / |x|^2 within [0, 1]: the phase-sensitive mask."""
-    aligned = (sources * mixture.conj()).real
-    return jnp.clip(aligned / (EPS**2 + jnp.abs(mixture) ** 2), 0, 1)
+    """Return Re(y x*) / |x|^2 clipped to [0, 1]: the phase-sensitive mask (Erdogan et al. 2015)."""
+    aligned = (sources * mixture.conj()[None]).real
+    return jnp.clip(aligned / (EPS**2 + jnp.abs(mixture[None]) ** 2), 0, 1)
 
 
 def mix(sources: jax.Array, mixture: jax.Array) -> jax.Array:
-    """Give every source an equal part of the mixture."""
+    """Return 1 / K for every one of K sources: an equal part of the mixture."""
     del mixture
     return jnp.full(sources.shape, 1 / len(sources), jnp.float32)
 
 
-# ---- the multichannel Wiener filter, from sums over the file
+# ---- The multichannel Wiener filter, which needs sums over the file.
 
 
 def spatial_sums(sources: jax.Array) -> jax.Array:
     """Sum y y^H / (eps + mean_channel |y|^2) over frames: `[source, channel, channel, bin]`."""
     weighted = sources / jnp.sqrt(EPS + jnp.mean(jnp.abs(sources) ** 2, 1, keepdims=True))
-    return jnp.einsum("katf,kbtf->kabf", weighted, weighted.conj(), precision="highest")
+    return _einsum("katf,kbtf->kabf", weighted, weighted.conj())
 
 
 def mwf(sources: jax.Array, mixture: jax.Array, covariances: jax.Array) -> jax.Array:
-    """Filter by the local Gaussian model with the sources' own powers and covariances."""
+    """Filter by the local Gaussian model with the powers and covariances of the true sources."""
     covariances = wiener.loaded(wiener.unit_trace(covariances))
     power = wiener.refined_power(covariances, wiener.outer(sources))
     return wiener.wiener(power, covariances, mixture)
 
 
 def mwf_compat(sources: jax.Array, mixture: jax.Array, covariances: jax.Array) -> jax.Array:
-    """Filter as `mwf` with the wrong trace of the published code, to reproduce its figures.
+    """Filter as `mwf` with the erroneous trace of the published code, to reproduce its results.
 
-    It is taken over bin and channel: column c of every bin is divided by sum_i R[bin i, i, c], i
-    below the number of channels. Products of R are then no longer Hermitian.
+    The trace is taken over bin and channel: column c of every bin is divided by
+    sum_i R[bin i, i, c], with i below the number of channels, so that R is no longer Hermitian.
     """
     channels = sources.shape[1]
     first = covariances[..., :channels]
     trace = jnp.einsum("kici->kc", first)[:, None, :, None]
     scaled = covariances * (channels / jnp.where(trace == 0, 1, trace))
-    eye = jnp.eye(channels)
+    eye = jnp.eye(channels)[None, None]
     matrices = jnp.moveaxis(scaled, 3, 1)  # [source, bin, channel, channel]
     size = jnp.abs(matrices).max((2, 3), keepdims=True)
     matrices = matrices + wiener.LOAD * jnp.maximum(size, 1) * eye
-    power = (
-        jnp.einsum(
-            "kfab,kbtf,katf->ktf",
-            jnp.linalg.inv(matrices),
-            sources,
-            sources.conj(),
-            precision="highest",
-        ).real
-        / channels
-    )
-    total = jnp.einsum("ktf,kfab->tfab", power, matrices, precision="highest")
+    inverses = jnp.linalg.inv(matrices)
+    power = _einsum("kfab,kbtf,katf->ktf", inverses, sources, sources.conj()).real / channels
+    total = _einsum("ktf,kfab->tfab", power, matrices)
     solved = jnp.linalg.solve(total + wiener.TINY * eye, jnp.moveaxis(mixture, 0, -1)[..., None])
-    return jnp.einsum("ktf,kfab,tfb->katf", power, matrices, solved[..., 0], precision="highest")
+    return _einsum("ktf,kfab,tfb->katf", power, matrices, solved[..., 0])
 
 
-# ---- waves
+# ---- Waves.
 
 
-def oracle_stems(method: str, stems: np.ndarray, mixture: np.ndarray, rate: int) -> np.ndarray:
-    """Give the oracle's estimates of true stems, float32 `[source, channel, samples]`.
-
-    Args:
-        method: a name in ORACLES.
-        stems: float32 `[source, channel, samples]`.
-        mixture: `[channel, samples]`.
-        rate: Hz; only the mel oracles depend on it.
-    """
-    out, at = np.empty(stems.shape, np.float32), 0
-    for part in ORACLES[method](stems, mixture, rate):
-        out[..., at : at + part.shape[-1]] = part
-        at += part.shape[-1]
-    return out
-
-
-def _masked(mask: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-    """Make a mask, which needs no sums over the file, into a filter."""
-    return lambda sources, mixture, sums: mask(sources, mixture) * mixture
-
-
-def _by_stft(
-    estimate: Callable[..., jax.Array],
+def oracle_stems(
+    method: str,
     stems: np.ndarray,
     mixture: np.ndarray,
     rate: int,
+    representation: Representation = SHIPPED,
+) -> np.ndarray:
+    """Return the estimates that an oracle makes, float32 `[source, channel, samples]`.
+
+    Args:
+        method: a name in ORACLES.
+        stems: true stems, float32 `[source, channel, samples]`.
+        mixture: `[channel, samples]`.
+        rate: in Hz; only mel oracles depend on it.
+        representation: of the masks of mel oracles.
+    """
+    parts = ORACLES[method](stems, mixture[None], rate, representation)
+    return np.concatenate(list(parts), -1, dtype=np.float32)
+
+
+def oracle_spool(
+    method: str,
+    stems: Waves,
+    mixture: Waves,
+    rate: int,
+    representation: Representation = SHIPPED,
+) -> Spool:
+    """Do the work of `oracle_stems` on disk; the mixture is `[1, channel, samples]`."""
+    spool = Spool(*stems.shape)
+    for part in ORACLES[method](stems, mixture, rate, representation):
+        for source, wave in enumerate(part):
+            spool.write(source, [wave])
+    return spool
+
+
+# (spectra of the sources, spectrum of the mixture, sums over the file) -> spectra of the estimates
+Filter = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Gather = Callable[[jax.Array], jax.Array]
+
+
+def _masked(mask: Callable[[jax.Array, jax.Array], jax.Array]) -> Filter:
+    """Turn a mask, which needs no sums over the file, into a filter."""
+    return lambda sources, mixture, sums: mask(sources, mixture) * mixture[None]
+
+
+def _by_stft(
+    estimate: Filter,
+    stems: Waves,
+    mixture: Waves,
+    rate: int,
+    representation: Representation,
     *,
-    gather: Callable[[jax.Array], jax.Array] | None = None,
+    gather: Gather | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the filtered mixture in parts; where the filter needs sums, the file passes twice."""
-    del rate
-    sums: Any = 0.0
+    """Yield the filtered mixture in parts; a filter that needs sums reads the file twice."""
+    del rate, representation
+    sums: jax.Array | float = 0.0
     if gather is not None:
         for chunk in _chunks(stems, mixture):
             sums = sums + _gather(gather, chunk.piece, chunk.own, len(stems))
@@ -152,21 +172,20 @@ def _by_stft(
         yield np.asarray(_estimate(estimate, chunk.piece, sums, len(stems)))[..., : chunk.keep]
 
 
-def _chunks(stems: np.ndarray, mixture: np.ndarray) -> Iterator[Chunk]:
+def _chunks(stems: Waves, mixture: Waves) -> Iterator[Chunk]:
     """Cut stems and mixture, as channels of one signal, into chunks."""
-    signals = [*stems, mixture]
-    starts = range(0, mixture.shape[1], BLOCK)
-    blocks = (np.concatenate([x[:, at : at + BLOCK] for x in signals]) for at in starts)
+    cuts = (slice(at, at + BLOCK) for at in range(0, mixture.shape[-1], BLOCK))
+    blocks = (np.concatenate([*stems[..., cut], *mixture[..., cut]]) for cut in cuts)
     return chunks(blocks, N_FFT, HOP)
 
 
 @partial(jax.jit, static_argnames=("gather", "sources"))
-def _gather(gather, piece: jax.Array, own: jax.Array, sources: int) -> jax.Array:
-    return gather(_spectra(piece, sources)[:-1] * own[:, None])
+def _gather(gather: Gather, piece: jax.Array, own: jax.Array, sources: int) -> jax.Array:
+    return gather(_spectra(piece, sources)[:-1] * own[None, None, :, None])
 
 
 @partial(jax.jit, static_argnames=("estimate", "sources"))
-def _estimate(estimate, piece: jax.Array, sums: Any, sources: int) -> jax.Array:
+def _estimate(estimate: Filter, piece: jax.Array, sums: jax.Array, sources: int) -> jax.Array:
     spectra = _spectra(piece, sources)
     whole = synthesis(estimate(spectra[:-1], spectra[-1], sums), HOP)
     return whole[..., HOP:-HOP] * hann(N_FFT).sum()
@@ -178,55 +197,38 @@ def _spectra(piece: jax.Array, sources: int) -> jax.Array:
     return stft(signals, N_FFT, HOP, center=False) / hann(N_FFT).sum().astype(np.float32)
 
 
+MelMasks = Callable[[Sequence[Analysis]], np.ndarray]  # `[source, frame, mel]`
+
+
 def oracle_masks(stems: Sequence[Analysis]) -> np.ndarray:
-    """Give the power ratios of true stems, `[source, frame, mel]`: the ceiling of mel masks."""
+    """Return the power ratios of true stems, float32 `[source, frame, mel]`: ideal mel masks."""
     power = np.stack([stem.power for stem in stems]) + 1e-12
     return (power / power.sum(0)).astype(np.float32)
 
 
-def filter_by_truth(
-    stems: Iterable[Iterable[np.ndarray]],
-    mixture: Iterable[np.ndarray],
-    rate: int,
-    representation: Representation,
-    shares: Callable[[Sequence[Analysis]], np.ndarray] = oracle_masks,
-) -> Iterator[np.ndarray]:
-    """Filter a mixture by mel masks made from its true stems: the pipeline's own oracle.
-
-    Args:
-        stems: of every source, blocks `[channels, n]` at `rate`.
-        mixture: blocks `[channels, n]`.
-        rate: Hz.
-        representation: of the masks.
-        shares: makes the masks from the analysed stems.
-
-    Yields:
-        float32 `[source, channels, n]`.
-    """
-    to = representation.sample_rate
-    analysed = [analyse(mid_stream(blocks, rate, to), representation) for blocks in stems]
-    return apply_masks(mixture, rate, shares(analysed), representation)
-
-
 def _by_mel(
-    shares: Callable[[Sequence[Analysis]], np.ndarray],
-    stems: np.ndarray,
-    mixture: np.ndarray,
-    rate: int,
+    masks: MelMasks, stems: Waves, mixture: Waves, rate: int, representation: Representation
 ) -> Iterator[np.ndarray]:
-    """Filter by masks on the mel bands of the shipped priors, as separation does."""
-    return filter_by_truth(([stem] for stem in stems), [mixture], rate, Representation(), shares)
+    """Filter by mel masks made from the true stems, in the way separation applies its masks."""
+
+    def analysis(source: int) -> Analysis:
+        mid = mid_stream(blocks_of(stems, source), rate, representation.sample_rate)
+        return analyse(mid, representation)
+
+    shares = masks([analysis(source) for source in range(len(stems))])
+    return apply_masks(blocks_of(mixture, 0), rate, shares, representation)
 
 
 def loudest(stems: Sequence[Analysis]) -> np.ndarray:
-    """Give 1 to the source of the largest mel power, 0 to the others, `[source, frame, mel]`."""
+    """Return 1 for the source of the largest mel power, 0 for others, `[source, frame, mel]`."""
     best = np.argmax([stem.power for stem in stems], 0)
     return np.stack([best == k for k in range(len(stems))]).astype(np.float32)
 
 
-Oracle = Callable[[np.ndarray, np.ndarray, int], Iterator[np.ndarray]]
+# (stems, mixture `[1, channel, samples]`, rate, representation) -> parts `[source, channel, n]`
+Oracle = Callable[[Waves, Waves, int, Representation], Iterator[np.ndarray]]
 
-# name -> waves of stems, mixture and rate; a new oracle is one function and one row
+# A new oracle is one function and one row.
 ORACLES: dict[str, Oracle] = {
     "ibm1": partial(_by_stft, _masked(partial(ibm, alpha=1.0))),
     "ibm2": partial(_by_stft, _masked(partial(ibm, alpha=2.0))),

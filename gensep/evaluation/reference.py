@@ -1,54 +1,67 @@
-"""Scores of separated stems against true ones, beside the mixture and the mel-mask oracle."""
+"""Scores of the stems of one mixture against true stems, beside those of the mel-mask oracle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gensep.audio.excerpt import Excerpt
 from gensep.datasets.layouts import SUFFIXES
-from gensep.evaluation.metrics import si_sdr
-from gensep.evaluation.oracles import filter_by_truth
+from gensep.evaluation.measures import ESTIMATE, METRICS, ORACLE, Protocol, SongWaves
+from gensep.evaluation.oracles import oracle_spool
+from gensep.evaluation.statistics import aligned, decibels, mean_known
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
+from gensep.runtime.spool import spooled
+
+StemScores = dict[str, float | None]  # si_sdr, si_sdr_gain, oracle_si_sdr_gain
 
 
-def score(
+def score_stems(
     mixture: Excerpt, stems: Sequence[Path], folder: str, representation: Representation
-) -> dict[str, dict[str, float | None]]:
-    """Give SI-SDR, its gain over the mixture and the oracle's gain for every stem, in dB.
+) -> dict[str, StemScores]:
+    """Score the stems of a mixture; memory use is independent of its length.
 
-    Where a value is not finite, as for a silent reference, it is None.
+    Args:
+        mixture: what was separated.
+        stems: files of the estimates, which last as long as the mixture.
+        folder: of the true stems, which are called like the estimates.
+        representation: of the oracle's masks.
 
     Raises:
         UserError: if a reference is missing or differs in rate, channels or length.
     """
-    check(mixture, [stem.stem for stem in stems], folder)
-    mixed, rate = mixture.read()
-    true = [reference_of(mixture, folder, stem.stem).read()[0] for stem in stems]
-    best = oracle(true, mixed, rate, representation)
+    names = [stem.stem for stem in stems]
+    check_references(mixture, names, folder)
+    rate, *shape = mixture.shape()
+    true = spooled([reference_of(mixture, folder, name).blocks() for name in names], *shape)
+    mixed = spooled([mixture.blocks()], *shape)
+    methods = {
+        ESTIMATE: spooled([Excerpt(stem).blocks() for stem in stems], *shape),
+        ORACLE: oracle_spool("mel_irm", true, mixed, rate, representation),
+    }
+    return score_waves(SongWaves(names, methods, true, mixed, rate))
+
+
+def score_waves(song: SongWaves) -> dict[str, StemScores]:
+    """Return SI-SDR of the estimates and its gain over the mixture, theirs and the oracle's, in dB.
+
+    A value that is not finite, as with a silent reference, is None.
+    """
+    found = METRICS["si_sdr"].measure(song, Protocol())
+    columns = {
+        "si_sdr": found[ESTIMATE]["si_sdr"],
+        "si_sdr_gain": found[ESTIMATE]["si_sdr_gain"],
+        "oracle_si_sdr_gain": found[ORACLE]["si_sdr_gain"],
+    }
     return {
-        stem.stem: figures(Excerpt(stem).read()[0], reference, ideal, mixed)
-        for stem, reference, ideal in zip(stems, true, best, strict=True)
+        name: {k: float(v[i]) if np.isfinite(v[i]) else None for k, v in columns.items()}
+        for i, name in enumerate(song.names)
     }
 
 
-def figures(
-    estimate: np.ndarray, reference: np.ndarray, ideal: np.ndarray, mixed: np.ndarray
-) -> dict[str, float | None]:
-    """Give the scores of one stem, all arguments `[channels, samples]`; None if not finite."""
-    base = si_sdr(mixed, reference)
-    row = {
-        "si_sdr": si_sdr(estimate, reference),
-        "si_sdr_gain": si_sdr(estimate, reference) - base,
-        "oracle_si_sdr_gain": si_sdr(ideal, reference) - base,
-    }
-    # of a silent reference there is no SI-SDR
-    return {k: v if np.isfinite(v) else None for k, v in row.items()}
-
-
-def check(mixture: Excerpt, names: Sequence[str], folder: str) -> None:
-    """Refuse references that are missing or differ from the mixture in rate, channels, length.
+def check_references(mixture: Excerpt, names: Sequence[str], folder: str) -> None:
+    """Refuse references that are missing or differ from the mixture in rate, channels or length.
 
     Args:
         mixture: what is separated.
@@ -69,34 +82,16 @@ def check(mixture: Excerpt, names: Sequence[str], folder: str) -> None:
 
 
 def reference_of(mixture: Excerpt, folder: str, name: str) -> Excerpt:
-    """Return the same seconds of a stem's reference as those of the mixture."""
-    return Excerpt(find(folder, name), mixture.start, mixture.duration)
+    """Return the part of a true stem that belongs to a part of the mixture."""
+    return Excerpt(find_reference(folder, name), mixture.start, mixture.duration)
 
 
-def oracle(
-    true: list[np.ndarray], mixture: np.ndarray, rate: int, representation: Representation
-) -> np.ndarray:
-    """Filter the mixture by the power ratios of the true stems, `[source, channels, samples]`."""
-    blocks = filter_by_truth(([wave] for wave in true), [mixture], rate, representation)
-    return np.concatenate(list(blocks), -1)
+def find_reference(folder: str, name: str) -> Path:
+    """Find the file of a true stem.
 
-
-def table(rows: dict[str, dict[str, float | None]]) -> str:
-    """Give the scores as a text table with their mean, over the stems that have one."""
-    names = ("si_sdr", "si_sdr_gain", "oracle_si_sdr_gain")
-    lines = [f"{'':<12}{'SI-SDR dB':>12}{'gain dB':>12}{'oracle gain':>13}"]
-    shown = dict(rows)
-    if len(rows) > 1:
-        known = {n: [v for row in rows.values() if (v := row[n]) is not None] for n in names}
-        shown["mean"] = {n: float(np.mean(v)) if v else None for n, v in known.items()}
-    for name, row in shown.items():
-        cells = ["-" if (v := row[n]) is None else f"{v:.2f}" for n in names]
-        lines.append(f"{name:<12}{cells[0]:>12}{cells[1]:>12}{cells[2]:>13}")
-    return "\n".join(lines)
-
-
-def find(folder: str, name: str) -> Path:
-    """Give the reference of a stem; refuse in one line where there is none."""
+    Raises:
+        UserError: if there is none.
+    """
     for suffix in SUFFIXES:
         if (path := Path(folder) / f"{name}{suffix}").exists():
             return path
@@ -104,3 +99,14 @@ def find(folder: str, name: str) -> Path:
         f"no reference {name}{{{','.join(SUFFIXES)}}} in {folder}; name the true stems "
         "like the priors"
     )
+
+
+def reference_table(rows: Mapping[str, StemScores]) -> str:
+    """Return the scores as a text table, with their means over the stems that have a value."""
+    names = ("si_sdr", "si_sdr_gain", "oracle_si_sdr_gain")
+    shown = dict(rows)
+    if len(rows) > 1:
+        shown["mean"] = {n: mean_known(row[n] for row in rows.values()) for n in names}
+    lines = [(name, *(decibels(row[n]) for n in names)) for name, row in shown.items()]
+    header = ("", "SI-SDR dB", "gain dB", "oracle gain")
+    return aligned([header, *lines], ("<12", ">12", ">12", ">13"))

@@ -1,53 +1,33 @@
-"""Figures of one song: the estimates, the unprocessed mixture and the oracle against true stems.
+"""Scores of one song: its estimates, the unprocessed mixture and the oracle against true stems.
 
-The waves lie in temporary files, so that memory ignores the length of the song.
+The waves lie in temporary files, so that memory use is independent of the length of the song.
 """
 
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gensep.audio.excerpt import Shape
+from gensep.cli.records import Json
 from gensep.datasets.songs import Song
+from gensep.evaluation.framing import frames
+from gensep.evaluation.measures import BSS, ESTIMATE, MIXTURE, ORACLE, Protocol, SongWaves, chosen
 from gensep.evaluation.statistics import Key, Row
 from gensep.runtime.errors import UserError
-from gensep.runtime.spool import Spool
+from gensep.runtime.spool import spooled
 
-METRICS = ("bsseval", "sdr", "si_sdr", "msdm", "mel")
-BSS = ("SDR", "ISR", "SIR", "SAR")
-ESTIMATE, MIXTURE, ORACLE = "estimate", "mixture", "oracle"
-DIGITS = 5  # of frames, as in museval's files
+if TYPE_CHECKING:
+    from gensep.representation.mel import Representation
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """What decides the figures of a song."""
-
-    metrics: tuple[str, ...] = ("bsseval", "si_sdr")
-    win: float = 1.0
-    hop: float = 1.0
-    mode: str = "v4"
-    mixture: bool = True
-    oracle: bool = False
-    silent: str = "skip"
-    compat_nan: bool = False
-
-    def __post_init__(self):
-        if unknown := [name for name in self.metrics if name not in METRICS]:
-            raise ValueError(f"metrics must be among {', '.join(METRICS)}, not {unknown[0]}")
-        if not self.metrics:
-            raise ValueError(f"metrics must name at least one of {', '.join(METRICS)}")
-        if not (self.win > 0 and self.hop > 0):
-            raise ValueError(f"win and hop must be positive, not {self.win} and {self.hop}")
+DIGITS, FRAME_DIGITS = 6, 5  # of values in records; of frames, as in museval's files
 
 
 class Pair(NamedTuple):
-    """A song's estimates and its true stems."""
+    """The estimates of a song and its true stems."""
 
     estimate: Song
     reference: Song
@@ -57,12 +37,23 @@ class Pair(NamedTuple):
         """Names that both sides have, sorted."""
         return sorted(set(self.estimate.stems) & set(self.reference.stems))
 
+    @property
+    def representation(self) -> "Representation":
+        """Representation of the oracle: as the record of the estimates states, or the default."""
+        from gensep.datasets.separations import FILE, read_separation
+        from gensep.representation.mel import Representation
 
-def check(pair: Pair) -> list[str]:
-    """Compare headers; give notes of lengths that will be cut or padded and stems left out.
+        folder = Path(next(iter(self.estimate.stems.values())).path).parent
+        if (folder / FILE).is_file():
+            return read_separation(folder).representation
+        return Representation()
+
+
+def check_pair(pair: Pair) -> list[str]:
+    """Compare headers; return notes on lengths that will be cut or padded and unmatched stems.
 
     Raises:
-        UserError: where no stem is common, or rates or channels differ.
+        UserError: if no stem is common, or rates or numbers of channels differ.
     """
     name, wanted, notes = pair.reference.name, pair.reference.shape(), []
     if not pair.sources:
@@ -80,10 +71,9 @@ def check(pair: Pair) -> list[str]:
                 f"{name}: the {what} has {info}, the references {wanted}; bring them "
                 "to one rate and one number of channels"
             )
-        if (extra := info.samples - wanted.samples) != 0:
-            notes.append(
-                f"{what} {'cut' if extra > 0 else 'padded with zeros'} by {abs(extra)} samples"
-            )
+        if extra := info.samples - wanted.samples:
+            how = "cut" if extra > 0 else "padded with zeros"
+            notes.append(f"{what} {how} by {abs(extra)} samples")
     for side, other, kind in (
         (pair.estimate, pair.reference, "reference"),
         (pair.reference, pair.estimate, "estimate"),
@@ -93,7 +83,9 @@ def check(pair: Pair) -> list[str]:
 
 
 def fingerprint(pair: Pair, protocol: Protocol) -> str:
-    """Give a digest of the protocol and of the files: path, size and time of the last change."""
+    """Return a digest of all that decides the scores, of files: path, size and time of change."""
+    from gensep.representation.mel import Representation
+
     digest = hashlib.sha256(repr(sorted(asdict(protocol).items())).encode())
     for song in pair:
         for track in (song.mixture, *song.stems.values()):
@@ -104,42 +96,83 @@ def fingerprint(pair: Pair, protocol: Protocol) -> str:
                     f"{Path(track.path).resolve()} {where} {stat.st_size} "
                     f"{stat.st_mtime_ns}\n".encode()
                 )
+    if pair.representation != Representation():
+        digest.update(repr(pair.representation).encode())
     return digest.hexdigest()
 
 
-def score(pair: Pair, protocol: Protocol, threads: int | None = None) -> dict[str, Any]:
-    """Give a song's record: museval's `targets`, and all else under `gensep`, which it ignores.
+def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Json:
+    """Measure a song by the metrics of a protocol.
 
-    Figures are None where they are not finite. `gensep` holds `values[method][source][metric]` and
-    `frames`, alike but lists; the estimates' frames of BSSEval are in `targets` alone.
+    Returns:
+        Its record: `targets` in the layout of museval, and under `gensep` (which museval ignores)
+        among others `values[method][source][name]` and `frames`, likewise but with lists. Values
+        are None where they are not finite. The BSSEval frames of estimates are in `targets` only.
+
+    Raises:
+        UserError: if the files do not fit together, a frame holds no sample, or a stem is silent
+            throughout and the protocol refuses that.
     """
-    notes, names, info = check(pair), pair.sources, pair.reference.shape()
-    true = _spool([pair.reference.stems[s].blocks() for s in names], info)
-    mixture = _spool([pair.reference.mixture_blocks()], info)
-    methods = {ESTIMATE: _spool([pair.estimate.stems[s].blocks() for s in names], info)}
+    notes, song = check_pair(pair), read_waves(pair, protocol, threads)
+    metrics, sounding = chosen(protocol), song
+    if any(metric.needs_sound for metric in metrics):
+        try:
+            frames(song.references.shape[-1], song.rate, protocol.win, protocol.hop)
+        except ValueError as error:
+            raise UserError(f"{pair.reference.name}: {error}; take a longer one") from None
+        sounding, silent = song.sounding()
+        if silent and protocol.silent == "refuse":
+            raise UserError(
+                f"{pair.reference.name}: {silent[0]}; take --silent skip to score the other stems"
+            )
+        notes += silent
+    values: Json = {m: {n: {} for n in song.names} for m in song.methods}
+    listed: Json = {m: {n: {} for n in song.names} for m in song.methods}
+    for metric in metrics:
+        part = sounding if metric.needs_sound else song
+        for method, named in (metric.measure(part, protocol) if part.methods else {}).items():
+            for name, rows in named.items():
+                for source, row in zip(part.names, rows, strict=True):
+                    if metric.over_frames is None:
+                        values[method][source][name] = _finite(row, DIGITS)
+                        continue
+                    rounded = [_finite(x, FRAME_DIGITS) for x in row]
+                    known = [x for x in rounded if x is not None]
+                    value = _finite(metric.over_frames(known), FRAME_DIGITS) if known else None
+                    values[method][source][name], listed[method][source][name] = value, rounded
+    return {
+        "targets": _targets(listed[ESTIMATE], protocol),
+        "gensep": {
+            "song": pair.reference.name,
+            "split": pair.reference.split,
+            "notes": notes,
+            "protocol": asdict(protocol),
+            "fingerprint": fingerprint(pair, protocol),
+            "values": values,
+            "frames": listed,
+        },
+    }
+
+
+def read_waves(pair: Pair, protocol: Protocol, threads: int | None = None) -> SongWaves:
+    """Decode each file of a song once, cut or padded to the length of the references."""
+    names, (rate, *shape) = pair.sources, pair.reference.shape()
+    everything = spooled([stem.blocks() for stem in pair.reference.stems.values()], *shape)
+    places = [list(pair.reference.stems).index(name) for name in names]
+    mixture = spooled([pair.reference.mixture_blocks()], *shape)
+    methods = {ESTIMATE: spooled([pair.estimate.stems[name].blocks() for name in names], *shape)}
     if protocol.mixture:
         methods[MIXTURE] = mixture.select([0] * len(names))
     if protocol.oracle:
-        methods[ORACLE] = _oracle(pair.reference, mixture, names, info)
-    sheet = _Sheet(methods, names)
-    if {"bsseval", "sdr"} & set(protocol.metrics):
-        notes += _bsseval(sheet, true, info.rate, protocol, threads, pair.reference.name)
-    if "si_sdr" in protocol.metrics:
-        _si_sdr(sheet, true, mixture)
-    if "msdm" in protocol.metrics:
-        from gensep.evaluation.metrics import msdm_gain
+        from gensep.evaluation.oracles import oracle_spool
 
-        for method, waves in methods.items():
-            gains = msdm_gain(waves, true, mixture, info.rate)
-            for i, name in enumerate(names):
-                sheet.add(method, name, "msdm_gain", gains[i], np.mean)
-    if "mel" in protocol.metrics:
-        _mel(sheet, true, mixture, info.rate)
-    return sheet.record(pair, protocol, notes)
+        ideal = oracle_spool("mel_irm", everything, mixture, rate, pair.representation)
+        methods[ORACLE] = ideal.select(places)
+    return SongWaves(names, methods, everything.select(places), mixture, rate, threads)
 
 
-def figures(records: Iterable[dict[str, Any]]) -> tuple[list[Row], dict[Key, list[float]]]:
-    """Give a row a figure of every song, and the frames of all songs together, from records."""
+def collect_scores(records: Iterable[Json]) -> tuple[list[Row], dict[Key, list[float]]]:
+    """Collect a row per value of every song, and the frames of all songs together, from records."""
     rows: list[Row] = []
     pooled: dict[Key, list[float]] = {}
     for record in records:
@@ -147,194 +180,51 @@ def figures(records: Iterable[dict[str, Any]]) -> tuple[list[Row], dict[Key, lis
         song = f"{own['split']}/{own['song']}" if own["split"] else own["song"]
         for method, sources in own["values"].items():
             rows += [
-                Row(method, song, source, metric, value)
+                Row(method, song, source, name, value)
                 for source, values in sources.items()
-                for metric, value in values.items()
+                for name, value in values.items()
             ]
         listed = [
-            ((method, source, metric), frames)
+            ((method, source, name), values)
             for method, sources in own["frames"].items()
-            for source, metrics in sources.items()
-            for metric, frames in metrics.items()
+            for source, named in sources.items()
+            for name, values in named.items()
         ]
         listed += [
-            ((ESTIMATE, target["name"], metric), [f["metrics"][metric] for f in target["frames"]])
+            ((ESTIMATE, target["name"], name), [f["metrics"][name] for f in target["frames"]])
             for target in record["targets"]
-            for metric in BSS
+            for name in BSS
         ]
-        for key, frames in listed:
-            known = [x for x in frames if x is not None and np.isfinite(x)]
+        for key, values in listed:
+            known = [x for x in values if x is not None and np.isfinite(x)]
             pooled.setdefault(key, []).extend(known)
     return rows, pooled
 
 
-class _Sheet:
-    """Figures as they come in."""
+def _targets(frames: Json, protocol: Protocol) -> list[Json]:
+    """Move BSSEval frames, source -> name -> values, to the layout of museval.
 
-    def __init__(self, methods: dict[str, Spool], names: list[str]):
-        self.methods, self.names = methods, names
-        self.values: dict = {m: {n: {} for n in names} for m in methods}
-        self.frames: dict = {m: {n: {} for n in names} for m in methods}
-
-    def add(self, method: str, name: str, metric: str, frames: np.ndarray, mean=np.median) -> None:
-        """Note frames, rounded, and their median (or mean) as the song's value."""
-        listed = [_finite(x, DIGITS) for x in frames]
-        kept = [x for x in listed if x is not None]
-        self.frames[method][name][metric] = listed
-        self.values[method][name][metric] = _finite(mean(kept), DIGITS) if kept else None
-
-    def record(self, pair: Pair, protocol: Protocol, notes: list[str]) -> dict[str, Any]:
-        """Lay the figures out as they are written."""
-        targets = []
-        for name in self.names:
-            frames = self.frames[ESTIMATE][name]
-            listed = {m: frames.pop(m, None) for m in BSS}
-            if listed["SDR"] is not None:
-                targets.append(
-                    {
-                        "name": name,
-                        "frames": [
-                            {
-                                "time": i * protocol.hop,
-                                "duration": protocol.win,
-                                "metrics": {m: v[i] if v else None for m, v in listed.items()},
-                            }
-                            for i in range(len(listed["SDR"]))
-                        ],
-                    }
-                )
-        if protocol.compat_nan:
-            targets = _with_nan(targets)
-        own = {
-            "song": pair.reference.name,
-            "split": pair.reference.split,
-            "notes": notes,
-            "protocol": asdict(protocol),
-            "fingerprint": fingerprint(pair, protocol),
-            "values": self.values,
-            "frames": self.frames,
-        }
-        return {"targets": targets, "gensep": own}
+    With `compat_nan` NaN stands for None, as in museval's own files, though JSON has no NaN.
+    """
+    targets, unknown = [], np.nan if protocol.compat_nan else None
+    for name, listed in frames.items():
+        columns = {value: listed.pop(value, None) for value in BSS}
+        if columns["SDR"] is None:
+            continue
+        moments = [
+            {
+                "time": i * protocol.hop,
+                "duration": protocol.win,
+                "metrics": {
+                    value: unknown if column is None or column[i] is None else column[i]
+                    for value, column in columns.items()
+                },
+            }
+            for i in range(len(columns["SDR"]))
+        ]
+        targets.append({"name": name, "frames": moments})
+    return targets
 
 
-def _bsseval(
-    sheet: _Sheet, true: Spool, rate: int, protocol: Protocol, threads: int | None, song: str
-) -> list[str]:
-    """Add the framewise figures of the sources that sound; give notes of those that never do."""
-    from gensep.evaluation.bsseval import bss_eval, silent_throughout
-    from gensep.evaluation.metrics import framewise_sdr
-
-    never = silent_throughout(true)
-    notes = [
-        f"{name}'s reference is silent throughout: no BSSEval"
-        for name, is_so in zip(sheet.names, never, strict=True)
-        if is_so
-    ]
-    quiet = silent_throughout(sheet.methods[ESTIMATE]) & ~never
-    notes += [
-        f"{name}'s estimate is silent throughout: no BSSEval"
-        for name, is_so in zip(sheet.names, quiet, strict=True)
-        if is_so
-    ]
-    if notes and protocol.silent == "refuse":
-        raise UserError(f"{song}: {notes[0]}; take --silent skip to score the other stems")
-    kept = [int(i) for i in np.flatnonzero(~never & ~quiet)]
-    # a mixture that is silent where stems sound cannot be scored
-    methods = {m: w.select(kept) for m, w in sheet.methods.items() if kept}
-    methods = {m: w for m, w in methods.items() if not silent_throughout(w).any()}
-    if not methods:
-        return notes
-    reference, frames = true.select(kept), {"win": protocol.win, "hop": protocol.hop}
-    try:
-        if "bsseval" in protocol.metrics:
-            found = bss_eval(
-                reference,
-                list(methods.values()),
-                rate,
-                **frames,
-                mode=protocol.mode,
-                threads=threads,
-            )
-            figures = [dict(zip(BSS, scores, strict=True)) for scores in found]
-        else:
-            figures = [
-                {"SDR": framewise_sdr(w, reference, rate, **frames)} for w in methods.values()
-            ]
-    except ValueError as error:  # a window or hop under one sample
-        raise UserError(f"{song}: {error}") from None
-    for method, measured in zip(methods, figures, strict=True):
-        for metric, table in measured.items():
-            for i, row in zip(kept, table, strict=True):
-                sheet.add(method, sheet.names[i], metric, row)
-    return notes
-
-
-def _si_sdr(sheet: _Sheet, true: Spool, mixture: Spool) -> None:
-    """Add SI-SDR (means removed) and its gain over the mixture."""
-    from gensep.evaluation.metrics import si_sdr
-
-    for i, name in enumerate(sheet.names):
-        reference = true.select([i])
-        base = si_sdr(mixture, reference)
-        for method, waves in sheet.methods.items():
-            value = base if method == MIXTURE else si_sdr(waves.select([i]), reference)
-            gain = value - base if np.isfinite(base) else np.nan
-            sheet.values[method][name] |= {"si_sdr": _finite(value), "si_sdr_gain": _finite(gain)}
-
-
-def _mel(sheet: _Sheet, true: Spool, mixture: Spool, rate: int) -> None:
-    """Add the RMS error of mel decibels, with the mixture brought to the priors' level."""
-    from gensep.audio.files import mid_stream
-    from gensep.evaluation.metrics import mel_rmse
-    from gensep.representation.analysis import analyse
-    from gensep.representation.mel import Representation
-
-    representation = Representation()
-
-    def analysis(waves: Spool, source: int) -> Any:
-        return analyse(
-            mid_stream(waves.blocks(source), rate, representation.sample_rate), representation
-        )
-
-    level = analysis(mixture, 0).level
-    gain = 10 ** ((representation.level_db - level) / 10) if np.isfinite(level) else 1.0
-    for i, name in enumerate(sheet.names):
-        reference = analysis(true, i).power * gain
-        for method, waves in sheet.methods.items():
-            error = mel_rmse(analysis(waves, i).power * gain, reference, representation.floor)
-            sheet.values[method][name]["mel_rmse"] = _finite(error)
-
-
-def _oracle(reference: Song, mixture: Spool, names: list[str], info: Shape) -> Spool:
-    """Filter the mixture by the mel power ratios of all true stems."""
-    from gensep.evaluation.oracles import filter_by_truth
-    from gensep.representation.mel import Representation
-
-    places = [list(reference.stems).index(name) for name in names]
-    out = Spool(len(names), info.channels, info.samples)
-    stems = (track.blocks() for track in reference.stems.values())
-    for waves in filter_by_truth(stems, mixture.blocks(0), info.rate, Representation()):
-        for i, place in enumerate(places):
-            out.write(i, [waves[place]])
-    return out
-
-
-def _spool(tracks: list[Iterable[np.ndarray]], info: Shape) -> Spool:
-    """Decode tracks once, cut or padded to the length of the references."""
-    spool = Spool(len(tracks), info.channels, info.samples)
-    for i, blocks in enumerate(tracks):
-        spool.write(i, blocks)
-    return spool
-
-
-def _with_nan(tree: Any) -> Any:
-    """Put NaN in the place of None, which museval's own files hold though JSON knows no NaN."""
-    if isinstance(tree, dict):
-        return {name: _with_nan(branch) for name, branch in tree.items()}
-    if isinstance(tree, list):
-        return [_with_nan(branch) for branch in tree]
-    return float("nan") if tree is None else tree
-
-
-def _finite(value: Any, digits: int = 6) -> float | None:
+def _finite(value: np.ndarray | np.floating | float, digits: int) -> float | None:
     return round(float(value), digits) if np.isfinite(value) else None

@@ -1,21 +1,25 @@
-"""Figures of many songs: aggregates with intervals, paired differences, tests."""
+"""Values of many songs: aggregates with intervals, paired differences, tests, and their tables."""
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+Statistic = Callable[..., np.floating | np.ndarray]  # such as np.mean and np.median
 
 
 def paired_interval(
     values: Sequence[float] | np.ndarray,
     seed: int = 0,
     level: float = 0.95,
-    statistic: Callable = np.mean,
+    statistic: Statistic = np.mean,
 ) -> tuple[float, float, float]:
-    """Give (mean, low, high) of figures per piece: the bootstrap percentile interval.
+    """Return (mean, low, high) of one value per piece, with a bootstrap percentile interval.
 
-    For two methods give the differences per piece. nan (a silent piece) is left out. Another
-    statistic than the mean, e.g. `np.median`, takes `axis`.
+    To compare two methods, pass their differences per piece. nan (a silent piece) is left out.
+    Another statistic than the mean, such as `np.median`, must accept `axis`.
     """
     kept = np.asarray(values, np.float64).ravel()
     kept = kept[~np.isnan(kept)]
@@ -31,7 +35,7 @@ ALL = "all"  # the mean over a song's sources
 
 
 class Row(NamedTuple):
-    """One figure of one song; None where it is not finite."""
+    """One value of one song; None where it is not finite."""
 
     method: str
     song: str
@@ -41,7 +45,7 @@ class Row(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A figure with its 95 % bootstrap interval over songs."""
+    """A value with its 95 % bootstrap interval over songs."""
 
     value: float
     low: float
@@ -57,9 +61,9 @@ Key = tuple[str, str, str]  # method, source, metric
 
 
 def by_key(rows: Iterable[Row]) -> dict[Key, dict[str, float]]:
-    """Sort figures: (method, source, metric) -> song -> value, in the order they come.
+    """Group values: (method, source, metric) -> song -> value, in the order of the rows.
 
-    Where there are several sources, the source `all` is their mean, of songs that have them all.
+    With several sources, the source `all` is their mean, for songs in which all have a value.
     """
     table: dict[Key, dict[str, float]] = {}
     sources: dict[tuple[str, str, str], list[float | None]] = {}
@@ -77,40 +81,44 @@ def by_key(rows: Iterable[Row]) -> dict[Key, dict[str, float]]:
     return table
 
 
-def interval(values: Iterable[float], statistic: Callable = np.mean) -> Interval:
-    """Give a statistic (mean or median) of figures of songs with its bootstrap interval."""
+def interval(values: Iterable[float], statistic: Statistic = np.mean) -> Interval:
+    """Return a statistic (mean or median) over songs with its bootstrap interval."""
     return Interval(*paired_interval(list(values), statistic=statistic))
 
 
+class Summary(NamedTuple):
+    """A metric of one source by one method over songs."""
+
+    method: str
+    source: str
+    metric: str
+    n: int
+    median: Interval
+    mean: Interval
+    pooled: float | None  # over the frames of all songs
+
+
 def summarise(
-    rows: Sequence[Row], frames: dict[Key, list[float]], pooled: Callable[[str], Callable]
-) -> list[dict[str, Any]]:
-    """Aggregate figures: over songs the median and the mean, over all frames `pooled(metric)`.
+    rows: Sequence[Row], frames: dict[Key, list[float]], pooled: Callable[[str], Statistic]
+) -> list[Summary]:
+    """Aggregate over songs (median and mean) and over the frames of all songs.
 
     Args:
-        rows: a figure a song, itself the median (or mean) over the frames of that song.
-        frames: the frames of all songs together, where a metric has frames.
-        pooled: metric -> statistic of the pooled frames.
+        rows: one value per song, itself the median (or mean) over the frames of that song.
+        frames: the frames of all songs together, for metrics that have frames.
+        pooled: function from a metric to the statistic of its pooled frames.
     """
     lines = []
     for key, songs in by_key(rows).items():
-        values = list(songs.values())
-        together = frames.get(key)
-        line = dict(zip(("method", "source", "metric"), key, strict=True))
-        lines.append(
-            line
-            | {
-                "n": len(values),
-                "median": interval(values, np.median),
-                "mean": interval(values),
-                "pooled": float(pooled(key[2])(together)) if together else None,
-            }
-        )
+        values, together = list(songs.values()), frames.get(key)
+        whole = float(pooled(key[2])(together)) if together else None
+        spread = interval(values, np.median), interval(values)
+        lines.append(Summary(*key, len(values), *spread, whole))
     return lines
 
 
 class Difference(NamedTuple):
-    """A method against another on the same songs."""
+    """Differences of a method from another on the same songs."""
 
     n: int
     mean: Interval
@@ -118,7 +126,7 @@ class Difference(NamedTuple):
 
 
 def difference(first: dict[str, float], second: dict[str, float]) -> Difference:
-    """Compare `second - first`, song -> value each, on the songs that both have."""
+    """Compare two methods, song -> value each: `second - first` on the songs that both have."""
     from scipy.stats import wilcoxon
 
     songs = [song for song in first if song in second]
@@ -130,9 +138,9 @@ def difference(first: dict[str, float], second: dict[str, float]) -> Difference:
 
 
 def friedman(methods: Sequence[dict[str, float]]) -> tuple[int, float, float] | None:
-    """Test whether at least three methods rank alike on their common songs: (n, chi2, p).
+    """Test whether methods rank alike on their common songs (Friedman): return (n, chi2, p).
 
-    None for fewer than three methods or two songs.
+    Return None for fewer than three methods or two songs.
     """
     from scipy.stats import friedmanchisquare
 
@@ -147,10 +155,36 @@ def friedman(methods: Sequence[dict[str, float]]) -> tuple[int, float, float] | 
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Lay out a table as markdown with even columns."""
+    """Return a markdown table with columns of even width."""
     cells = [[str(c) for c in line] for line in (header, *lines)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     text = [
         f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in cells
     ]
     return "\n".join([text[0], f"|{'|'.join('-' * (w + 2) for w in widths)}|", *text[1:]])
+
+
+def aligned(lines: Iterable[Sequence[str]], formats: Sequence[str]) -> str:
+    """Return a text table; each column has a format such as "<12" (left) or ">10" (right)."""
+    return "\n".join(
+        "".join(f"{cell:{how}}" for cell, how in zip(line, formats, strict=True)) for line in lines
+    )
+
+
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None, or None without any."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def decibels(value: float | None) -> str:
+    """Return a value with two decimals, or - for None."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def csv_text(rows: Sequence[NamedTuple]) -> str:
+    """Return rows of one kind as CSV, with the names of their fields above."""
+    text = io.StringIO()
+    header = rows[0]._fields if rows else ()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()

@@ -11,9 +11,12 @@ import numpy as np
 
 from gensep.audio.excerpt import Excerpt, Shape
 from gensep.datasets.separations import FILE, Separation, read_deviations, read_separation
-from gensep.evaluation.reference import figures, oracle, reference_of
+from gensep.evaluation.measures import ESTIMATE, ORACLE, SongWaves
+from gensep.evaluation.oracles import oracle_stems
+from gensep.evaluation.reference import reference_of, score_waves
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
+from gensep.runtime.spool import spooled
 
 GENERIC = ("mix", "mixture")  # names of mixtures that are told apart by their folders
 Scores = dict[str, dict[str, float | None]]  # by source and by name of the figure
@@ -174,7 +177,7 @@ def _references(
     """Read the references of all stems, and make the oracles from them."""
     names, wanted = list(separation.stems), mixture.shape()
     true = [_read_like(reference_of(mixture, str(folder), name), wanted) for name in names]
-    ideal = oracle(true, mixed, wanted.rate, separation.representation)
+    ideal = oracle_stems("mel_irm", np.stack(true), mixed, wanted.rate, separation.representation)
     return [
         PlayedTrack(role, name, "", wave)
         for role, waves in (("reference", true), ("oracle", ideal))
@@ -203,21 +206,20 @@ def _reference_folder(name: str, separation: Separation, given: str | None) -> P
 
 def _scores(runs: list[Run], tracks: list[PlayedTrack]) -> dict[str, Scores]:
     """Return the recorded scores, or those of the tracks where none were recorded."""
-    waves = {(t.role, t.source, t.method): t.wave for t in tracks}
-    found = {}
+    waves = {(t.role, t.source, t.method): [t.wave] for t in tracks}
+    mixture, found = waves["mixture", "", ""], {}
     for run in runs:
         if "scores" in run.separation.record:
             found[run.method] = run.separation.record["scores"]
         elif any(role == "reference" for role, _, _ in waves):
-            found[run.method] = {
-                name: figures(
-                    waves["estimate", name, run.method],
-                    waves["reference", name, ""],
-                    waves["oracle", name, ""],
-                    waves["mixture", "", ""],
-                )
-                for name in run.separation.stems
-            }
+            names = list(run.separation.stems)
+            estimate, true, ideal = (
+                spooled([waves[role, n, method] for n in names], *mixture[0].shape)
+                for role, method in (("estimate", run.method), ("reference", ""), ("oracle", ""))
+            )
+            mixed = spooled([mixture], *mixture[0].shape)
+            methods = {ESTIMATE: estimate, ORACLE: ideal}
+            found[run.method] = score_waves(SongWaves(names, methods, true, mixed, 0))
     return found
 
 

@@ -1,8 +1,8 @@
-"""Figures of separated songs: boxes, scatter plots, error against cost."""
+"""Pictures of the scores of separated songs: boxes, scatter plots, error against cost."""
 
 from pathlib import Path
 
-from gensep.plots.figure import plt, save
+from gensep.plots.figure import grid, plt, save
 
 
 def plot_trade_off(
@@ -12,18 +12,23 @@ def plot_trade_off(
     cost: str,
     error: str,
 ) -> None:
-    """Draw error against cost, log-log, for `panels`: title -> label -> (cost, error).
+    """Draw error against cost on logarithmic axes, one panel per title.
 
-    The line joins what nothing else beats in both; `floors` are the least errors possible. What
-    errs more than eight times as much lies on the upper edge.
+    A line joins the points that no other point beats in both error and cost. Errors above eight
+    times the floor are drawn on the upper edge.
+
+    Args:
+        path: of the PNG.
+        panels: title -> label -> (cost, error).
+        floors: title -> least possible error, drawn as a dashed line.
+        cost: label of the horizontal axes.
+        error: label of the vertical axes.
     """
     labels = list(dict.fromkeys(label for points in panels.values() for label in points))
     columns = min(3, len(panels) + 1)
-    lines = -(-(len(panels) + 1) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.6 * columns, 4.2 * lines), squeeze=False, layout="constrained"
-    )
+    figure, axes = grid(-(-(len(panels) + 1) // columns), columns, 4.6, 4.2)
     for axis, title in zip(axes.flat, panels, strict=False):
+        axis.set_axis_on()
         floor = floors.get(title)
         points = sorted(
             (x, min(y, 8 * floor) if floor else y, label) for label, (x, y) in panels[title].items()
@@ -39,24 +44,22 @@ def plot_trade_off(
         if points:
             axis.set(xscale="log", yscale="log")
             axis.margins(0.1)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
     for i, label in enumerate(labels):
         axes.flat[len(panels)].plot([], [], "os^Dv"[i // 10 % 5], color=f"C{i % 10}", label=label)
     axes.flat[len(panels)].legend(loc="upper left", fontsize=7.5, ncols=2, frameon=False)
     save(figure, path)
 
 
-def plot_boxes(path: Path, figures: dict[str, dict[str, list[float]]], label: str) -> None:
-    """Draw boxes of figures `method -> source -> values of songs`: a group a source."""
-    sources = list(dict.fromkeys(s for cells in figures.values() for s in cells))
-    width = 0.8 / len(figures)
+def plot_boxes(path: Path, scores: dict[str, dict[str, list[float]]], label: str) -> None:
+    """Draw a box per method, in one group per source, of `method -> source -> values of songs`."""
+    sources = list(dict.fromkeys(s for cells in scores.values() for s in cells))
+    width = 0.8 / len(scores)
     figure, axis = plt.subplots(
-        figsize=(2 + 0.45 * len(sources) * len(figures), 4.5), layout="constrained"
+        figsize=(2 + 0.45 * len(sources) * len(scores), 4.5), layout="constrained"
     )
-    for i, (method, cells) in enumerate(figures.items()):
+    for i, (method, cells) in enumerate(scores.items()):
         shown = [s for s in sources if cells.get(s)]
-        places = [sources.index(s) + (i - (len(figures) - 1) / 2) * width for s in shown]
+        places = [sources.index(s) + (i - (len(scores) - 1) / 2) * width for s in shown]
         boxes = axis.boxplot(
             [cells[s] for s in shown],
             positions=places,
@@ -67,7 +70,7 @@ def plot_boxes(path: Path, figures: dict[str, dict[str, list[float]]], label: st
         )
         for box in boxes["boxes"]:
             box.set_facecolor(f"C{i % 10}")
-        axis.fill_between([], [], color=f"C{i % 10}", label=method)  # for the legend alone
+        axis.fill_between([], [], color=f"C{i % 10}", label=method)  # for the legend only
     axis.set_xticks(range(len(sources)), sources)
     axis.set_ylabel(label)
     axis.grid(axis="y", alpha=0.3)
@@ -81,12 +84,14 @@ def plot_songs(
     others: dict[str, dict[str, tuple[list[float], list[float]]]],
     label: str,
 ) -> None:
-    """Draw every song as a dot: figures of `first` against `method -> source -> (x, y)`."""
+    """Draw every song as a dot: scores of `first` and of another method.
+
+    `others` is method -> source -> (scores of `first`, scores of that method).
+    """
     sources = list(dict.fromkeys(s for cells in others.values() for s in cells))
-    figure, axes = plt.subplots(
-        1, len(sources), figsize=(3.4 * len(sources), 3.6), squeeze=False, layout="constrained"
-    )
+    figure, axes = grid(1, len(sources), 3.4, 3.6)
     for axis, source in zip(axes[0], sources, strict=True):
+        axis.set_axis_on()
         for i, (method, cells) in enumerate(others.items()):
             axis.plot(*cells.get(source, ([], [])), f"C{i % 10}o", ms=4, alpha=0.7, label=method)
         low, high = axis.dataLim.intervalx if axis.dataLim.width else (0, 1)

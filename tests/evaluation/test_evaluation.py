@@ -17,11 +17,11 @@ import soundfile
 from scipy.signal import lfilter
 
 from gensep import compare, evaluate
-from gensep.evaluation import bsseval
-from gensep.evaluation.bsseval import bss_eval, frames
+from gensep.evaluation import bsseval, campaign
+from gensep.evaluation.bsseval import bss_eval
+from gensep.evaluation.framing import frames
 from gensep.evaluation.metrics import (
     framewise_sdr,
-    import_museval,
     mel_rmse,
     msdm_gain,
     psnr,
@@ -30,7 +30,7 @@ from gensep.evaluation.metrics import (
 from gensep.evaluation.statistics import ALL, Row, by_key, difference, friedman, interval
 from gensep.runtime import errors
 from gensep.runtime.spool import Spool
-from helpers import ROOT
+from helpers import ROOT, load
 
 RATE = 8000
 
@@ -38,13 +38,13 @@ RATE = 8000
 @lru_cache(1)
 def museval():
     try:
-        return import_museval()
+        return load("scripts/museval_without_ffmpeg.py").import_museval()
     except errors.UserError as error:
         pytest.skip(str(error))
 
 
 def sources(rng, count, channels, samples):
-    """Give coloured noises and estimates: mixed, filtered and noisy, `[source, channel, n]`."""
+    """Return coloured noises and estimates: mixed, filtered and noisy, `[source, channel, n]`."""
     noise = rng.normal(size=(count, channels, samples))
     true = np.stack([lfilter([1], [1, -rng.uniform(-0.9, 0.9)], x) for x in noise])
     mixed = np.einsum("ij,jcn->icn", np.eye(count) + 0.2 * rng.normal(size=(count, count)), true)
@@ -54,7 +54,7 @@ def sources(rng, count, channels, samples):
 
 
 def theirs(true, estimates, win, hop, mode="v4"):
-    """Give museval's figures in the order of ours; win and hop in samples."""
+    """Return museval's figures in the order of ours; win and hop in samples."""
     found = museval().metrics.bss_eval(
         true.swapaxes(1, 2).astype(float),
         estimates.swapaxes(1, 2).astype(float),
@@ -275,7 +275,7 @@ def corpus(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Give `run(command, *argv) -> (code, stdout, stderr)`, in process."""
+    """Return `run(command, *argv) -> (code, stdout, stderr)`, in process."""
 
     def go(command, *argv):
         monkeypatch.setattr(sys, "argv", ["x", *map(str, argv)])
@@ -357,9 +357,11 @@ def test_finished_songs_are_left_alone_and_restarts_change_nothing(corpus, run, 
     assert run(evaluate, "est", "true", "--metrics", "bsseval", "si_sdr", "msdm")[0] == 0
     first = tree("scores/est")
     scored = []
-    real = evaluate.score_song
+    real = campaign.write_song_scores
     monkeypatch.setattr(
-        evaluate, "score_song", lambda place, *rest: (scored.append(place.stem), real(place, *rest))
+        campaign,
+        "write_song_scores",
+        lambda place, *rest: (scored.append(place.stem), real(place, *rest)),
     )
     again = ("est", "true", "--metrics", "bsseval", "si_sdr", "msdm")
     assert run(evaluate, *again)[0] == 0

@@ -10,6 +10,7 @@ import pytest
 
 from gensep.evaluation.metrics import si_sdr, si_sdr_gain
 from gensep.evaluation.statistics import paired_interval
+from helpers import ROOT
 
 
 @pytest.fixture
@@ -68,10 +69,11 @@ def test_interval_is_that_of_the_mean_and_seeded():
     assert np.isnan(paired_interval([np.nan])).all()
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), *sys.path])}
 SCRIPT = """
 import json, sys
 import numpy as np
-from gensep.evaluation.metrics import import_museval
+from museval_without_ffmpeg import import_museval
 museval = import_museval()
 rng = np.random.default_rng(0)
 # the SDR of BSSEval v4 is the plain SNR of each window
@@ -86,7 +88,7 @@ print(json.dumps([float(np.abs(sdr - snr).max()), left]))
 
 
 def test_museval_comes_without_ffmpeg_and_its_sdr_is_the_snr(tmp_path):
-    env = os.environ | {"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = ENVIRONMENT | {"PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     difference, left = json.loads(done.stdout)
@@ -97,11 +99,12 @@ def test_museval_comes_without_ffmpeg_and_its_sdr_is_the_snr(tmp_path):
 def test_missing_museval_is_said_in_one_line():
     code = (
         "import sys; sys.modules['museval'] = None\n"
-        "from gensep.evaluation.metrics import import_museval\n"
+        "from museval_without_ffmpeg import import_museval\n"
         "try: import_museval()\n"
         "except Exception as e: print(type(e).__name__, e)"
     )
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True
+    )
     assert done.stdout.startswith("UserError museval cannot be imported")
     assert len(done.stdout.splitlines()) == 1

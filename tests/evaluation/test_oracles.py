@@ -9,7 +9,7 @@ import scipy.signal
 import soundfile
 
 from gensep import oracle
-from gensep.evaluation import oracles
+from gensep.evaluation import ideal_separation, oracles
 from gensep.evaluation.metrics import si_sdr
 from gensep.evaluation.oracles import ORACLES, oracle_stems
 from gensep.evaluation.oracles import ibm as ibm_mask
@@ -22,7 +22,7 @@ RATIOS = [name for name in ORACLES if not name.startswith(("ibm", "mel_ibm", "ps
 
 
 def spectra(*values):
-    """Give one bin a value: complex `[source, 1, 1, bin]` and their sum."""
+    """Return one bin per value: complex `[source, 1, 1, bin]` and their sum."""
     sources = np.array(values, np.complex64)[:, None, None]
     return sources, sources.sum(0)
 
@@ -32,7 +32,7 @@ def mask(function, *values, **options):
 
 
 def notes(pitch, seed, seconds=3.0, channels=1):
-    """Give decaying harmonic notes, a different pan each, float32 `[channels, n]`."""
+    """Return decaying harmonic notes, each with its own panning, float32 `[channels, n]`."""
     rng, n = np.random.default_rng(seed), int(seconds * RATE)
     t, wave = np.arange(n) / RATE, np.zeros((channels, n))
     for start in np.arange(0, seconds, 0.5):
@@ -231,7 +231,7 @@ def test_any_count_of_sources_and_channels_and_silence(shape):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Give `run(*argv) -> (code, stdout, stderr)`, in process, within `tmp_path`."""
+    """Return `run(*argv) -> (code, stdout, stderr)`, in process, within `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
     def command(*argv):
@@ -297,7 +297,7 @@ def test_command_writes_scores_and_skips_what_is_done(run, songs, tmp_path, stem
     sdr = 10 * np.log10((stems[1, 0].astype(float) ** 2).reshape(6, 8000).sum(1) / error)
     assert row["sdr"] == pytest.approx(np.median(sdr), abs=1e-3)
     assert f"{'irm2':<12}{'mean':<12}" in out
-    monkeypatch.setattr(oracles, "oracle_stems", None)  # a second computation would fail
+    monkeypatch.setattr(ideal_separation, "oracle_spool", None)  # a second computation would fail
     assert run("songs", "--method", "irm2", "mix", "--window", "0.5") == (0, out, err)
     with pytest.raises(TypeError):
         run("songs", "--method", "irm2", "--window", "0.25")

@@ -1,0 +1,213 @@
+"""Score all songs of a folder: find the pairs, score what is not scored yet, aggregate, write."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from gensep.cli.records import Json, commit, versions
+from gensep.datasets.layouts import find_songs
+from gensep.datasets.songs import Song
+from gensep.evaluation.measures import Protocol, over_frames
+from gensep.evaluation.scoring import Pair, check_pair, collect_scores, fingerprint, score_song
+from gensep.evaluation.statistics import Row, Summary, csv_text, decibels, markdown, summarise
+from gensep.runtime.errors import UserError
+from gensep.runtime.files import check_writable, write_atomically
+from gensep.runtime.parallel import job_count, results
+
+AGGREGATION = (
+    "median: over songs of the median over frames; mean: over songs of the median over "
+    "frames; pooled: median over the frames of all songs (msdm_gain: means of windows "
+    "in the place of medians of frames); [95 % bootstrap interval over songs]"
+)
+SCORES = "scores.json"
+
+
+class Evaluation(NamedTuple):
+    """Scores of a method on several songs."""
+
+    method: str
+    output: Path
+    records: list[Json]  # one per song, see `score_song`
+    rows: list[Row]
+    summary: list[Summary]
+    unmatched: list[str]  # songs without a counterpart
+    notes: list[str]  # on single songs
+
+    def table(self) -> str:
+        """Return the summary as a markdown table."""
+        lines = [
+            (x.metric, x.source, x.method, x.n, x.median, x.mean, decibels(x.pooled))
+            for x in sorted(self.summary, key=lambda x: (x.metric, x.source))
+        ]
+        return markdown(("metric", "source", "method", "n", "median", "mean", "pooled"), lines)
+
+
+def evaluate(
+    estimates: str,
+    references: str,
+    output: str = "scores/{name}",
+    name: str | None = None,
+    protocol: Protocol | None = None,
+    *,
+    layout: str = "auto",
+    estimate_layout: str = "auto",
+    split: str | None = None,
+    stems: Sequence[str] = (),
+    jobs: int = 1,
+    force: bool = False,
+) -> Evaluation:
+    """Score separated songs against their true stems.
+
+    Write OUTPUT/SPLIT/SONG.json (split test for songs without one), which museval can aggregate,
+    OUTPUT/scores.csv and OUTPUT/scores.json. Songs that are scored already, from the same files
+    with the same protocol, are kept. The arguments are the options of `gensep.evaluate`.
+
+    Raises:
+        UserError: if songs cannot be paired, files do not fit together, or nothing can be written.
+    """
+    protocol = protocol or Protocol()
+    paths = {"estimates": estimates, "references": references, "output": output, "name": name}
+    layouts = {"layout": layout, "estimate_layout": estimate_layout}
+    options = {**paths, **asdict(protocol), **layouts, "split": split, "stems": stems}
+    name = name or Path(estimates).resolve().name
+    folder = output_folder(output, name)
+    # the references keep their other stems, which the oracle and the sum of the stems need
+    found = find_songs(estimates, estimate_layout, stems=tuple(stems) or None)
+    pairs, unmatched = pair_songs(
+        found, find_songs(references, layout, split), (estimates, references), split
+    )
+    for pair in pairs:
+        check_pair(pair)
+    places = {folder / (p.reference.split or "test") / f"{p.reference.name}.json": p for p in pairs}
+    for place in places:
+        check_writable(place.parent)
+    _score_all(places, protocol, jobs, force=force)
+    records = [json.loads(place.read_text()) for place in places]
+    rows, pooled = collect_scores(records)
+    notes = [f"{r['gensep']['song']}: {note}" for r in records for note in r["gensep"]["notes"]]
+    summary = summarise(rows, pooled, over_frames)
+    evaluation = Evaluation(name, folder, records, rows, summary, unmatched, notes)
+    _write(evaluation, options)
+    return evaluation
+
+
+def output_folder(template: str, name: str) -> Path:
+    """Fill in {name} of the template of a folder."""
+    try:
+        return Path(template.format(name=name))
+    except (KeyError, IndexError, ValueError):
+        raise UserError(f"--output knows {{name}}, not what is in '{template}'") from None
+
+
+def pair_songs(
+    estimates: Sequence[Song],
+    references: Sequence[Song],
+    folders: tuple[str, str],
+    split: str | None = None,
+) -> tuple[list[Pair], list[str]]:
+    """Pair songs by name, and by split where both sides have one.
+
+    Return the pairs, sorted by split and name, and notes on songs without a counterpart. `folders`
+    are those of both sides, for messages; `split` is what the references were restricted to.
+
+    Raises:
+        UserError: if a name is ambiguous, or no song has a counterpart.
+    """
+    pairs, unmatched = [], []
+    for estimate in estimates:
+        found = [
+            r
+            for r in references
+            if r.name == estimate.name
+            and (not r.split or not estimate.split or r.split == estimate.split)
+        ]
+        if len(found) > 1:
+            raise UserError(
+                f"{folders[1]} has {len(found)} songs {estimate.name}, in "
+                f"{', '.join(r.split for r in found)}; choose one with --split"
+            )
+        if found:
+            pairs.append(Pair(estimate, found[0]))
+        elif split is None or estimate.split in ("", split):
+            unmatched.append(f"{estimate.name} has no reference")
+    taken = [pair.reference for pair in pairs]
+    unmatched += [f"{r.name} has no estimate" for r in references if r not in taken]
+    if not pairs:
+        raise UserError(
+            f"no song of {folders[0]} ({_some(estimates)}) is called like one of "
+            f"{folders[1]} ({_some(references)}); rename the folders"
+        )
+    doubles = [p.reference.name for i, p in enumerate(pairs) if p.reference in taken[:i]]
+    if doubles:
+        raise UserError(f"{folders[0]} has several songs {doubles[0]}; score one split per run")
+    return sorted(pairs, key=lambda p: (p.reference.split, p.reference.name)), unmatched
+
+
+def _score_all(places: dict[Path, Pair], protocol: Protocol, jobs: int, *, force: bool) -> None:
+    """Score the songs that have no record, or one from other files or options."""
+    from tqdm import tqdm
+
+    todo = [
+        (place, pair)
+        for place, pair in places.items()
+        if force or not is_scored(place, pair, protocol)
+    ]
+    jobs = job_count(jobs, len(todo))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    if jobs > 1:  # read by the new processes: their matrix products share the cores
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads))
+    tasks = [(place, pair, protocol, threads) for place, pair in todo]
+    done, shown = len(places) - len(todo), {"dynamic_ncols": True, "disable": None}
+    with tqdm(total=len(places), initial=done, unit="song", desc="scoring", **shown) as bar:
+        for _ in results(write_song_scores, tasks, jobs):
+            bar.update()
+
+
+def write_song_scores(place: Path, pair: Pair, protocol: Protocol, threads: int) -> None:
+    """Score one song and write its record."""
+    record = score_song(pair, protocol, threads)
+    write_atomically(place, json.dumps(record, indent=1, allow_nan=protocol.compat_nan) + "\n")
+
+
+def is_scored(place: Path, pair: Pair, protocol: Protocol) -> bool:
+    """Return whether a song has a record that was made from these files with this protocol."""
+    try:
+        return json.loads(place.read_text())["gensep"]["fingerprint"] == fingerprint(pair, protocol)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _write(evaluation: Evaluation, options: Json) -> None:
+    """Write scores.csv and scores.json."""
+    write_atomically(evaluation.output / "scores.csv", csv_text(evaluation.rows))
+    whole = {
+        "method": evaluation.method,
+        "aggregation": AGGREGATION,
+        "unmatched": evaluation.unmatched,
+        "notes": evaluation.notes,
+        "rows": [row._asdict() for row in evaluation.rows],
+        "summary": [_as_json(line) for line in evaluation.summary],
+        "options": options,
+        "versions": versions(),
+        "commit": commit(),
+    }
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    write_atomically(evaluation.output / SCORES, text + "\n")
+
+
+def _as_json(line: Summary) -> Json:
+    """Return a line of the summary, rounded, with None for nan."""
+
+    def known(x: float | None) -> float | None:
+        return None if x is None or x != x else round(x, 6)
+
+    spread = {"median": [known(x) for x in line.median], "mean": [known(x) for x in line.mean]}
+    return {**line._asdict(), **spread, "pooled": known(line.pooled)}
+
+
+def _some(songs: Sequence[Song]) -> str:
+    names = [song.name for song in songs]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

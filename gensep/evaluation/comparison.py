@@ -1,0 +1,239 @@
+"""Compare methods that were scored on the same songs: tables, paired tests and pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gensep.cli.records import Json, commit, versions
+from gensep.evaluation import statistics as stats
+from gensep.evaluation.campaign import SCORES
+from gensep.evaluation.measures import MIXTURE, ORACLE
+from gensep.evaluation.statistics import Interval, Key, Row, Statistic, markdown
+from gensep.runtime.errors import UserError
+from gensep.runtime.files import check_writable, write_atomically
+
+BASELINES = (MIXTURE, ORACLE)
+Cells = dict[Key, dict[str, float]]  # (method, source, metric) -> song -> value
+Table = dict[str, dict[str, dict[str, float]]]  # method -> source -> song -> value, of a metric
+HEAD = """# Comparison
+
+Values are in dB, over the songs that every method was scored on. The value of a song is the median
+over its frames for framewise metrics (msdm_gain: the mean over windows). Intervals are bootstraps
+over songs. `mixture` is the unprocessed mixture, `oracle` the ideal mel mask; `all` is the mean
+over the sources of a song.
+"""
+
+
+class Line(NamedTuple):
+    """A line of comparison.csv."""
+
+    metric: str
+    source: str
+    method: str
+    statistic: str
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None = None
+
+
+class Comparison(NamedTuple):
+    """Methods beside each other."""
+
+    page: str  # tables as markdown
+    lines: list[Line]
+    notes: list[str]  # on what was left out
+
+
+def compare(
+    runs: Sequence[str],
+    output: str = "comparison",
+    metrics: Sequence[str] = (),
+    statistic: str = "median",
+    *,
+    picture: bool = True,
+) -> Comparison:
+    """Compare methods, whose scores lie in the folders `runs`, with the first one of them.
+
+    Write OUTPUT/comparison.md, comparison.csv, and with `picture` for each metric boxes_METRIC.png
+    and songs_METRIC.png. The arguments are the options of `gensep.compare`.
+
+    Raises:
+        UserError: if a run cannot be read or has no song in common with the others.
+    """
+    rows, notes = read_runs(runs)
+    known = list(dict.fromkeys(row.metric for row in rows))
+    if unknown := [name for name in metrics if name not in known]:
+        raise UserError(f"no run has the metric {unknown[0]}; they have {', '.join(known)}")
+    cells, left_out = common_songs([row for row in rows if row.metric in (metrics or known)])
+    notes += left_out
+    check_writable(output)
+    page, lines = _tables(cells, statistic)
+    options = {"runs": runs, "output": output, "metrics": metrics, "statistic": statistic}
+    about = {"options": {**options, "picture": picture}, "versions": versions(), "commit": commit()}
+    record = f"```json\n{json.dumps(about, allow_nan=False)}\n```\n"
+    listed = "".join(f"- note: {note}\n" for note in notes)
+    write_atomically(Path(output) / "comparison.md", f"{HEAD}\n{listed}\n{page}\n{record}")
+    write_atomically(Path(output) / "comparison.csv", stats.csv_text(lines))
+    if picture:
+        _plot(Path(output), cells)
+    return Comparison(page, lines, notes)
+
+
+def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Read the values of all runs, each under the name of its method; baselines from all of them.
+
+    Returns:
+        The rows, baselines first, and notes on runs whose baselines differ.
+    """
+    found = [_read(Path(folder)) for folder in runs]
+    names = [scores["method"] for scores in found]
+    if len(set(names)) < len(names):
+        names = [Path(folder).resolve().name for folder in runs]
+    clash = [n for n in names if names.count(n) > 1 or n in BASELINES]
+    if clash:
+        raise UserError(f"several methods are called {clash[0]}; evaluate with another --name")
+    rows, notes = [], []
+    baseline: dict[tuple[str, ...], float | None] = {}
+    for name, scores in zip(names, found, strict=True):
+        for entry in scores["rows"]:
+            row = Row(**entry)
+            if row.method not in BASELINES:
+                rows.append(row._replace(method=name))
+            elif row[:4] not in baseline:
+                baseline[row[:4]] = row.value
+                rows.append(row)
+            elif _differ(baseline[row[:4]], row.value):
+                notes.append(
+                    f"{name} was scored against other references or with other options: "
+                    f"its {row.method} has {row.metric} {row.value} on {row.song}, "
+                    f"{row.source}, not {baseline[row[:4]]}"
+                )
+    order = [*BASELINES, *names]
+    return sorted(rows, key=lambda row: order.index(row.method)), list(dict.fromkeys(notes))[:5]
+
+
+def common_songs(rows: Sequence[Row]) -> tuple[Cells, list[str]]:
+    """Keep for each metric and source the songs for which every method has a value."""
+    table = stats.by_key(rows)
+    notes = []
+    for source, metric in dict.fromkeys((s, m) for _, s, m in table):
+        cells = [cell for key, cell in table.items() if key[1:] == (source, metric)]
+        common = set.intersection(*map(set, cells))
+        if extra := len(set.union(*map(set, cells))) - len(common):
+            notes.append(
+                f"{metric} of {source}: {extra} songs left out that not every method has "
+                f"a figure for; {len(common)} kept"
+            )
+        for cell in cells:
+            for song in set(cell) - common:
+                del cell[song]
+    if not any(table.values()):
+        raise UserError("the runs have no song in common; score the same songs")
+    return table, notes
+
+
+def _tables(cells: Cells, statistic: str) -> tuple[str, list[Line]]:
+    """Return the page (markdown) and the lines of the CSV."""
+    parts: list[str] = []
+    lines: list[Line] = []
+    for metric, table in _by_metric(cells).items():
+        runs = [method for method in table if method not in BASELINES]
+        for text, more in (
+            _values(metric, table, runs[0], statistic),
+            _differences(metric, table, runs),
+        ):
+            parts += text
+            lines += more
+    return "\n\n".join(parts), lines
+
+
+def _by_metric(cells: Cells) -> dict[str, Table]:
+    """Return a full table for each metric."""
+    methods, sources, metrics = (list(dict.fromkeys(key[i] for key in cells)) for i in range(3))
+    return {
+        metric: {m: {s: cells.get((m, s, metric), {}) for s in sources} for m in methods}
+        for metric in metrics
+    }
+
+
+def _values(metric: str, table: Table, first: str, statistic: str) -> tuple[list[str], list[Line]]:
+    """Tabulate a statistic of each method and source over songs."""
+    over_songs: Statistic = getattr(np, statistic)  # median or mean
+    rows, lines = [], []
+    for method, cells in table.items():
+        found = {s: stats.interval(cell.values(), over_songs) for s, cell in cells.items()}
+        rows.append((method, *found.values()))
+        lines += [
+            Line(metric, s, method, statistic, len(cells[s]), *_rounded(found[s])) for s in cells
+        ]
+    count = max(len(cell) for cell in table[first].values())
+    title = f"## {metric}: {statistic} over {count} songs [95 %]\n\n"
+    return [title + markdown(("method", *table[first]), rows)], lines
+
+
+def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str], list[Line]]:
+    """Tabulate the differences of each run from the first, and test whether all runs rank alike."""
+    first, *others = runs
+    rows, lines, parts = [], [], []
+    for method in others:
+        found = {s: stats.difference(cell, table[method][s]) for s, cell in table[first].items()}
+        lines += [
+            Line(metric, s, method, f"difference from {first}", x.n, *_rounded(x.mean), x.p)
+            for s, x in found.items()
+        ]
+        shown = ("-" if x.p is None else f"{x.mean}, p {x.p:.2g}" for x in found.values())
+        rows.append((method, *shown))
+    if rows:
+        title = f"Paired differences from {first}: mean [95 %], Wilcoxon p\n\n"
+        parts.append(title + markdown(("method", *table[first]), rows))
+    tests = [(s, stats.friedman([table[m][s] for m in runs])) for s in table[first]]
+    known = [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in tests if f]
+    if known:
+        parts.append(f"Friedman test over {len(runs)} methods: " + "; ".join(known))
+    return parts, lines
+
+
+def _rounded(found: Interval) -> tuple[float | None, float | None, float | None]:
+    value, low, high = (round(x, 6) if x == x else None for x in found)
+    return value, low, high
+
+
+def _plot(folder: Path, cells: Cells) -> None:
+    """Draw boxes and songs of every metric."""
+    from gensep.plots.songs import plot_boxes, plot_songs
+
+    def common(x: dict[str, float], y: dict[str, float]) -> tuple[list[float], list[float]]:
+        songs = [song for song in y if song in x]
+        return [x[song] for song in songs], [y[song] for song in songs]
+
+    for metric, table in _by_metric(cells).items():
+        runs = [method for method in table if method not in BASELINES]
+        first, *others = runs if len(runs) > 1 else [*list(table)[:1], *runs]
+        boxes = {m: {s: list(cell.values()) for s, cell in of.items()} for m, of in table.items()}
+        plot_boxes(folder / f"boxes_{metric}.png", boxes, f"{metric}, dB")
+        dots = {m: {s: common(table[first][s], y) for s, y in table[m].items()} for m in others}
+        plot_songs(folder / f"songs_{metric}.png", first, dots, f"{metric}, dB")
+
+
+def _read(folder: Path) -> Json:
+    path = folder / SCORES
+    try:
+        scores = json.loads(path.read_text())
+        if scores["rows"] and "method" in scores:
+            return scores
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror}); give an output folder of gensep.evaluate"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path} holds no scores of gensep.evaluate; evaluate again")
+
+
+def _differ(a: float | None, b: float | None) -> bool:
+    return (a is None) != (b is None) or (a is not None and b is not None and abs(a - b) > 1e-3)
