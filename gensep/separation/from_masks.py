@@ -78,7 +78,7 @@ def invert_separation(
     targets = _targets(output or folder / method, names, ext)
     scored = targets[: len(content.names)]
     if reference:
-        references.check(excerpt, content.names, reference)
+        references.check_references(excerpt, content.names, reference)
     writer = StemWriter(targets, shape.rate, shape.channels, shape.samples, subtype)
     began = time.perf_counter()
     options = Options(powers, iterations, residual=residual)
@@ -87,7 +87,7 @@ def invert_separation(
     _write(writer, stems, f"{folder.name}: {method}")
     facts = {"mixture": str(excerpt.path), **_facts(targets, method, shape, began)}
     if reference:
-        facts["scores"] = references.score(excerpt, scored, reference, form)
+        facts["scores"] = references.score_stems(excerpt, scored, reference, form)
     return Inversion(targets, facts)
 
 
