@@ -63,7 +63,7 @@ def _apply(network: Network, images: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def get_classifier(name: str, folder: Path, data_dir: str | None = None) -> Classifier:
-    """Read the classifier of a set of images from `folder`; train and keep it if it is not there."""
+    """Read the classifier of a set of images from `folder`, or train it and keep it there."""
     like = jax.eval_shape(lambda: _untrained(name))
     path = folder / f"classifier_{name}.npz"
     made = json.dumps({"steps": STEPS, "batch": BATCH, "rate": RATE, "seed": SEED})
