@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -12,9 +12,6 @@ import tensorflow_datasets as tfds
 from gensep.cli.records import Json
 from gensep.datasets.spectrograms import METADATA, RECORD_FRAMES, SILENCE, read_metadata
 from gensep.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from gensep.representation.mel import Representation
 
 
 class Records(Protocol):
@@ -30,7 +27,7 @@ def open_windows(
     split: str,
     frames: int,
     *,
-    representation: "Representation | Json | None" = None,
+    representation: object = None,
     training: bool = True,
 ) -> "Windows":
     """Open a split for windows of `frames` frames.
