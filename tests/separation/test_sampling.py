@@ -40,7 +40,7 @@ def band_prior(seed, sd=0.4):
 def scene(priors, frames, seed=0):
     """Draw sources `[source, frame, mel]` from their priors; give them and the mixture's power."""
     rng = np.random.default_rng(seed)
-    z = np.stack([p.mean + np.sqrt(p.variance) * rng.normal(size=(frames, 6)) for p in priors])
+    z = np.stack([p.mean[None] + np.sqrt(p.variance) * rng.normal(size=(frames, 6)) for p in priors])
     power = np.asarray(REP.decode(jnp.asarray(z, jnp.float32)))
     return z, power.sum(0)
 
@@ -154,7 +154,7 @@ class Drift(NamedTuple):
 
     def score(self, x, sigma):
         n = x.shape[1]
-        mean = self.sign * (2 * jnp.arange(n) / n - 1)[:, None]
+        mean = self.sign * (2 * jnp.arange(n) / n - 1)[None, :, None]
         return (mean - x) / (0.001 + sigma**2)
 
 
