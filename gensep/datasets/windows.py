@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -12,6 +12,9 @@ import tensorflow_datasets as tfds
 from gensep.cli.records import Json
 from gensep.datasets.spectrograms import METADATA, RECORD_FRAMES, SILENCE, read_metadata
 from gensep.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from gensep.representation.form import Form
 
 
 class Records(Protocol):
@@ -27,7 +30,7 @@ def open_windows(
     split: str,
     frames: int,
     *,
-    representation: object = None,
+    representation: "Form | None" = None,
     training: bool = True,
 ) -> "Windows":
     """Open a split for windows of `frames` frames.

@@ -186,11 +186,11 @@ def psnr_of(mixed: MixedImages, estimate: np.ndarray) -> np.ndarray:
     Estimates are clipped to the range of pixels. Where one prior serves all sources, the best of
     their orders counts.
     """
-    clipped = np.clip(LEVELS * estimate - 0.5, 0, LEVELS - 1)
-    true = LEVELS * mixed.chosen.truth - 0.5
+    clipped = np.clip(PIXEL_VALUES * estimate - 0.5, 0, PIXEL_VALUES - 1)
+    true = PIXEL_VALUES * mixed.chosen.truth - 0.5
     return np.array(
         [
-            psnr(e, t, data_range=LEVELS - 1, permute=mixed.shared).mean()
+            psnr(e, t, data_range=PIXEL_VALUES - 1, permute=mixed.shared).mean()
             for e, t in zip(clipped.swapaxes(0, 1), true.swapaxes(0, 1), strict=True)
         ]
     )
@@ -264,7 +264,7 @@ def plot_estimates(path: Path, mixed: MixedImages, estimates: Estimates) -> None
 
 def _bytes(images: np.ndarray) -> np.ndarray:
     """Convert model units to pixels of a byte."""
-    return np.clip(np.rint(LEVELS * images - 0.5), 0, LEVELS - 1).astype(np.uint8)
+    return np.clip(np.rint(PIXEL_VALUES * images - 0.5), 0, PIXEL_VALUES - 1).astype(np.uint8)
 
 
 def _db(value: float) -> float | None:

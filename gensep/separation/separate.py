@@ -53,9 +53,9 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
                 f"priors {first.name} and {other.name} were trained on different "
                 "representations; train them on data of one wav_to_spec"
             )
-    return SourcePriors(
-        _distinct([p.name for p in loaded]), tuple(p.prior for p in loaded), first.representation
-    )
+    assert is_sound(first.form)
+    names, each = _distinct([p.name for p in loaded]), tuple(p.prior for p in loaded)
+    return SourcePriors(names, each, first.form)
 
 
 def separate(

@@ -160,14 +160,14 @@ def mixed(n=6, names=("p", "p"), mix="average"):
 
 def test_psnr_counts_the_best_order_only_where_sources_share_a_prior():
     one, other = mixed(), mixed(names=("p", "q"))
-    wrong = one.chosen.truth + 10 / LEVELS
+    wrong = one.chosen.truth + 10 / PIXEL_VALUES
     np.testing.assert_allclose(psnr_of(one, wrong), 20 * np.log10(25.5), rtol=1e-4)
     np.testing.assert_allclose(psnr_of(one, wrong[::-1]), psnr_of(one, wrong), rtol=1e-6)
     turned = psnr_of(other, other.chosen.truth[::-1])
     assert (turned < 20).all()
     assert np.isinf(psnr_of(one, one.chosen.truth[::-1])).all()
     # what no pixel can be is not held against an estimate
-    black = one._replace(chosen=one.chosen._replace(truth=0 * wrong + 0.5 / LEVELS))
+    black = one._replace(chosen=one.chosen._replace(truth=0 * wrong + 0.5 / PIXEL_VALUES))
     assert np.isinf(psnr_of(black, 0 * wrong - 3)).all()
 
 

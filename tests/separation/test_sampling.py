@@ -40,7 +40,9 @@ def band_prior(seed, sd=0.4):
 def scene(priors, frames, seed=0):
     """Draw sources `[source, frame, mel]` from their priors; give them and the mixture's power."""
     rng = np.random.default_rng(seed)
-    z = np.stack([p.mean[None] + np.sqrt(p.variance) * rng.normal(size=(frames, 6)) for p in priors])
+    z = np.stack(
+        [p.mean[None] + np.sqrt(p.variance) * rng.normal(size=(frames, 6)) for p in priors]
+    )
     power = np.asarray(REP.decode(jnp.asarray(z, jnp.float32)))
     return z, power.sum(0)
 
@@ -359,7 +361,7 @@ def test_priors_are_checked_and_equal_priors_numbered():
     for wrong in ([], [first] * 9):
         with pytest.raises(UserError, match="1 to 8 priors"):
             assemble(wrong)
-    other = second._replace(representation=Representation(n_mels=6))
+    other = second._replace(form=Representation(n_mels=6))
     with pytest.raises(UserError, match="source0 and source1 .* different representations"):
         assemble([first, other])
 
