@@ -8,12 +8,15 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gensep.cli.config import option, parse
 from gensep.runtime import errors
+
+if TYPE_CHECKING:
+    from gensep.images.run import MixedImages
 
 PROG = "python scripts/benchmark_images.py"
 CLASSICAL = {
@@ -63,25 +66,26 @@ class Config:
     output: str = option(..., "path without ending for the .md, .json and .png")
 
 
-def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
-    """Return the PSNR of every mixture, cost and time of one row; draw the first mixtures."""
+def measure(c: Config, mixed: "MixedImages", row: str) -> dict[str, Any]:
+    """Return PSNR of every mixture, cost and time of one row; plot the first mixtures."""
     from tqdm import tqdm
 
     from gensep.images import run
     from gensep.images.separation import separate_images
+    from gensep.images.settings import make_image_settings
 
     name, _, count = row.partition("@")
     n = int(count) if count else c.pairs
-    part = task._replace(
-        mixture=task.mixture[:n], chosen=task.chosen._replace(truth=task.chosen.truth[:, :n])
+    part = mixed._replace(
+        mixture=mixed.mixture[:n], chosen=mixed.chosen._replace(truth=mixed.chosen.truth[:, :n])
     )
-    settings = run.make_image_settings("default", {"seed": c.seed, **ROWS[name]})
+    settings = make_image_settings("default", {"seed": c.seed, **ROWS[name]})
     with tqdm(total=n * settings.samples, desc=row, unit="sample") as bar:
         found = separate_images(part.mix, part.priors, part.mixture, settings, bar.update)
-    estimates = run.estimate(part, found)
-    scores = run.score_all(part, estimates)
+    estimates = run.estimate_sources(part, found)
+    psnr = run.measure(part, estimates)
     if name == "default":
-        run.draw(Path(f"{c.output}.png"), part, estimates)
+        run.plot_estimates(Path(f"{c.output}.png"), part, estimates)
     return {
         "row": row,
         "n": n,
@@ -93,7 +97,7 @@ def measure(c: Config, task: Any, row: str) -> dict[str, Any]:
         "residual": float(np.sqrt(np.mean(found.residual**2))),
         **{
             k: [round(float(v), 3) for v in values]
-            for k, values in zip(scores._fields, scores, strict=True)
+            for k, values in zip(psnr._fields, psnr, strict=True)
         },
     }
 
@@ -173,10 +177,10 @@ def main(argv: list[str]) -> None:
         raise errors.UserError(f"rows must be of {', '.join(ROWS)}, not {', '.join(unknown)}")
     from results import raw_file
 
-    from gensep.images.run import make_task
+    from gensep.images.run import mix_images
     from gensep.runtime.files import write_atomically
 
-    task = make_task(
+    mixed = mix_images(
         c.images,
         c.priors,
         part=c.part,
@@ -190,7 +194,7 @@ def main(argv: list[str]) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for row in c.rows:
         if row not in [r["row"] for r in rows]:
-            rows.append(measure(c, task, row))
+            rows.append(measure(c, mixed, row))
             write_atomically(path, "".join(json.dumps(r) + "\n" for r in rows))
         write_atomically(Path(f"{c.output}.md"), page(c, rows, argv))
     print(Path(f"{c.output}.md").read_text())

@@ -85,14 +85,15 @@ def write_record(path: Path, config: Any, facts: Json) -> None:
 
     Args:
         path: of the file, which appears whole or not at all.
-        config: options of the command, a dataclass made by `gensep.cli.config`.
+        config: options of the command, a dataclass made by `gensep.cli.config`; None where no
+            command runs.
         facts: what came out; values must be finite.
     """
-    made = {
-        "options": dataclasses.asdict(config),
-        "command": command(config, prog_of(type(config))),
-        "versions": versions(),
-        "commit": commit(),
-    }
+    made: Json = {"versions": versions(), "commit": commit()}
+    if config is not None:
+        made |= {
+            "options": dataclasses.asdict(config),
+            "command": command(config, prog_of(type(config))),
+        }
     text = json.dumps({**facts, **made}, indent=1, allow_nan=False)
     write_atomically(path, text + "\n")

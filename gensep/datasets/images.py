@@ -1,7 +1,7 @@
-"""Sets of small images, read from files as they are commonly found or fetched where asked.
+"""Sets of small images, read from files in their usual formats, or downloaded on demand.
 
-A folder is searched for the names of any known format; no TensorFlow is needed. The last images
-of the training files are held out for validation, `valid` of them.
+A folder is searched for the file names of all known formats; TensorFlow is not needed. The last
+`valid` images of the training files are held out for validation.
 """
 
 import os
@@ -20,10 +20,10 @@ SPLITS = ("train", "valid", "test")
 
 
 class ImageSet(NamedTuple):
-    """One data set: its shape, its size, and how to know its files from those of another."""
+    """One data set: its shape, its size, and what tells its files from those of another."""
 
     shape: tuple[int, int, int]  # height, width, channels
-    train: int  # images of the training files, held-out ones among them
+    train: int  # images of the training files, including those held out
     valid: int
     test: int
     first_labels: tuple[int, ...]  # of the training files, where their order is fixed
@@ -48,7 +48,7 @@ CLOTHES = (
 
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-# name (as tensorflow-datasets has it) -> the set; a new one is one row, a new format one reader
+# name as in tensorflow-datasets -> the set; a new set is one row, a new format one reader
 SETS: dict[str, ImageSet] = {
     "mnist": ImageSet(
         (28, 28, 1), 60000, 5000, 10000, (5, 0, 4, 1, 9, 2, 1, 3), (image_files.read_idx,), DIGITS
@@ -89,11 +89,11 @@ def load_images(
         name: a key of `sets`; "digits" comes with scikit-learn and needs no folder.
         split: "train", "valid" or "test".
         data_dir: folder with the set's files, at any depth.
-        download: let tensorflow-datasets fetch the set into `data_dir` where it holds none.
+        download: let tensorflow-datasets download the set into `data_dir` if it is not there.
         sets: the table of sets.
 
     Raises:
-        UserError: for an unknown name or split, and where no complete set is found.
+        UserError: for an unknown name or split, or if no complete set is found.
     """
     if name not in sets or split not in SPLITS:
         raise UserError(
@@ -129,11 +129,11 @@ def _find(name: str, known: ImageSet, folder: Path | None, *, download: bool) ->
         if problem is None:
             return found
         wrong.append(problem)
-    seen = f" (found what looks like it, but {'; '.join(wrong)})" if wrong else ""
+    seen = f" (found similar files, but {'; '.join(wrong)})" if wrong else ""
     where = f"under {folder}" if folder else "without a folder"
     raise UserError(
         f"no complete {name} {where}{seen}; give --data_dir the folder with "
-        f"{image_files.EXPECTED[name]}, or --download to fetch it by "
+        f"{image_files.EXPECTED[name]}, or --download to get it by "
         "tensorflow-datasets"
     )
 
@@ -145,7 +145,7 @@ def _candidates(known: ImageSet, folder: Path | None) -> Iterator[Found]:
 
 
 def _problem(found: Found, known: ImageSet) -> str | None:
-    """Say what is wrong with the arrays of a set, or None."""
+    """Return what is wrong with the arrays of a set, or None."""
     for (images, labels), what, n in (
         (found.train, "training", known.train),
         (found.test, "test", known.test),

@@ -49,7 +49,7 @@ class Separation(NamedTuple):
         return Representation(**self.record.get("representation", {}))
 
 
-def write_separation(folder: Path, config: "DataclassInstance", facts: Json) -> None:
+def write_separation(folder: Path, config: "DataclassInstance | None", facts: Json) -> None:
     """Write separation.json: what was separated and how it came out, with the options."""
     write_record(folder / FILE, config, facts)
 

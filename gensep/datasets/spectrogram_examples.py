@@ -24,7 +24,7 @@ def open_spectrograms(c: Options) -> "SpectrogramExamples":
 
     frames = c.frames + 2 * PREROLL
     train = open_windows(c.data, "train", frames)
-    valid = open_windows(c.data, "valid", frames, representation=train.representation)
+    valid = open_windows(c.data, "valid", frames)
     return SpectrogramExamples(c, train, valid)
 
 

@@ -1,8 +1,8 @@
-"""Data sets of mel spectrograms: written and read by tensorflow-datasets without TensorFlow.
+"""Data sets of mel spectrograms, written by tensorflow-datasets without TensorFlow.
 
-A data set is one folder: ArrayRecord files, what tensorflow-datasets keeps beside them, and
-`gensep.json`. A record is a stretch of at most 2048 frames of one track, stored as int16 in
-hundredths of a decibel of mel power, so that training may choose floor and scale later.
+A data set is one folder: ArrayRecord files, the metadata of tensorflow-datasets, and `gensep.json`.
+A record holds at most 2048 successive frames of one track: mel power as int16 hundredths of a
+decibel. Floor and scale are applied after reading, so that training can choose them.
 """
 
 import contextlib
@@ -11,46 +11,50 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from gensep.cli.records import Json
 from gensep.runtime.errors import UserError
 
-Tracks = Iterable[tuple[str, np.ndarray]]
+if TYPE_CHECKING:
+    from gensep.representation.mel import Representation
+
+Tracks = Iterable[tuple[str, np.ndarray]]  # name of a track, int16 [frames, n_mels]
 RECORD_FRAMES = 2048
-SILENCE = -12000  # -120 dB
+SILENCE = -12000  # -120 dB in hundredths of a decibel
 METADATA = "gensep.json"
 
-# the fields that decide the mel power; floor, centre and scale are applied after reading
+# the fields of a representation that determine the mel power; the others apply after reading
 POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
 
 
 def to_db(power: np.ndarray) -> np.ndarray:
-    """Turn mel power into 10 log10 decibels, clipped to [-120, 200], same shape."""
+    """Convert mel power to decibels, 10 log10, clipped to [-120, 200], same shape."""
     return np.clip(10 * np.log10(np.maximum(power, 1e-12)), -120, 200)
 
 
 def to_int16(power: np.ndarray) -> np.ndarray:
-    """Turn mel power into int16 hundredths of a decibel, same shape."""
+    """Convert mel power to int16 hundredths of a decibel, same shape."""
     return np.rint(100 * to_db(power)).astype(np.int16)
 
 
 def to_power(stored: np.ndarray) -> np.ndarray:
-    """Turn int16 hundredths of a decibel into float32 mel power, same shape."""
+    """Convert int16 hundredths of a decibel to float32 mel power, same shape."""
     return 10 ** (stored.astype(np.float32) / 1000)
 
 
 class Spectrograms(tfds.core.GeneratorBasedBuilder):
-    """Mel power in decibels, one record a stretch of a track."""
+    """Mel power in hundredths of a decibel, in records of successive frames of a track."""
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, splits: Mapping[str, Tracks], n_mels: int, data_dir: str):
-        """Take for each split its (track, int16 `[frames, n_mels]`) pairs."""
+    def __init__(self, splits: Mapping[str, Tracks], n_mels: int, data_dir: str) -> None:
+        """Set the tracks of each split."""
         self._tracks, self._n_mels = splits, n_mels
         super().__init__(data_dir=data_dir, file_format="array_record")
 
@@ -60,40 +64,47 @@ class Spectrograms(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,  # records stay in track order, so windows can span two
+            disable_shuffling=True,  # records stay in order, so that windows can span two of them
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: object) -> "dict[str, Iterator[tuple[int, Json]]]":
         return {split: self._generate_examples(t) for split, t in self._tracks.items()}
 
-    def _generate_examples(self, tracks: Tracks):
+    def _generate_examples(self, tracks: Tracks) -> Iterator[tuple[int, Json]]:
         key = itertools.count()
         for track, stored in tracks:
             for start in range(0, len(stored), RECORD_FRAMES):
-                stretch = np.ascontiguousarray(stored[start : start + RECORD_FRAMES])
-                yield next(key), {"power_db": stretch, "track": track}
+                frames = np.ascontiguousarray(stored[start : start + RECORD_FRAMES])
+                yield next(key), {"power_db": frames, "track": track}
 
 
 def write_dataset(
     folder: str | os.PathLike,
     splits: Mapping[str, Tracks],
-    representation: Any,
-    describe: Callable[[], Mapping[str, Any]] = dict,
+    representation: "Representation",
+    describe: Callable[[], Json] = dict,
 ) -> None:
-    """Write (track, int16 `[frames, n_mels]`) pairs as the data set `folder`, all or nothing.
+    """Write tracks as the data set `folder`, whole or not at all; replace an older data set.
 
-    `describe` is asked for further metadata once all is written. Replaces an older data set.
+    Args:
+        folder: of the data set.
+        splits: "train", "valid", "test" -> tracks.
+        representation: of the tracks.
+        describe: returns further metadata; called after all tracks were read.
+
+    Raises:
+        UserError: if the folder holds something else, or a split has no track.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is no data set; move it or choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lengths: dict[str, dict] = {split: {} for split in splits}
+    lengths: dict[str, dict[str, int]] = {split: {} for split in splits}
     counted = {split: _counted(tracks, split, lengths[split]) for split, tracks in splits.items()}
     fields = {name: getattr(representation, name) for name in POWER_FIELDS}
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         builder = Spectrograms(counted, fields["n_mels"], temporary)
-        tfds.disable_progress_bar()  # the caller shows one with the time left
+        tfds.disable_progress_bar()  # the caller shows one
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
         made = Path(builder.data_dir)
@@ -104,8 +115,12 @@ def write_dataset(
         os.replace(made, folder)
 
 
-def read_metadata(folder: str | os.PathLike) -> dict[str, Any]:
-    """Read what `write_dataset` noted: representation, tracks and frames of each split, source."""
+def read_metadata(folder: str | os.PathLike) -> Json:
+    """Read gensep.json: representation, source, names and frames of the tracks of each split.
+
+    Raises:
+        UserError: if the folder is no data set.
+    """
     try:
         return json.loads((Path(folder) / METADATA).read_text())
     except (OSError, ValueError):
@@ -116,7 +131,7 @@ def read_metadata(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def _counted(tracks: Tracks, split: str, lengths: dict[str, int]) -> Tracks:
-    """Pass tracks on, noting the frames of each; refuse a split without a track."""
+    """Yield the tracks and note the frames of each; refuse a split without a track."""
     for track, stored in tracks:
         lengths[track] = len(stored)
         yield track, stored

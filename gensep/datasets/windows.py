@@ -4,13 +4,25 @@ import itertools
 import os
 import shutil
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from gensep.cli.records import Json
 from gensep.datasets.spectrograms import METADATA, RECORD_FRAMES, SILENCE, read_metadata
 from gensep.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from gensep.representation.form import Form
+
+
+class Records(Protocol):
+    """Random access to the records of a split."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
 
 def open_windows(
@@ -18,12 +30,22 @@ def open_windows(
     split: str,
     frames: int,
     *,
-    representation: Any = None,
+    representation: "Form | None" = None,
     training: bool = True,
 ) -> "Windows":
-    """Open a split for windows of `frames` frames; checked against `representation` if given.
+    """Open a split for windows of `frames` frames.
 
-    Refuses "test" unless `training` is False: nothing may be fitted or chosen on it.
+    Args:
+        folder: of a data set.
+        split: "train", "valid", or "test".
+        frames: of a window.
+        representation: of the model that the windows are for; refused where it has other frames or
+            bands than the data set.
+        training: whether something is fitted to the windows or chosen by them.
+
+    Raises:
+        UserError: if there is no such split, the representation differs, or the split is "test" in
+            training.
     """
     metadata = read_metadata(folder)
     there = [name for name, tracks in metadata["splits"].items() if tracks]
@@ -45,12 +67,12 @@ def open_windows(
 
 
 class Windows:
-    """Random windows of one split; its records are decoded on first use and kept as int16."""
+    """Random windows of one split; records are decoded on first use and kept as int16."""
 
     def __init__(
-        self, records: Any, tracks: dict[str, int], frames: int, representation: dict[str, Any]
-    ):
-        """Take random-access `records` and the frames of the tracks they make up."""
+        self, records: Records, tracks: dict[str, int], frames: int, representation: Json
+    ) -> None:
+        """Set the records, and the number of frames of each track that they hold."""
         self.frames, self.representation = frames, representation
         self.tracks = tuple(tracks)
         self._records = records
@@ -61,28 +83,28 @@ class Windows:
         )
         if len(self._record_first) != len(records):
             raise UserError(
-                f"the data set has {len(records)} records, its {METADATA} tells of "
+                f"the data set has {len(records)} records, its {METADATA} names "
                 f"{len(self._record_first)}; run wav_to_spec again with --force"
             )
-        # every start whose window lies inside its track, and one for a track that is too short
+        # every start whose window lies within its track; one for a track that is too short
         self._last_start = np.cumsum(np.maximum(lengths - frames + 1, 1))
         self._decoded = np.zeros(len(records), bool)
         self._store = _store((int(self._first[-1]), representation["n_mels"]))
 
     def __len__(self) -> int:
-        """Count the different windows."""
+        """Return the number of different windows."""
         return int(self._last_start[-1])
 
     def batch(self, seed: int, step: int, size: int) -> np.ndarray:
-        """Draw windows, int16 `[size, frames, n_mels]`: a pure function of its arguments.
+        """Return random windows, int16 `[size, frames, n_mels]`: a function of the arguments only.
 
-        Starts are uniform over the windows that lie inside a track; a shorter track is padded
-        by -120 dB.
+        They are uniform over all windows that lie within a track; a shorter track is padded with
+        -120 dB.
         """
         return self.at(np.random.default_rng((seed, step)).integers(len(self), size=size))
 
     def at(self, number: np.ndarray) -> np.ndarray:
-        """Get the windows with these numbers, 0 <= number < len(self)."""
+        """Return the windows of these numbers, 0 <= number < len(self)."""
         track = np.searchsorted(self._last_start, number, side="right")
         before = np.r_[0, self._last_start][track]
         start = self._first[track] + number - before
@@ -95,7 +117,7 @@ class Windows:
         return windows
 
     def _decode(self, first: np.ndarray, last: np.ndarray) -> None:
-        """Fill the store with the records that hold the frames first..last (arrays)."""
+        """Decode the records that hold the frames from `first` to `last`, `[window]`."""
         if self._decoded.all():
             return
         begin = np.searchsorted(self._record_first, first, side="right") - 1
@@ -103,16 +125,16 @@ class Windows:
         wanted: set[int] = set()
         for a, b in zip(begin, end, strict=True):
             wanted.update(range(a, b + 1))
-        # two threads may decode the same record: they write the same numbers
+        # two threads may decode one record at once: they write the same numbers
         for record in (r for r in wanted if not self._decoded[r]):
-            stretch = self._records[record]["power_db"]
+            stored = self._records[record]["power_db"]
             start = self._record_first[record]
-            self._store[start : start + len(stretch)] = stretch
+            self._store[start : start + len(stored)] = stored
             self._decoded[record] = True
 
 
 def _store(shape: tuple[int, int]) -> np.ndarray:
-    """Make room for a split: in memory, or in an unnamed file where memory is too small."""
+    """Allocate a split in memory, or in an unnamed file where memory is too small."""
     size = 2 * shape[0] * shape[1]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size <= memory // 2:
@@ -120,7 +142,7 @@ def _store(shape: tuple[int, int]) -> np.ndarray:
     if size > shutil.disk_usage(tempfile.gettempdir()).free:
         raise UserError(
             f"the split takes {size / 1e9:.1f} GB; this machine has {memory / 1e9:.1f} "
-            f"GB of memory and less free in {tempfile.gettempdir()}; set TMPDIR"
+            f"GB of memory and less free space in {tempfile.gettempdir()}; set TMPDIR"
         )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.int16, "w+", shape=shape)

@@ -1,1 +1,1 @@
-"""The test bed on images: pairs of images mixed, separated by priors, and scored."""
+"""Tests on images: images are mixed, separated by priors and compared with the truth."""

@@ -1,16 +1,17 @@
-"""Mixtures of images: which images are mixed, how, and what problem that is to a sampler."""
+"""Mixtures of images: which images are mixed, how, and the problem that a sampler solves."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from basis import Linear, Problem
+from basis import Linear, Prior, Problem
 from basis.rotated import Rotated, sum_and_differences
 from gensep.representation.image import PIXEL_VALUES
 
-HIDDEN = 1e12  # variance of what is not observed
+HIDDEN = 1e12  # variance of coordinates that are not observed
 
 
 class Mix(Protocol):
@@ -18,76 +19,82 @@ class Mix(Protocol):
 
     @property
     def sources(self) -> int:
-        """Sources of a mixture."""
+        """Number of sources of a mixture."""
         ...
 
     def observe(self, images: np.ndarray) -> np.ndarray:
-        """Give mixtures `[n, height, width, channels]` as the problem takes them."""
+        """Return mixtures `[n, height, width, channels]` as the problem takes them."""
         ...
 
-    def problem(self, priors: tuple[Any, ...], mixture: Any, tau: float) -> Problem:
-        """Make the problem of mixtures `[n, ...]` that were observed with noise `tau`."""
+    def problem(
+        self, priors: tuple[Prior, ...], mixture: jax.Array, tau: float | jax.Array
+    ) -> Problem:
+        """Make the problem of mixtures `[n, ...]`, observed with noise of deviation `tau`."""
         ...
 
     def images(self, sources: np.ndarray) -> np.ndarray:
-        """Give sources of the problem as images, like `observe` took them."""
+        """Convert sources of the problem to images as `observe` takes them, same shape."""
         ...
 
     def unprocessed(self, mixture: np.ndarray) -> np.ndarray:
-        """Give what the mixture itself is worth as an estimate, `[source, n, ...]`."""
+        """Return the mixture itself as an estimate of every source, `[source, n, ...]`."""
         ...
 
     def picture(self, mixture: np.ndarray) -> np.ndarray:
-        """Give mixtures as images that can be looked at."""
+        """Convert mixtures to images of 0 to 1 that can be shown."""
         ...
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """All sources times one gain, added up."""
+    """The sum of all sources times one gain."""
 
     gain: float
     sources: int = 2
 
     def observe(self, images: np.ndarray) -> np.ndarray:
-        """Mix."""
+        """Return the weighted sum."""
         return self.gain * images.sum(0)
 
-    def problem(self, priors: tuple[Any, ...], mixture: Any, tau: float) -> Problem:
+    def problem(
+        self, priors: tuple[Prior, ...], mixture: jax.Array, tau: float | jax.Array
+    ) -> Problem:
         """Make the problem."""
         gains = jnp.full(len(priors), self.gain)
         return Problem(priors, Linear(gains), mixture, jnp.asarray(tau**2))
 
     def images(self, sources: np.ndarray) -> np.ndarray:
-        """Give the sources as they are."""
+        """Return the sources as they are."""
         return sources
 
     def unprocessed(self, mixture: np.ndarray) -> np.ndarray:
-        """Give the mixture in place of every source."""
+        """Return the mixture in place of every source."""
         return np.stack([mixture] * self.sources)
 
     def picture(self, mixture: np.ndarray) -> np.ndarray:
-        """Give the average of the sources."""
+        """Return the average of the sources."""
         return mixture / (self.gain * self.sources)
 
 
 @dataclass(frozen=True)
 class Grey:
-    """One image of which the mean over its channels is seen: colour is to be found.
+    """One image of which the mean over its channels is observed: its colours are to be found.
 
-    The problem lives in the coordinates of `basis.rotated`: the first is seen, the others are not.
+    The problem has the coordinates of `basis.rotated`, of which the first is observed.
     """
 
     sources: int = 1
 
     def observe(self, images: np.ndarray) -> np.ndarray:
-        """Give the first coordinate, and zeros for the others."""
+        """Return the first coordinate, and zeros for the others."""
         seen = np.zeros_like(images[0])
         seen[..., 0] = images[0].mean(-1) * np.sqrt(images.shape[-1])
         return seen
 
-    def problem(self, priors: tuple[Any, ...], mixture: Any, tau: float) -> Problem:
-        """Make the problem; `tau` is of the mean."""
+    def problem(
+        self, priors: tuple[Prior, ...], mixture: jax.Array, tau: float | jax.Array
+    ) -> Problem:
+        """Make the problem; `tau` is the deviation of the observed mean."""
         channels = mixture.shape[-1]
         axes = sum_and_differences(channels)
         variance = jnp.full(channels, HIDDEN).at[0].set(channels * tau**2)
@@ -95,52 +102,52 @@ class Grey:
         return Problem(rotated, Linear(jnp.ones(1)), mixture, variance)
 
     def images(self, sources: np.ndarray) -> np.ndarray:
-        """Give colours."""
+        """Return the colours."""
         return sources @ np.asarray(sum_and_differences(sources.shape[-1]))
 
     def unprocessed(self, mixture: np.ndarray) -> np.ndarray:
-        """Give the grey image."""
+        """Return the grey image."""
         return self.picture(mixture)[None]
 
     def picture(self, mixture: np.ndarray) -> np.ndarray:
-        """Give the grey image in all channels."""
+        """Return the grey image in all channels."""
         channels = mixture.shape[-1]
         return np.repeat(mixture[..., :1] / np.sqrt(channels), channels, -1)
 
 
-# a new way to mix is one row
+# a new mixing map is one row
 MIXES: dict[str, Mix] = {"average": Weighted(0.5), "sum": Weighted(1.0), "grey": Grey()}
 
 
 class Chosen(NamedTuple):
-    """Images that were chosen to be mixed."""
+    """Images that are mixed."""
 
     truth: np.ndarray  # float32 [source, n, height, width, channels], model units
-    places: np.ndarray  # int [source, n], in the set
+    places: np.ndarray  # int [source, n], numbers of the images in the set
     labels: np.ndarray  # int [source, n]
 
 
 def choose(
     images: np.ndarray, labels: np.ndarray, sources: int, n: int, seed: int, *, split: bool
 ) -> Chosen:
-    """Choose `n` mixtures of different images by a seed; the first m of n are those of m.
+    """Choose `n` mixtures of different images by a seed; the first mixtures do not depend on `n`.
 
     Args:
         images: uint8 `[image, height, width, channels]`.
         labels: `[image]`.
-        sources: of a mixture.
-        n: mixtures; an image comes in a second one only where there are too few.
+        sources: number of sources of a mixture.
+        n: number of mixtures; an image is in two of them only where there are too few images.
         seed: of the choice.
-        split: the first source from the first part of the classes, the second from the second, as
-            0-4 and 5-9 of ten; otherwise from all.
+        split: take each source from its own share of the classes, e.g. 0-4 and 5-9 of ten, instead
+            of all.
 
     Raises:
-        ValueError: where a part has no images, or fewer than a mixture needs.
+        ValueError: if a share of the classes has no images, or fewer than a mixture needs.
     """
-    part = labels * sources // (int(labels.max()) + 1) if split else np.zeros_like(labels)
+    share = labels * sources // (int(labels.max()) + 1) if split else np.zeros_like(labels)
     rows = []
     for k in range(sources):
-        pool = np.flatnonzero(part == (k if split else 0))
+        pool = np.flatnonzero(share == (k if split else 0))
         per_round = len(pool) if split else len(pool) // sources
         if per_round < 1:
             raise ValueError(f"too few images to mix {sources} of them")
@@ -148,7 +155,7 @@ def choose(
             np.random.default_rng((seed, k if split else 0, i)).permutation(pool)
             for i in range(-(-n // per_round))
         ]
-        # without classes the sources take turns in one deck, so that no image meets itself
+        # without split the sources share one deck, so that no image is mixed with itself
         dealt = [deck if split else deck[k : per_round * sources : sources] for deck in decks]
         rows.append(np.concatenate(dealt)[:n])
     index = np.stack(rows)

@@ -1,13 +1,13 @@
-"""How real drawn images look to a small classifier that was trained on the data set itself.
+"""How real sampled images look to a small classifier that is trained on the data set itself.
 
-The classifier is trained here, in about a minute on a CPU and always the same, so that nothing
-has to be downloaded. Its figures compare models of one data set with each other; they are not the
-Inception score or the FID of the literature, whose networks and features are others.
+The classifier is trained here, in about a minute on a CPU and always in the same way, so that
+nothing has to be downloaded. Its figures compare models of one data set; they are not the Inception
+score or the FID of the literature, which use other networks and features.
 """
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ STEPS, BATCH, RATE, SEED = 1500, 64, 2e-3, 0
 class Network(nnx.Module):
     """Two convolutions of stride 2, a layer of features, a layer of logits."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, *, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, int, int], classes: int, *, rngs: nnx.Rngs) -> None:
         height, width, channels = shape
         self.conv1 = nnx.Conv(channels, 32, (5, 5), strides=2, rngs=rngs)
         self.conv2 = nnx.Conv(32, 64, (3, 3), strides=2, rngs=rngs)
@@ -44,13 +44,13 @@ class Network(nnx.Module):
 
 
 class Classifier(NamedTuple):
-    """A trained network and its share of right answers on the test images."""
+    """A trained network and its accuracy on the test images."""
 
     network: Network
     accuracy: float
 
     def __call__(self, images: np.ndarray, batch: int = 500) -> tuple[np.ndarray, np.ndarray]:
-        """Give features `[n, 64]` and class probabilities `[n, classes]` of images of 0 to 1."""
+        """Return features `[n, 64]` and class probabilities `[n, classes]` of images of 0 to 1."""
         parts = [_apply(self.network, images[i : i + batch]) for i in range(0, len(images), batch)]
         features, probabilities = (np.concatenate(p) for p in zip(*parts, strict=True))
         return features.astype(np.float64), probabilities.astype(np.float64)
@@ -63,7 +63,7 @@ def _apply(network: Network, images: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def get_classifier(name: str, folder: Path, data_dir: str | None = None) -> Classifier:
-    """Train the classifier of a set of images, or read it from `folder` where it was kept."""
+    """Read the classifier of a set of images from `folder`, or train it and keep it there."""
     like = jax.eval_shape(lambda: _untrained(name))
     path = folder / f"classifier_{name}.npz"
     made = json.dumps({"steps": STEPS, "batch": BATCH, "rate": RATE, "seed": SEED})
@@ -87,10 +87,10 @@ def _untrained(name: str) -> Network:
 
 
 def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS) -> Classifier:
-    """Train on the training images, dequantised; the same data give the same network."""
+    """Train on dequantised training images; the same images lead to the same network."""
     images, labels = load_images(name, "train", data_dir)
 
-    def loss(network: Network, key: jax.Array, batch: Any) -> jax.Array:
+    def loss(network: Network, key: jax.Array, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
         pixels, truth = batch
         x = (pixels + jax.random.uniform(key, pixels.shape)) / PIXEL_VALUES
         log_p = jax.nn.log_softmax(network(x)[1])
@@ -109,11 +109,11 @@ def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS)
     return classifier._replace(accuracy=float((guesses == truth).mean()))
 
 
-def figures(classifier: Classifier, drawn: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Give the figures of drawn images, and of real ones as the best that can be expected."""
-    features, probabilities = classifier(np.clip(drawn, 0, 1))
+def figures(classifier: Classifier, sampled: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """Return the figures of sampled images, and of real ones as the best that can be expected."""
+    features, probabilities = classifier(np.clip(sampled, 0, 1))
     real_features, real_probabilities = classifier(real)
-    # every other one: the first half of MNIST's test images is easier than the second
+    # even against odd numbers: the first half of MNIST's test images is easier than the second
     floor = classifier_frechet(real_features[::2], real_features[1::2])
     return {
         "classifier_accuracy": classifier.accuracy,
@@ -125,20 +125,20 @@ def figures(classifier: Classifier, drawn: np.ndarray, real: np.ndarray) -> dict
 
 
 def classifier_score(probabilities: np.ndarray) -> float:
-    """Give exp E KL(p(y|x) || p(y)) of `[n, classes]`: 1 (all alike) to the number of classes."""
+    """Return exp E KL(p(y|x) || p(y)) of `[n, classes]`: 1 (all alike) to `classes`."""
     p = np.clip(probabilities, 1e-12, 1)
     return float(np.exp((p * (np.log(p) - np.log(p.mean(0)))).sum(1).mean()))
 
 
 def classifier_frechet(first: np.ndarray, second: np.ndarray) -> float:
-    """Give the Frechet distance between Gaussians fitted to features `[n, d]` and `[m, d]`."""
+    """Return the Frechet distance between Gaussians fitted to features `[n, d]` and `[m, d]`."""
     return frechet(
         first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
     )
 
 
 def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
-    """Give |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2) (Dowson and Landau 1982)."""
+    """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2) (Dowson and Landau 1982)."""
     values, vectors = np.linalg.eigh(np.atleast_2d(cov1))
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     middle = np.linalg.eigvalsh(root @ np.atleast_2d(cov2) @ root)

@@ -1,1 +1,1 @@
-"""From a mixture to its sources: samplers, settings, posterior sampling, runs of files."""
+"""From a mixture to its sources: samplers, settings, posterior sampling, separation of files."""

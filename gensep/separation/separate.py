@@ -1,11 +1,12 @@
-"""Separation of audio: the Python call, and the streaming pass that the command shares with it."""
+"""Separation of audio: the priors of the sources, their masks, and the call from Python."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from basis import Prior
 from gensep.audio.files import mid_stream
 from gensep.inversion.masking import apply_masks
 from gensep.priors.files import LoadedPrior, load_prior
@@ -19,23 +20,23 @@ from gensep.separation.settings import PRESETS, Settings
 MAX_SOURCES = 8
 
 
-class Team(NamedTuple):
-    """The priors of one separation, one a source, and the representation they share."""
+class SourcePriors(NamedTuple):
+    """The priors of one separation, one per source, and the representation that they share."""
 
     names: tuple[str, ...]  # of the stems; equal priors are numbered
-    priors: tuple[Any, ...]
+    priors: tuple[Prior, ...]
     representation: Representation
 
 
-def assemble(priors: Sequence[str | LoadedPrior]) -> Team:
+def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
     """Load priors by name, run folder or file, and check that they fit together.
 
     Raises:
-        UserError: for none or too many, or for different representations.
+        UserError: for no or too many priors, or different representations.
     """
     if not 1 <= len(priors) <= MAX_SOURCES:
         raise UserError(
-            f"expected 1 to {MAX_SOURCES} priors, one a source, got {len(priors)}; "
+            f"expected 1 to {MAX_SOURCES} priors, one per source, got {len(priors)}; "
             "name them after --priors"
         )
     loaded = [p if isinstance(p, LoadedPrior) else load_prior(p) for p in priors]
@@ -53,7 +54,8 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> Team:
                 "representations; train them on data of one wav_to_spec"
             )
     assert is_sound(first.form)
-    return Team(_distinct([p.name for p in loaded]), tuple(p.prior for p in loaded), first.form)
+    names, each = _distinct([p.name for p in loaded]), tuple(p.prior for p in loaded)
+    return SourcePriors(names, each, first.form)
 
 
 def separate(
@@ -62,22 +64,23 @@ def separate(
     *,
     priors: Sequence[str | LoadedPrior] = ("piano", "violin"),
     preset: str = "default",
-    **settings: Any,
+    **settings: str | float,
 ) -> dict[str, np.ndarray]:
-    """Separate a mixture into one wave a prior.
+    """Separate a mixture into one wave per prior.
 
     Args:
         audio: float `[samples]` or `[channels, samples]`.
         rate: of `audio`, Hz.
-        priors: shipped names, run folders, files or loaded priors, one a source.
+        priors: shipped names, run folders, files or loaded priors, one per source.
         preset: fast, default or best.
-        settings: fields of `gensep.separation.sampling.Settings` over the preset's, e.g. `seed=1`.
+        settings: fields of `gensep.separation.settings.Settings` that differ from the preset's,
+            e.g. `seed=1`.
 
     Returns:
         Name of the source -> float32, shaped like `audio`. The stems add up to the mixture.
 
     Raises:
-        UserError: for audio that is empty or not finite, unknown priors, or bad settings.
+        UserError: for audio that is empty or not finite, unknown priors, or wrong settings.
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim not in (1, 2) or not audio.size:
@@ -87,21 +90,23 @@ def separate(
         )
     if not np.isfinite(audio).all():
         raise UserError("audio holds values that are not finite; repair it first")
-    team = assemble(priors)
-    chosen = make_settings(preset, settings, len(team.priors))
+    sources = assemble(priors)
+    chosen = make_settings(preset, settings, len(sources.priors))
     channels = audio[None] if audio.ndim == 1 else audio
-    result = find_masks([channels], rate, team, chosen)
-    stems = np.concatenate(
-        list(apply_masks([channels], rate, result.masks, team.representation)), -1
-    )
-    return dict(zip(team.names, stems.reshape(len(team.names), *audio.shape), strict=True))
+    found = find_masks(analyse_channels(channels, rate, sources.representation), sources, chosen)
+    blocks = apply_masks([channels], rate, found.masks, sources.representation)
+    stems = np.concatenate(list(blocks), -1).reshape(len(sources.names), *audio.shape)
+    return dict(zip(sources.names, stems, strict=True))
 
 
-def make_settings(preset: str, changes: dict[str, Any], sources: int = 2) -> Settings:
-    """Give the settings of a preset with some fields changed.
+def make_settings(preset: str, changes: Mapping[str, str | float], sources: int = 2) -> Settings:
+    """Return the settings of a preset with some fields changed.
 
-    More than two sources get more noise levels in proportion, unless `changes` name `steps`: four
-    that start from one mixture find their places later than two.
+    More than two sources get more noise levels in proportion, unless `changes` names `steps`: the
+    more sources start from one mixture, the more levels they need to separate.
+
+    Raises:
+        UserError: for an unknown preset or setting, or a value out of range.
     """
     if preset not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
@@ -109,41 +114,42 @@ def make_settings(preset: str, changes: dict[str, Any], sources: int = 2) -> Set
     for name in changes:
         if name not in known:
             raise UserError(f"unknown setting {name}; known: {', '.join(sorted(known))}")
-    chosen = Settings(**{**PRESETS[preset], **changes})
+    chosen = Settings(**{**PRESETS[preset], **changes})  # type: ignore[arg-type]  # checked above
     if "steps" in changes or sources <= 2:
         return chosen
     return dataclasses.replace(chosen, steps=chosen.steps * sources // 2)
 
 
 def find_masks(
-    blocks: Iterable[np.ndarray],
-    rate: int,
-    team: Team,
-    settings: Settings,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Masks:
-    """Sample the masks of a mixture given as blocks `[channels, n]` at `rate`."""
-    representation = team.representation
-    mid = mid_stream(blocks, rate, representation.sample_rate)
-    return masks_of(analyse(mid, representation), team, settings, progress)
-
-
-def masks_of(
     mixture: Analysis,
-    team: Team,
+    sources: SourcePriors,
     settings: Settings,
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     uncertainty: bool = False,
 ) -> Masks:
-    """Sample the masks of an analysed mixture; of silence all sources have equal shares."""
-    if len(team.priors) == 1 or not np.isfinite(mixture.level):
-        equal = np.full((len(team.priors), *mixture.power.shape), 1 / len(team.priors), np.float32)
+    """Sample the masks of an analysed mixture; all sources have equal shares of silence.
+
+    Args:
+        mixture: as `gensep.representation.analysis` returns it.
+        sources: their priors.
+        settings: of the sampler.
+        progress: called with (chains done, chains in all).
+        uncertainty: also measure how far the posterior samples differ.
+    """
+    count, representation = len(sources.priors), sources.representation
+    if count == 1 or not np.isfinite(mixture.level):
+        equal = np.full((count, *mixture.power.shape), 1 / count, np.float32)
         return Masks(equal, np.zeros(0), 0.0, 0.0)
-    power = mixture.at_level(team.representation.level_db)
+    power = mixture.at_level(representation.level_db)
     return sample_masks(
-        power, team.priors, team.representation, settings, progress, uncertainty=uncertainty
+        power, sources.priors, representation, settings, progress, uncertainty=uncertainty
     )
+
+
+def analyse_channels(channels: np.ndarray, rate: int, representation: Representation) -> Analysis:
+    """Analyse the mean of channels `[channels, samples]`, resampled from `rate` Hz."""
+    return analyse(mid_stream([channels], rate, representation.sample_rate), representation)
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

@@ -1,14 +1,18 @@
-"""How sources are sampled: the settings of a separation, the tables of samplers and presets."""
+"""Settings of the sampling of masks, and the table of presets."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from basis import Kernel
 from gensep.runtime.errors import UserError
 from gensep.separation.samplers import check_sampler, make_kernel
 
-# name -> the settings it changes; `steps` are those of two sources
-PRESETS: dict[str, dict[str, Any]] = {
+if TYPE_CHECKING:
+    import numpy as np
+
+    from basis import Kernel
+
+# name -> the settings that it changes; `steps` are those of two sources
+PRESETS: dict[str, dict[str, str | int]] = {
     "fast": {"sampler": "mmps", "samples": 2, "steps": 8},
     "default": {},
     "best": {"steps": 44, "samples": 6},
@@ -17,7 +21,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How masks are sampled; every field decides the result."""
+    """How masks are sampled; every field affects the result.
+
+    Raises:
+        UserError: for values out of range.
+    """
 
     sampler: str = "mmps-cg4"
     steps: int = 22  # noise levels
@@ -25,14 +33,14 @@ class Settings:
     constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
     sigma_max: float = 2.0
     sigma_min: float = 0.2
-    rho: float = 5.0  # of the levels of Karras et al.; 1000 makes them geometric
-    tau_db: float = 1.0  # sd of the mixing law's error
+    rho: float = 5.0  # of the noise levels of Karras et al.; 1000 makes them geometric
+    tau_db: float = 1.0  # standard deviation of the mixing law's error
     window: int = 128  # frames that a prior sees at once
-    overlap: float = 0.25  # of a window
+    overlap: float = 0.25  # share of a window
     block: int = 512  # frames of a chain, at most
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_sampler(self.sampler, self.constraint)
         for name in ("steps", "samples"):
             if getattr(self, name) < 1:
@@ -53,12 +61,12 @@ class Settings:
                 f"{self.sigma_min}, {self.sigma_max}, {self.tau_db} and {self.rho}"
             )
 
-    def levels(self) -> Any:
-        """Give the noise levels, falling."""
+    def levels(self) -> "np.ndarray":
+        """Return the noise levels, largest first."""
         from score import karras
 
         return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
-    def kernel(self) -> Kernel:
-        """Make the kernel."""
+    def kernel(self) -> "Kernel":
+        """Make the kernel of the sampler."""
         return make_kernel(self.sampler, self.constraint)

@@ -1,32 +1,32 @@
-"""What posterior samples do not agree on: files and pictures beside the stems."""
+"""How far posterior samples differ: files and pictures beside the stems."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from gensep.cli.records import Json
 from gensep.datasets.separations import write_deviations
+from gensep.plots.spectrograms import plot_uncertainty
+from gensep.representation.mel import Representation
 from gensep.separation.sampling import Uncertainty
 
-LEVEL = 0.8  # of the intervals
+SHARE = 0.8  # of the samples that lie within the intervals
 
 
 def write_uncertainty(
-    folder: Path, names: tuple[str, ...], found: Uncertainty, representation: Any
-) -> dict[str, Any]:
+    folder: Path, names: Sequence[str], found: Uncertainty, representation: Representation
+) -> Json:
     """Write uncertainty.npz (float16 `sd_db [source, frame, mel]`, `names`) and a picture.
 
     Returns:
-        For separation.json, by source: the mean sd of a bin, and the central interval of the
-        source's energy in dB against the mixture's, both over the samples.
+        For separation.json, by source: the mean standard deviation of a bin in dB, and the central
+        interval over the samples of the source's energy relative to the mixture's, in dB.
     """
-    from gensep.plots.spectrograms import plot_uncertainty
-
     write_deviations(folder, names, found.sd_db)
-    plot_uncertainty(
-        folder / "uncertainty.png", dict(zip(names, found.sd_db, strict=True)), representation
-    )
-    tails = 0.5 - LEVEL / 2, 0.5 + LEVEL / 2
+    panels = dict(zip(names, found.sd_db, strict=True))
+    plot_uncertainty(folder / "uncertainty.png", panels, representation)
+    tails = 0.5 - SHARE / 2, 0.5 + SHARE / 2
     rows = {}
     for name, sd, energy in zip(names, found.sd_db, found.energy_db.T, strict=True):
         low, high = np.quantile(energy, tails)
@@ -34,4 +34,4 @@ def write_uncertainty(
             "mean_sd_db": round(float(sd.mean()), 3),
             "energy_db": [round(float(low), 3), round(float(high), 3)],
         }
-    return {"samples": len(found.energy_db), "level": LEVEL, "sources": rows}
+    return {"samples": len(found.energy_db), "level": SHARE, "sources": rows}

@@ -392,13 +392,13 @@ def test_ctrl_c_stops_at_once_and_leaves_nothing(runs, tmp_path, moment):
     """A run as from a shell, interrupted while XLA compiles or while chains are sampled."""
     soundfile.write(tmp_path / "m.wav", noise(160_000), 16000)
     script = (
-        "import runpy, signal; from gensep.separation import sampling\n"
+        "import runpy, signal; from gensep.separation import chains\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "real = sampling._compiled\n"
+        "real = chains._compiled\n"
         "def compiled(*a):\n"
         "    open('compiling', 'w').close(); made = real(*a)\n"
         "    open('sampling', 'w').close(); return made\n"
-        "sampling._compiled = compiled\n"
+        "chains._compiled = compiled\n"
         "runpy.run_module('gensep.basis', run_name='__main__')"
     )
     argv = [

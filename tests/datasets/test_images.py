@@ -150,7 +150,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
     cut = tmp_path / "short" / "t10k-images-idx3-ubyte"
     cut.write_bytes(cut.read_bytes()[:-1])
     images_module._find.cache_clear()
-    refused("its header tells of", "set", "test", tmp_path / "short", sets=sets)
+    refused("its header says", "set", "test", tmp_path / "short", sets=sets)
     cut.write_bytes(b"<html>")
     refused("is not an idx file", "set", "test", tmp_path / "short", sets=sets)
 

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from gensep import wav_to_spec
+from gensep.datasets.ingest import BadFile, Encoding, encode_file, find_sources, fingerprint, ingest
 from gensep.datasets.spectrograms import (
     POWER_FIELDS,
     read_metadata,
@@ -146,6 +147,49 @@ def test_command_writes_what_the_files_hold(sounds):
     assert metadata["level"] is None
     assert list(metadata["splits"]) == ["train", "valid", "test"]
     assert [p.name for p in (sounds / "out").iterdir()] == ["piano"]
+
+
+def test_python_writes_what_the_command_writes(sounds):
+    convert(sounds, "--level", "-20")
+    (sounds / "in" / "piano" / "train" / "text.wav").write_text("no sound")
+    lines = []
+    bad = ingest(sounds / "in", sounds / "again", SMALL, level_db=-20.0, report=lines.append)
+    assert len(bad) == 1
+    assert "text.wav is no audio" in bad[0]
+    assert lines == ["piano: train 3 tracks, 0.00 h; valid 1 tracks, 0.00 h; test 1 tracks, 0.00 h"]
+    for split in ("train", "valid", "test"):
+        stored = [
+            open_windows(sounds / out / "piano", split, 10, training=False)
+            for out in ("out", "again")
+        ]
+        first, second = (windows.at(np.arange(len(windows))) for windows in stored)
+        np.testing.assert_array_equal(first, second)
+    assert ingest(sounds / "in", sounds / "again", SMALL, level_db=-20.0, report=lines.append) == []
+    assert lines[1:] == ["piano: up to date"]
+    with pytest.raises(UserError, match=r"text\.wav is no audio.*or use --on_bad skip"):
+        ingest(sounds / "in", sounds / "again", SMALL, level_db=-20.0, skip_bad=False)
+
+
+def test_an_unreadable_file_is_a_value_and_others_are_arrays(sounds):
+    path = sounds / "in" / "piano" / "train" / "0.flac"
+    assert encode_file(path, Encoding(SMALL, None)).dtype == np.int16
+    path.write_text("no sound")
+    assert isinstance(encode_file(path, Encoding(SMALL, None)), BadFile)
+
+
+def test_a_fingerprint_depends_on_files_and_encoding(sounds):
+    (source,) = find_sources(sounds / "in")
+    same = fingerprint(source, Encoding(SMALL, -26.0))
+    assert fingerprint(source, Encoding(dataclasses.replace(SMALL, floor_db=-30.0), -26.0)) == same
+    others = {
+        fingerprint(source, Encoding(SMALL, None)),
+        fingerprint(source, Encoding(SMALL, -20.0)),
+        fingerprint(source, Encoding(dataclasses.replace(SMALL, n_mels=9), -26.0)),
+        fingerprint(
+            source._replace(files={"train": source.files["train"][:2]}), Encoding(SMALL, -26.0)
+        ),
+    }
+    assert len(others | {same}) == 5
 
 
 def test_level_is_that_of_the_sounding_blocks():

@@ -8,16 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import basis
-from basis import Gaussian, evidence_weights, full_gaussian, implausibility, sample, surprise
+from basis import (
+    Gaussian,
+    Prior,
+    daps_pc,
+    evidence_weights,
+    full_gaussian,
+    implausibility,
+    langevin,
+    mmps_draws,
+    sample,
+    surprise,
+)
 from basis.rotated import Rotated, sum_and_differences
-from gensep import basis as command
+from gensep import basis, basis_images
 from gensep.datasets.images import load_images
-from gensep.images import run
 from gensep.images.mixtures import MIXES, Chosen, choose
-from gensep.images.run import Task, estimate, score, score_all
+from gensep.images.run import MixedImages, estimate_sources, measure, psnr_of
 from gensep.images.separation import Separated, align, separate_images, weigh
-from gensep.images.settings import JUDGES, ImageSettings
+from gensep.images.settings import IMAGE_PRESETS, JUDGES, ImageSettings, make_image_settings
 from gensep.priors.files import save_prior
 from gensep.priors.score_networks import make_denoiser
 from gensep.representation.image import PIXEL_VALUES, ImageForm
@@ -61,12 +70,10 @@ def test_a_rotated_prior_is_the_prior_of_rotated_data():
     # errors of equal size in all channels are the same in all directions
     plain = Rotated(flat(), axes)
     np.testing.assert_allclose(plain.spread(0.3), flat().spread(0.3), rtol=1e-6)
-    assert isinstance(rotated, basis.Prior)
+    assert isinstance(rotated, Prior)
 
 
-@pytest.mark.parametrize(
-    "kernel", [basis.mmps_draws(4, 4), basis.langevin(40, 0.1), basis.daps_pc("tweedie", 2)]
-)
+@pytest.mark.parametrize("kernel", [mmps_draws(4, 4), langevin(40, 0.1), daps_pc("tweedie", 2)])
 def test_colours_have_the_posterior_given_their_mean(kernel):
     """For correlated channels all of x is Gaussian given its channels' mean."""
     covariance = np.array([[0.09, 0.05, 0.02], [0.05, 0.08, 0.03], [0.02, 0.03, 0.06]])
@@ -139,10 +146,10 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
 # --- scores
 
 
-def task(n=6, names=("p", "p"), mix="average"):
+def mixed(n=6, names=("p", "p"), mix="average"):
     true = 0.2 + 0.6 * images(len(names), n, 8, 8, 1)
     places = np.zeros((len(names), n), int)
-    return Task(
+    return MixedImages(
         MIXES[mix],
         Chosen(true, places, places),
         MIXES[mix].observe(true),
@@ -152,20 +159,20 @@ def task(n=6, names=("p", "p"), mix="average"):
 
 
 def test_psnr_counts_the_best_order_only_where_sources_share_a_prior():
-    one, other = task(), task(names=("p", "q"))
+    one, other = mixed(), mixed(names=("p", "q"))
     wrong = one.chosen.truth + 10 / PIXEL_VALUES
-    np.testing.assert_allclose(score(one, wrong), 20 * np.log10(25.5), rtol=1e-4)
-    np.testing.assert_allclose(score(one, wrong[::-1]), score(one, wrong), rtol=1e-6)
-    turned = score(other, other.chosen.truth[::-1])
+    np.testing.assert_allclose(psnr_of(one, wrong), 20 * np.log10(25.5), rtol=1e-4)
+    np.testing.assert_allclose(psnr_of(one, wrong[::-1]), psnr_of(one, wrong), rtol=1e-6)
+    turned = psnr_of(other, other.chosen.truth[::-1])
     assert (turned < 20).all()
-    assert np.isinf(score(one, one.chosen.truth[::-1])).all()
+    assert np.isinf(psnr_of(one, one.chosen.truth[::-1])).all()
     # what no pixel can be is not held against an estimate
     black = one._replace(chosen=one.chosen._replace(truth=0 * wrong + 0.5 / PIXEL_VALUES))
-    assert np.isinf(score(black, 0 * wrong - 3)).all()
+    assert np.isinf(psnr_of(black, 0 * wrong - 3)).all()
 
 
 def test_samples_are_put_in_one_order_before_they_are_averaged():
-    one = task(n=5)
+    one = mixed(n=5)
     true = one.chosen.truth
     samples = true + 0.05 * RNG(1).normal(size=(8, *true.shape)).astype(np.float32)
     for i, draw in enumerate(samples):
@@ -174,13 +181,13 @@ def test_samples_are_put_in_one_order_before_they_are_averaged():
     np.testing.assert_array_equal(aligned[0], samples[0])
     assert np.abs(aligned - aligned[0]).max() < 0.5
     found = Separated(samples, np.full((8, 5), 1 / 8), np.zeros((8, 5)), 0, 0, 0.0, 0.0)
-    scores = score_all(one, estimate(one, found))
+    scores = measure(one, estimate_sources(one, found))
     # eight independent errors: 9 dB less
     assert abs((scores.mean - scores.sample).mean() - 9) < 1.5
     other = one._replace(names=("p", "q"))
-    unordered = score_all(other, estimate(other, found))
+    unordered = measure(other, estimate_sources(other, found))
     assert unordered.mean[1:].mean() < scores.mean[1:].mean() - 5
-    np.testing.assert_allclose(scores.mixture, score(one, np.stack([one.mixture] * 2)))
+    np.testing.assert_allclose(scores.mixture, psnr_of(one, np.stack([one.mixture] * 2)))
 
 
 # --- sampling
@@ -317,7 +324,6 @@ def prior(tmp_path_factory):
 def test_command(prior, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     argv = [
-        "--images",
         "digits",
         "--priors",
         prior,
@@ -331,7 +337,7 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
         "2",
         "--split",
     ]
-    command.main(argv)
+    basis_images.main(argv)
     folder = tmp_path / "separated" / "digits"
     shown = capsys.readouterr().out
     assert "unprocessed mixture" in shown
@@ -364,35 +370,35 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--images", "digits"], "prior piano is of spectrograms"),
-        (["--images", "mnis", "--priors", "PRIOR"], "expected one of mnist"),
-        (["--images", "mnist", "--priors", "PRIOR"], "no complete mnist"),
-        (
-            ["--images", "digits", "--priors", "PRIOR", "PRIOR", "PRIOR"],
-            "one prior for all 2 sources",
-        ),
-        (
-            ["--images", "digits", "--priors", "PRIOR", "--mix", "grey", "--split"],
-            "--mix grey has one",
-        ),
-        (
-            ["--images", "digits", "--priors", "PRIOR", "--mix", "blend"],
-            "mix must be one of average",
-        ),
-        (["--images", "digits", "--priors", "PRIOR", "--pairs", "0"], "pairs must be at least 1"),
-        (["--images", "digits", "--priors", "PRIOR", "--sampler", "no"], "sampler must be one of"),
-        (["--images", "digits", "--priors", "PRIOR", "--start", "3"], "--start is for audio"),
-        (["--images", "digits", "x.wav"], "MIXTURES is for audio"),
-        (["x.wav", "--split"], "--split is for images"),
-        (["x.wav", "--priors", "PRIOR"], "x.wav"),
+        (["digits", "--priors", "piano"], "prior piano is of spectrograms"),
+        (["digits"], "--priors is missing"),
+        (["--priors", "PRIOR"], "SET is missing"),
+        (["mnis", "--priors", "PRIOR"], "expected one of mnist"),
+        (["mnist", "--priors", "PRIOR"], "no complete mnist"),
+        (["digits", "--priors", "PRIOR", "PRIOR", "PRIOR"], "one prior for all 2 sources"),
+        (["digits", "--priors", "PRIOR", "--mix", "grey", "--split"], "--mix grey has one"),
+        (["digits", "--priors", "PRIOR", "--mix", "blend"], "mix must be one of average"),
+        (["digits", "--priors", "PRIOR", "--pairs", "0"], "pairs must be at least 1"),
+        (["digits", "--priors", "PRIOR", "--sampler", "no"], "sampler must be one of"),
+        (["digits", "--priors", "PRIOR", "--start", "3"], "unknown option --start"),
     ],
 )
 def test_bad_input(prior, tmp_path, monkeypatch, argv, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message):
-        command.main([prior if word == "PRIOR" else word for word in argv])
+    with pytest.raises(UserError, match=message) as caught:
+        basis_images.main([prior if word == "PRIOR" else word for word in argv])
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "separated").exists()
+
+
+@pytest.mark.parametrize("argv", [["--images", "digits"], ["--images=mnist", "--pairs", "5"]])
+def test_the_audio_command_says_where_images_are_separated(argv):
+    with pytest.raises(UserError, match=r"by 'python -m gensep.basis_images SET'$"):
+        basis.main(argv)
+    with pytest.raises(UserError, match="unknown option --split"):
+        basis.main(["x.wav", "--split"])
 
 
 def test_presets_are_settings():
-    for name in run.IMAGE_PRESETS:
-        assert run.make_image_settings(name, {}).kernel()
+    for name in IMAGE_PRESETS:
+        assert make_image_settings(name, {}).kernel()

@@ -18,7 +18,7 @@ from gensep.images.settings import ImageSettings
 from gensep.priors.files import LoadedPrior
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
-from gensep.separation import sampling
+from gensep.separation import chains, sampling
 from gensep.separation.samplers import SAMPLERS
 from gensep.separation.sampling import plan, sample_masks
 from gensep.separation.separate import assemble, make_settings, separate
@@ -40,7 +40,9 @@ def band_prior(seed, sd=0.4):
 def scene(priors, frames, seed=0):
     """Draw sources `[source, frame, mel]` from their priors; give them and the mixture's power."""
     rng = np.random.default_rng(seed)
-    z = np.stack([p.mean + np.sqrt(p.variance) * rng.normal(size=(frames, 6)) for p in priors])
+    z = np.stack(
+        [p.mean[None] + np.sqrt(p.variance) * rng.normal(size=(frames, 6)) for p in priors]
+    )
     power = np.asarray(REP.decode(jnp.asarray(z, jnp.float32)))
     return z, power.sum(0)
 
@@ -69,7 +71,7 @@ def test_plan_covers_every_frame_with_the_asked_overlap(block, overlap):
 
 
 def test_fades_of_neighbours_sum_to_one():
-    first, last = (sampling._fade(64, 16, *sides) for sides in ((False, True), (True, False)))
+    first, last = (sampling._fade(64, 16, before=b, behind=not b) for b in (False, True))
     np.testing.assert_allclose(first[-16:] + last[:16], 1, atol=1e-6)
     assert (np.diff(last[:16]) > 0).all()
     assert (first[:-16] == 1).all()
@@ -154,7 +156,7 @@ class Drift(NamedTuple):
 
     def score(self, x, sigma):
         n = x.shape[1]
-        mean = self.sign * (2 * jnp.arange(n) / n - 1)[:, None]
+        mean = self.sign * (2 * jnp.arange(n) / n - 1)[None, :, None]
         return (mean - x) / (0.001 + sigma**2)
 
 
@@ -189,9 +191,9 @@ def test_new_priors_and_mixtures_compile_nothing():
     priors = band_prior(1), band_prior(2)
     _, power = scene(priors, 150)
     masks(power, priors)
-    count = len(sampling._PROGRAMS)
+    count = len(chains._PROGRAMS)
     masks(2 * power, (band_prior(3), band_prior(4)), seed=3, tau_db=2.0)
-    assert len(sampling._PROGRAMS) == count
+    assert len(chains._PROGRAMS) == count
 
 
 def test_levels_outside_the_priors_range_are_refused():
@@ -250,7 +252,7 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
 # ---- the Python call
 
 
-def team(k):
+def loaded(k):
     return [LoadedPrior(f"source{i}", band_prior(i), REP, {}) for i in range(k)]
 
 
@@ -273,7 +275,7 @@ def noise(*shape, seed=0):
 )
 def test_separate_keeps_shape_and_rate_and_sums_to_the_mixture(k, shape, rate):
     x = noise(*shape)
-    stems = separate(x, rate, priors=team(k), **OPTIONS)
+    stems = separate(x, rate, priors=loaded(k), **OPTIONS)
     assert list(stems) == [f"source{i}" for i in range(k)]
     for stem in stems.values():
         assert stem.shape == shape
@@ -303,14 +305,14 @@ def test_separate_puts_bands_where_their_priors_are():
 
 def test_silence_stays_silent():
     for x in (np.zeros(5000), np.zeros((2, 1))):
-        for stem in separate(x, 16000, priors=team(3), **OPTIONS).values():
+        for stem in separate(x, 16000, priors=loaded(3), **OPTIONS).values():
             assert stem.shape == x.shape
             assert not stem.any()
 
 
 def test_level_does_not_matter_and_seeds_do():
     x = noise(9000)
-    run = {**OPTIONS, "priors": team(2)}
+    run = {**OPTIONS, "priors": loaded(2)}
     first, again = (separate(x, 16000, **run)["source0"] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     quiet = separate(0.01 * x, 16000, **run)["source0"]
@@ -330,7 +332,7 @@ def test_bad_audio_and_settings_are_refused_in_one_line():
         (nan, "not finite"),
     ):
         with pytest.raises(UserError, match=words):
-            separate(audio, 16000, priors=team(2))
+            separate(audio, 16000, priors=loaded(2))
     for bad, words in (
         ({"steps": 0}, "steps must be at least 1"),
         ({"samples": 0}, "samples"),
@@ -349,17 +351,17 @@ def test_bad_audio_and_settings_are_refused_in_one_line():
         ({"step": 3}, "unknown setting step; known: block, constraint, overlap"),
     ):
         with pytest.raises(UserError, match=words) as caught:
-            separate(x, 16000, priors=team(2), **bad)
+            separate(x, 16000, priors=loaded(2), **bad)
         assert "\n" not in str(caught.value)
 
 
-def test_teams_are_checked_and_equal_priors_numbered():
-    first, second = team(2)
+def test_priors_are_checked_and_equal_priors_numbered():
+    first, second = loaded(2)
     assert assemble([first, second, first]).names == ("source01", "source1", "source02")
     for wrong in ([], [first] * 9):
         with pytest.raises(UserError, match="1 to 8 priors"):
             assemble(wrong)
-    other = second._replace(representation=Representation(n_mels=6))
+    other = second._replace(form=Representation(n_mels=6))
     with pytest.raises(UserError, match="source0 and source1 .* different representations"):
         assemble([first, other])
 
