@@ -4,6 +4,7 @@ import dataclasses
 import json
 from functools import cached_property, partial
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from gensep.cli.records import Json
 from gensep.datasets.examples import VALID_SEED, Examples, extent, moments
 from gensep.priors.files import load_prior
 from gensep.priors.flow_networks import FlowModel, make_flow
+from gensep.representation.form import is_sound
 from gensep.representation.image import PIXEL_VALUES
 from gensep.training.contract import PriorFile, Row, TrainState, Validation
 from gensep.training.flow_pictures import draw_pictures
@@ -204,15 +206,15 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         The negative log density of decibels is ln(span) nats more than that of model units;
         `least` is the entropy of the noise alone, which no loss of noisy data can fall below.
         """
-        rows = {}
+        rows, form = {}, self.examples.form
         for name, loss in losses.items():
             sigma = float(name)
             row = {"nats_per_dim": loss}
             if sigma:
                 row["least"] = float(np.log(2 * np.pi * np.e * sigma**2) / 2)
-            if not self.images:
-                row["nats_per_dim_db"] = loss + float(np.log(self.examples.form.span_db))
-                row["sigma_db"] = sigma * self.examples.form.span_db
+            if is_sound(form):
+                row["nats_per_dim_db"] = loss + float(np.log(form.span_db))
+                row["sigma_db"] = sigma * form.span_db
             elif not sigma:
                 row["bits_per_dim"] = float(bits_per_dim(jnp.asarray(loss), 1))
             rows[name] = row
@@ -224,7 +226,7 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
 
     def finish(self, folder: Path) -> None:
         """Draw samples of the best prior, their neighbours in the training set, and latents."""
-        prior = load_prior(str(folder)).prior
+        prior = cast(FlowPrior, load_prior(str(folder)).prior)
         raw = self.examples.batch(VALID_SEED + 1, 0, 2048)
         train = np.asarray(jax.jit(self.examples.inputs)(jax.random.key(1), raw))
         draw_pictures(folder, prior, self.examples, train, self.held_out[:8], self.c.seed)
