@@ -53,9 +53,9 @@ def main(argv: list[str]) -> None:
     c = config.parse(Config, argv, prog="python -m gensep.train_ncsn", about=__doc__)
     from gensep.datasets.kinds import open_examples
     from gensep.training.loop import train
-    from gensep.training.score_task import Task
+    from gensep.training.score_task import ScoreTask
 
-    train(c, Task(c, open_examples(c)))
+    train(c, ScoreTask(c, open_examples(c)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Kill a training repeatedly at random moments and check that its result is bit for bit the same.
+"""Kill a training at random moments and check that it ends bit for bit as an uninterrupted one.
 
-Train once without interruption and once with SIGKILL (and some SIGINT and SIGTERM) at random
-moments, restarting after each. Then compare every array of the last checkpoints, and the priors.
+One training runs without interruption. A second one is killed at random moments by SIGKILL, SIGTERM
+or SIGINT and resumed each time. Then all arrays of the last checkpoints and priors are compared.
 """
 
 import os
@@ -11,12 +11,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gensep.cli.config import option, parse
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TINY = (
     "--batch 4 --frames 32 --width 16 --blocks 2 --validate_every 15 --save_every 5 "
@@ -29,14 +34,14 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signa
 class Config:
     """Options of the check."""
 
-    work: str = option(..., "folder for data and runs", positional=True)
+    work: str = option(..., "folder for data and runs; emptied first", positional=True)
     kills: int = option(25, "number of interruptions")
     steps: int = option(400, "updates of the training")
-    seed: int = option(0, "random seed of the moments of interruption")
+    seed: int = option(0, "seed of the random moments")
 
 
 def make_data(folder: Path) -> None:
-    """Write a data set of random walks in dB."""
+    """Write a data set of spectrograms that are random walks in dB."""
     import numpy as np
 
     from gensep.datasets.spectrograms import write_dataset
@@ -44,7 +49,7 @@ def make_data(folder: Path) -> None:
 
     rng = np.random.default_rng(0)
 
-    def tracks(n: int):
+    def tracks(n: int) -> Iterator[tuple[str, np.ndarray]]:
         for i in range(n):
             walk = rng.normal(size=(400, 96)).cumsum(0) * 80 - 1000
             yield f"track{i}", walk.clip(-6000, 2000).astype(np.int16)
@@ -52,34 +57,24 @@ def make_data(folder: Path) -> None:
     write_dataset(folder, {"train": tracks(6), "valid": tracks(2)}, Representation())
 
 
-def start(c: Config, name: str) -> subprocess.Popen:
+def start(c: Config, name: str) -> subprocess.Popen[bytes]:
     """Start or resume the training of run `name`."""
-    command = [
-        sys.executable,
-        "-m",
-        "gensep.train_ncsn",
-        "--data",
-        f"{c.work}/data",
-        "--run",
-        f"{c.work}/{name}",
-        "--steps",
-        str(c.steps),
-        *TINY,
-    ]
+    folders = ["--data", f"{c.work}/data", "--run", f"{c.work}/{name}"]
+    command = [sys.executable, "-m", "gensep.train_ncsn", *folders, "--steps", str(c.steps), *TINY]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
 
 
-def leaves(run: Path) -> dict:
-    """Return the arrays of the newest checkpoint of a run by name."""
+def leaves(run: Path) -> dict[str, "np.ndarray"]:
+    """Return the arrays of the newest checkpoint of a run by their path, and its step."""
     import numpy as np
     import orbax.checkpoint as ocp
 
     with ocp.CheckpointManager((run / "checkpoints").resolve()) as manager:
         step = manager.latest_step()
         saved = manager.restore(step, args=ocp.args.StandardRestore())
-    return {"step": step} | {k: np.asarray(v) for k, v in saved.items()}
+    return {"step": np.array(step)} | {k: np.asarray(v) for k, v in saved.items()}
 
 
 def main(argv: list[str]) -> None:
@@ -100,7 +95,7 @@ def main(argv: list[str]) -> None:
         wait = chance.uniform(0.0, 1.2 * whole) if killed < c.kills else None
         try:
             finished = process.wait(wait) == 0
-            if finished and killed < c.kills:  # it finished before the signal: start this run anew
+            if finished and killed < c.kills:  # it ended before its kill: start again
                 shutil.rmtree(work / "killed")
                 finished = False
         except subprocess.TimeoutExpired:

@@ -18,7 +18,7 @@ from gensep.datasets.images import SETS, load_images
 from gensep.representation.image import PIXEL_VALUES
 from gensep.runtime.files import save_arrays
 from gensep.runtime.trees import by_path, from_paths
-from gensep.training.loop import make_optimiser, make_state, make_update
+from gensep.training.updates import make_optimiser, make_state, make_update
 
 FEATURES = 64
 STEPS, BATCH, RATE, SEED = 1500, 64, 2e-3, 0
@@ -103,7 +103,7 @@ def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS)
         rows = np.random.default_rng((SEED, step)).integers(len(images), size=BATCH)
         key = jax.random.fold_in(jax.random.key(SEED), step)
         state, _ = update(key, state, (images[rows], labels[rows]))
-    classifier = Classifier(state.average, 0.0)
+    classifier = Classifier(state.learner.average, 0.0)
     test, truth = load_images(name, "test", data_dir)
     guesses = classifier((test + 0.5) / PIXEL_VALUES)[1].argmax(1)
     return classifier._replace(accuracy=float((guesses == truth).mean()))

@@ -6,16 +6,16 @@ from gensep.plots.figure import plt, save
 
 
 def plot_training(path: Path, rows: list[dict[str, float]], loss_name: str) -> None:
-    """Draw training loss, validation loss and the loss per noise level over the steps.
+    """Draw training loss, validation loss and validation loss per noise level over the steps.
 
     Args:
         path: of the picture.
-        rows: of the run's metrics, see `gensep.training.log.read_metrics`.
+        rows: rows of the log of a run, see `gensep.training.log.read_metrics`.
         loss_name: label of the axis.
     """
     valid = [row for row in rows if "valid_loss" in row]
     train = [row for row in rows if "loss" in row]
-    # log densities are negative where they are high
+    # a linear axis for negative log densities, which may be negative
     values = [row[name] for row in rows for name in row if "loss" in name]
     scale = "log" if all(v > 0 for v in values) else "linear"
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")

@@ -1,8 +1,8 @@
-"""Training state on disk, through orbax: leaves by path, atomic, resumable."""
+"""Training states on disk, written by orbax: leaves by path, atomic, resumable."""
 
 import logging
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,29 +15,39 @@ State = TypeVar("State")
 
 
 class Checkpoints:
-    """The newest states of one run, under `folder`."""
+    """The newest states of one run, under `folder`; used by one process alone."""
 
     def __init__(self, folder: Path, keep: int = 1):
         logging.getLogger("absl").setLevel(logging.WARNING)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        several = jax.process_count() > 1
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(),
+                active_processes={jax.process_index()} if several else None,
+            ),
+        )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
-    def save(self, step: int, state: Any) -> None:
-        """Save in the background; a kill leaves the last complete one."""
-        self._manager.save(step, args=ocp.args.StandardSave(by_path(state)))
+    def save(self, step: int, state: object) -> None:
+        """Save in the background; if the process is killed, the last complete one stays."""
+        # as plain arrays: a state can be restored on another number of devices
+        leaves = {path: np.array(leaf) for path, leaf in by_path(state).items()}
+        self._manager.save(step, args=ocp.args.StandardSave(leaves))
 
     def restore(self, like: State) -> State | None:
-        """Give the newest state, or None where there is none, in the structure of `like`."""
+        """Return the newest state in the structure of `like`, or None if there is none."""
         step = self._manager.latest_step()
         if step is None:
             return None
         shapes = jax.eval_shape(lambda: like)
         leaves = self._manager.restore(step, args=ocp.args.StandardRestore(by_path(shapes)))
-        # orbax ties arrays to a device, for which everything would be compiled anew, and once more
-        # when a leaf is replaced
         return from_paths(like, {path: jnp.array(np.asarray(x)) for path, x in leaves.items()})
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until everything is written."""
         self._manager.wait_until_finished()
         self._manager.close()

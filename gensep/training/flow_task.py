@@ -1,10 +1,10 @@
-"""What training a flow does at each step: batches, loss, validation, the prior file, pictures."""
+"""Training a flow by maximum likelihood: batches, loss, validation, pictures."""
 
 import dataclasses
 import json
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -17,40 +17,44 @@ from flows import (
     likelihood_and_denoising,
     negative_log_likelihood,
 )
-from gensep.cli.records import __version__
-from gensep.datasets.examples import VALID_SEED, extent, moments
-from gensep.priors.files import FILE, load_prior, save_prior
+from gensep.cli.records import Json
+from gensep.datasets.examples import VALID_SEED, Examples, extent, moments
+from gensep.priors.files import load_prior
 from gensep.priors.flow_networks import FlowModel, make_flow
+from gensep.representation.form import is_sound
 from gensep.representation.image import PIXEL_VALUES
-from gensep.runtime.files import write_atomically
+from gensep.training.contract import PriorFile, Row, TrainState, Validation
 from gensep.training.flow_pictures import draw_pictures
-from gensep.training.log import Log
-from gensep.training.loop import TrainState
+from gensep.training.options import FlowConfig
+from gensep.training.updates import Averaged, ModelTask
 from score import karras, lognormal
 
+FlowBatch = jax.Array | np.ndarray | tuple[np.ndarray, np.float32]  # of a `LevelTask` the last
 
-class FlowTask:
-    """A flow to be trained by maximum likelihood with the config `c` on `examples`.
+
+class FlowTask(ModelTask[FlowModel, FlowBatch]):
+    """A flow to be trained by maximum likelihood, perhaps with a denoising loss beside it.
 
     Args:
-        c: a `gensep.training.options.FlowConfig`.
-        examples: see `gensep.datasets.examples`.
-        architecture: a row of `gensep.priors.flow_networks.FLOWS` and the settings its maker reads.
+        c: options of the command.
+        examples: training and validation data.
+        architecture: a row of `gensep.priors.flow_networks.FLOWS` and the settings it reads.
     """
 
-    loss_name = "negative log likelihood, nats a dimension"
-    kind = "flow"
+    c: FlowConfig
+    loss_name = "negative log likelihood, nats per dimension"
 
-    def __init__(self, c: Any, examples: Any, **architecture: Any):
-        self.c, self.examples, self.architecture = c, examples, architecture
+    def __init__(self, c: FlowConfig, examples: Examples, **architecture: str | int):
+        super().__init__(c)
+        self.examples, self.architecture = examples, architecture
         self.images = examples.form.discrete
 
-    def batch(self, step: int) -> np.ndarray:
-        """Give the raw examples of a step: a pure function of seed and step."""
-        return self.examples.batch(self.c.seed, step, self.c.batch)
+    def batch(self, step: int, rows: slice) -> FlowBatch:
+        """Return some rows of the raw examples of a step."""
+        return self.examples.batch(self.c.seed, step, self.c.batch)[rows]
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """Sizes of the flow, and the mean and scale of augmented training data."""
         c, shape = self.c, self.examples.form.shape(self.c.frames)
         if len(shape) == 2:
@@ -77,36 +81,36 @@ class FlowTask:
 
     @cached_property
     def grid(self) -> np.ndarray:
-        """Give the fixed noise levels of validation; 0 alone for plain data."""
+        """Fixed noise levels of validation; of plain data 0 alone."""
         c = self.c
         if c.schedule == "none":
             return np.zeros(1, np.float32)
         return karras(c.levels, c.sigma_min, c.sigma_max, 5.0)
 
-    def make_model(self) -> FlowModel:
-        """Build the flow, its ActNorms set from the first batch at its noise levels."""
+    def make_model(self, key: jax.Array) -> FlowModel:
+        """Return the untrained flow, from `c.seed`, its ActNorms set by noisy examples."""
         model = make_flow(self.settings, self.c.seed)
 
         @jax.jit
-        def start(model, raw):
-            key = jax.random.key(self.c.seed)
+        def start(model: FlowModel, raw: jax.Array) -> FlowModel:
             if model.dequantiser is not None:
                 made = model.dequantiser.initialize(key, raw.astype(jnp.float32))
                 model = model._replace(dequantiser=made)
-            x, noise, sigma, _ = self._draw(model, key, raw)
+            x, noise, sigma, _ = self._sample(model, key, raw)
             noisy = x + sigma.reshape(-1, *[1] * (x.ndim - 1)) * noise
             return model._replace(density=model.density.initialize(noisy, sigma))
 
         return start(model, self.examples.batch(self.c.seed, 0, max(64, self.c.batch)))
 
-    def _draw(self, model: FlowModel, key: jax.Array, raw: jax.Array) -> tuple[jax.Array, ...]:
-        """Give examples, noise, noise levels `[batch]` and log q of the dequantisation."""
+    def _sample(self, model: FlowModel, key: jax.Array, raw: FlowBatch) -> tuple[jax.Array, ...]:
+        """Return examples, noise, noise levels `[batch]` and log q of the dequantisation."""
         augment_key, sigma_key, noise_key, fill_key = jax.random.split(key, 4)
-        x, log_q = _filled(model, fill_key, self.examples.inputs(augment_key, raw))
+        x = self.examples.inputs(augment_key, jnp.asarray(raw))
+        x, log_q = _filled(model, fill_key, x)
         return x, jax.random.normal(noise_key, x.shape), self._levels(sigma_key, len(x)), log_q
 
     def _levels(self, key: jax.Array, n: int) -> jax.Array:
-        """Draw the noise levels of a batch, stratified."""
+        """Sample the noise levels of a batch, stratified."""
         c, (level_key, plain_key) = self.c, jax.random.split(key)
         if c.schedule == "none":
             return jnp.zeros(n)
@@ -121,19 +125,22 @@ class FlowTask:
             return sigma
         return jnp.where(jax.random.uniform(plain_key, (n,)) < c.plain, 0.0, sigma)
 
-    def rates(self, model: FlowModel) -> Any:
-        """Give the factors that keep wide and deep flows from diverging."""
+    def rates(self, model: FlowModel) -> FlowModel:
+        """Return the factors that keep wide and deep flows from diverging."""
         return learning_rates(model)
 
-    def loss(self, model: FlowModel, key: jax.Array, raw: jax.Array) -> tuple[jax.Array, dict]:
-        """Give -log p_sigma(x + sigma n) in nats a dimension, every example at its own sigma."""
-        x, noise, sigma, log_q = self._draw(model, key, raw)
+    def loss(self, model: FlowModel, key: jax.Array, raw: FlowBatch) -> tuple[jax.Array, Row]:
+        """Return -log p_sigma(x + sigma n), nats per dimension, every example at its own sigma.
+
+        With the option `denoising`, the weighted error of the flow's denoiser is added.
+        """
+        x, noise, sigma, log_q = self._sample(model, key, raw)
         if not self.c.denoising or not self.grid.any():
             nll, logdet = negative_log_likelihood(model.density, x, noise, sigma)
             seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max()}
             return (nll + log_q / x[0].size).mean(), seen
         nll, logdet, error = likelihood_and_denoising(model.density, x, noise, sigma)
-        # logs compare the likelihood with that of the validation
+        # the log shows the likelihood alone, as validation does
         seen = {
             "log_det_min": logdet.min(),
             "log_det_max": logdet.max(),
@@ -144,18 +151,20 @@ class FlowTask:
 
     @cached_property
     def held_out(self) -> np.ndarray:
-        """Give the fixed validation examples, a whole number of batches if there are so many."""
+        """Fixed validation examples, a whole number of batches if there are so many."""
         held = self.examples.held_out()
         return held[: max(1, len(held) // self.c.batch) * self.c.batch]
 
     @partial(jax.jit, static_argnums=0)
-    def _measure(self, model: FlowModel, key: jax.Array, x: jax.Array, sigma: jax.Array):
-        """Give the mean loss and the mean squared error of the denoiser, `[features]`."""
+    def _measure(
+        self, model: FlowModel, key: jax.Array, x: jax.Array, sigma: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the mean loss and the mean squared error of the denoiser, `[features]`."""
         fill_key, noise_key = jax.random.split(key)
         x, log_q = _filled(model, fill_key, x)
         noisy = x + sigma * jax.random.normal(noise_key, x.shape)
 
-        def total(noisy):
+        def total(noisy: jax.Array) -> tuple[jax.Array, jax.Array]:
             log_prob = model.density.log_prob(noisy, sigma)
             return log_prob.sum(), log_prob
 
@@ -164,7 +173,7 @@ class FlowTask:
         return ((log_q - log_prob) / x[0].size).mean(), error.mean(tuple(range(x.ndim - 1)))
 
     def measure(self, model: FlowModel, x: np.ndarray, sigma: float) -> tuple[float, jax.Array]:
-        """Give loss and rms error per feature at one level, batch by batch."""
+        """Return loss and rms error per feature at one noise level, measured batch by batch."""
         parts = np.split(x, range(self.c.batch, len(x), self.c.batch))
         key, level = jax.random.key(VALID_SEED), jnp.asarray(sigma, jnp.float32)
         each = [
@@ -174,52 +183,38 @@ class FlowTask:
         loss, error = (sum(values) / len(each) for values in zip(*each, strict=True))
         return float(loss), jnp.sqrt(error)
 
-    def validate(self, state: TrainState, folder: Path, log: Log, step: int) -> TrainState:
-        """Measure the averaged weights on the fixed grid; keep the best as the run's prior."""
-        model, sigmas = state.average, self.grid
+    def validate(self, state: TrainState[Averaged[FlowModel]]) -> Validation:
+        """Measure the averaged weights on the fixed noise levels."""
+        model, sigmas = state.learner.average, self.grid
         measured = [self.measure(model, self.held_out, sigma) for sigma in sigmas]
         losses = {f"{sigma:.3g}": loss for sigma, (loss, _) in zip(sigmas, measured, strict=True)}
         if self.c.plain and self.c.schedule != "none":
             losses["0"] = self.measure(model, self.held_out, 0.0)[0]
-        mean = float(np.mean(list(losses.values())))
         row = {f"valid_loss_sigma_{sigma}": loss for sigma, loss in losses.items()}
         if self.images and "0" in losses:
             row["valid_bits_per_dim"] = float(bits_per_dim(jnp.asarray(losses["0"]), 1))
-        log.write(step, valid_loss=mean, skipped=int(state.skipped), **row)
-        if not mean < float(state.best):
-            return state
         errors = jnp.stack([error for _, error in measured])
         prior = FlowPrior(model.density, jnp.asarray(sigmas), errors, model.dequantiser)
-        save_prior(
-            folder / FILE,
-            self.kind,
-            prior,
-            self.settings,
-            self.examples.form,
-            gensep=__version__,
-            step=step,
-            valid_loss=round(mean, 5),
-            data=self.c.data,
-            config=dataclasses.asdict(self.c),
-        )
-        write_atomically(folder / "likelihood.json", json.dumps(self.table(losses), indent=1))
-        return state._replace(best=jnp.asarray(mean, state.best.dtype))
+        about = {"data": self.c.data, "config": dataclasses.asdict(self.c)}
+        file = PriorFile("flow", prior, self.settings, self.examples.form, about)
+        table = ("likelihood.json", json.dumps(self.table(losses), indent=1))
+        return Validation(float(np.mean(list(losses.values()))), row, file, (table,))
 
-    def table(self, losses: dict[str, float]) -> dict[str, Any]:
-        """Give the losses, sigma -> nats a dimension, in the units of the data, and what they are.
+    def table(self, losses: dict[str, float]) -> Json:
+        """Return losses (sigma -> nats per dimension) in the units of the data, and what they mean.
 
-        A density in decibels has ln(span) nats less than one in model units; `least` is the
-        entropy of the noise alone, below which no law of noisy data lies.
+        The negative log density of decibels is ln(span) nats more than that of model units;
+        `least` is the entropy of the noise alone, which no loss of noisy data can fall below.
         """
-        rows = {}
+        rows, form = {}, self.examples.form
         for name, loss in losses.items():
             sigma = float(name)
             row = {"nats_per_dim": loss}
             if sigma:
                 row["least"] = float(np.log(2 * np.pi * np.e * sigma**2) / 2)
-            if not self.images:
-                row["nats_per_dim_db"] = loss + float(np.log(self.examples.form.span_db))
-                row["sigma_db"] = sigma * self.examples.form.span_db
+            if is_sound(form):
+                row["nats_per_dim_db"] = loss + float(np.log(form.span_db))
+                row["sigma_db"] = sigma * form.span_db
             elif not sigma:
                 row["bits_per_dim"] = float(bits_per_dim(jnp.asarray(loss), 1))
             rows[name] = row
@@ -231,14 +226,14 @@ class FlowTask:
 
     def finish(self, folder: Path) -> None:
         """Draw samples of the best prior, their neighbours in the training set, and latents."""
-        prior = load_prior(str(folder)).prior
+        prior = cast(FlowPrior, load_prior(str(folder)).prior)
         raw = self.examples.batch(VALID_SEED + 1, 0, 2048)
         train = np.asarray(jax.jit(self.examples.inputs)(jax.random.key(1), raw))
         draw_pictures(folder, prior, self.examples, train, self.held_out[:8], self.c.seed)
 
 
 def _filled(model: FlowModel, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Give x, its noise between integers drawn anew where the model has noise of its own."""
+    """Return x and log q; a model with learnt dequantisation noise samples x between integers."""
     if model.dequantiser is None:
         return x, jnp.zeros(len(x))
     return model.dequantiser(key, jnp.floor(x * PIXEL_VALUES))

@@ -7,7 +7,10 @@ from gensep.runtime.files import write_atomically
 
 
 class Log:
-    """`metrics.jsonl` and TensorBoard events of a run; a resumed run forgets what came after."""
+    """`metrics.jsonl` and TensorBoard events of a run.
+
+    Rows later than `step`, at which a resumed run goes on, are removed.
+    """
 
     def __init__(self, folder: Path, step: int):
         from tensorboardX import SummaryWriter
@@ -19,19 +22,19 @@ class Log:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, **values: float) -> None:
-        """Append one row."""
+        """Append one row of numbers by name."""
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush the events."""
+        """Write the events that wait."""
         self._board.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Give the rows of a run's `metrics.jsonl`; a line cut by a kill is left out."""
+    """Return the rows of a run's `metrics.jsonl`; a line cut off by a kill is left out."""
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []

@@ -1,199 +1,120 @@
-"""What every training command shares: state, update, averaging, loop, logs."""
+"""The training loop: batches over all devices, validation, stopping; one for every task."""
 
-import dataclasses
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
-from gensep.cli import config
-from gensep.cli.records import describe
-from gensep.runtime.errors import UserError
-from gensep.runtime.files import write_atomically
-from gensep.training.checkpoint import Checkpoints
-from gensep.training.log import Log, read_metrics
+from gensep.runtime.devices import all_devices, from_first, on_one
+from gensep.training.contract import Batch, Learner, Task, TrainState
+from gensep.training.options import TrainingConfig
+from gensep.training.run_folder import RunFolder
 
-# loss(model, key, batch) -> scalar, or scalar and a dict of scalars to be logged
-Loss = Callable[[Any, jax.Array, Any], Any]
-
-# options that may change between the slices of one run
-SLICE_KEYS = {"run", "max_minutes", "save_every", "data_dir", "download"}
+LOG_EVERY = 100  # updates between training losses in the log
 
 
-class TrainState(NamedTuple):
-    """All that training carries from step to step, and a checkpoint holds."""
+class Stopping(NamedTuple):
+    """When training ends: after so many updates, without progress or, resumable, out of time."""
 
-    step: jax.Array  # []
-    model: Any
-    average: Any  # exponential moving average of the model
-    optimiser: Any
-    best: jax.Array  # [], lowest validation loss so far
-    skipped: jax.Array  # [], updates left out because they were not finite
+    steps: int
+    patience: int = 0  # validations without improvement in a row; 0: no limit
+    minutes: float = 0.0  # of one call of `train`; 0: no limit
+
+    def finished(self, step: int, stale: int) -> bool:
+        """Tell whether no more updates are wanted, `stale` validations after the best one."""
+        return step >= self.steps or 0 < self.patience <= stale
+
+    def late(self, began: float) -> bool:
+        """Tell whether time is up, as process 0 sees it; `began` is a time.monotonic()."""
+        if not self.minutes:
+            return False
+        return bool(from_first(np.array(time.monotonic() - began > 60 * self.minutes)))
 
 
-def make_optimiser(
-    rate: float, steps: int, warmup: int, clip: float, factors: Any = None
-) -> optax.GradientTransformation:
-    """Adam with warm-up, cosine decay to a hundredth and clipped gradient norm.
+def stopping_of(c: TrainingConfig) -> Stopping:
+    """Return when a training with these options stops."""
+    return Stopping(c.steps, minutes=c.max_minutes)
 
-    `factors` of the rate, a tree like the model's, are those of its parameters; None is all 1.
+
+def train(
+    c: TrainingConfig, task: Task[Learner, Batch], stopping: Stopping | None = None
+) -> TrainState[Learner]:
+    """Train `task` with the options `c` of its command, or go on with the training in `c.run`.
+
+    The batch is dealt over all devices of all processes, and the state is a copy on each. Random
+    numbers and losses are those of one device, up to the order of floating-point sums.
+
+    Args:
+        c: options of the command.
+        task: see `gensep.training.contract`.
+        stopping: when to stop; by default what `c` says.
+
+    Returns:
+        The last state.
+
+    Raises:
+        UserError: if the batch cannot be dealt evenly, or the run folder has other options.
     """
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, rate, min(warmup, steps // 2), steps, rate / 100
-    )
-    adam = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule, b2=0.99))
-    if factors is None:
-        return adam
-    own = optax.stateless(lambda change, _: jax.tree.map(jnp.multiply, change, factors))
-    return optax.chain(adam, own)
-
-
-def make_state(model: Any, optimiser: optax.GradientTransformation) -> TrainState:
-    """Start training `model`."""
-    average = jax.tree.map(jnp.array, model)
-    # a dtype of their own: numbers without one become another program once they are replaced
-    return TrainState(
-        jnp.zeros((), int),
-        model,
-        average,
-        optimiser.init(model),
-        jnp.full((), jnp.inf, float),
-        jnp.zeros((), int),
-    )
-
-
-def make_update(loss: Loss, optimiser: optax.GradientTransformation, decay: float) -> Callable:
-    """Make the jitted `update(key, state, batch) -> (state, loss)`.
-
-    An update whose loss or gradient is not finite is counted and skipped. The average warms up:
-    its decay is at most (1 + step) / (10 + step). Where the loss comes with a dict, the update
-    returns it with the loss and the norm of the gradient added, instead of the loss alone.
-    """
-
-    def watched(model, key, batch):
-        out = loss(model, key, batch)
-        return out if isinstance(out, tuple) else (out, None)
-
-    def update(key, state: TrainState, batch):
-        (value, seen), gradient = jax.value_and_grad(watched, has_aux=True)(state.model, key, batch)
-        norm = optax.tree.norm(gradient)
-        good = jnp.isfinite(value) & jnp.isfinite(norm)
-        change, following = optimiser.update(gradient, state.optimiser, state.model)
-        model = optax.apply_updates(state.model, change)
-
-        def pick(new, old):
-            return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-
-        model, following = pick(model, state.model), pick(following, state.optimiser)
-        rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-        average = optax.incremental_update(model, state.average, rate)
-        out = value if seen is None else {"loss": value, "gradient_norm": norm, **seen}
-        return TrainState(
-            state.step + 1, model, average, following, state.best, state.skipped + ~good
-        ), out
-
-    return jax.jit(update, donate_argnums=1)
-
-
-class Task(Protocol):
-    """What a command trains."""
-
-    loss_name: str  # for the axis of a picture
-
-    def batch(self, step: int) -> Any:
-        """Give the raw batch of a step: a pure function of seed and step."""
-        ...
-
-    def make_model(self) -> Any:
-        """Give the untrained model."""
-        ...
-
-    def rates(self, model: Any) -> Any:
-        """Give factors of the learning rate, a tree like the model's, or None."""
-        ...
-
-    def loss(self, model: Any, key: jax.Array, batch: Any) -> Any:
-        """Give what is made small (see `Loss`); traced."""
-        ...
-
-    def validate(self, state: TrainState, folder: Path, log: "Log", step: int) -> TrainState:
-        """Measure; keep the best in `folder` and in `state.best`."""
-        ...
-
-    def finish(self, folder: Path) -> None:
-        """Do what is done once, after the last step."""
-        ...
-
-
-def train(c: Any, task: Task) -> TrainState:
-    """Train `task` with the options `c` of its command, or go on, to `c.steps`."""
     from tqdm import tqdm
 
-    from gensep.plots.training import plot_training
     from gensep.runtime.parallel import prefetch
 
-    began = time.monotonic()
-    folder = Path(c.run)
-    _claim(folder, c)
-    model = task.make_model()
-    optimiser = make_optimiser(c.rate, c.steps, c.warmup, c.clip, task.rates(model))
-    checkpoints, best = Checkpoints(folder / "checkpoints"), Checkpoints(folder / "best")
-    state = make_state(model, optimiser)
-    state = checkpoints.restore(state) or state
-    start = int(state.step)
-    log = Log(folder, start)
-    update = make_update(task.loss, optimiser, c.ema)
-    batches = prefetch(task.batch, start, c.steps)
-    bar = tqdm(total=c.steps, initial=start, unit="step", desc=folder.name, dynamic_ncols=True)
+    began, stopping, devices = time.monotonic(), stopping or stopping_of(c), all_devices()
+    rows = devices.rows(c.batch)
+    run = RunFolder(c)
+    state = devices.share(run.restore(task.start(jax.random.key(c.seed))))
+    start, stale = int(state.step), int(state.stale)
+    ended = stopping.finished(start, stale)
+    last = start if ended else stopping.steps
+    batches = prefetch(lambda step: task.batch(step, rows), start, last)
+    bar = tqdm(
+        total=stopping.steps,
+        initial=start,
+        unit="step",
+        desc=run.path.name,
+        dynamic_ncols=True,
+        disable=not run.writes,
+    )
     key = jax.random.key(c.seed + 1)
     for step, batch in enumerate(batches, start=start + 1):
         # the key of a step depends on its number only, so that a resumed run draws the same
-        state, seen = update(jax.random.fold_in(key, step - 1), state, batch)
+        state, row = task.update(jax.random.fold_in(key, step - 1), state, devices.deal(batch))
         bar.update()
-        if step % 100 == 0:
-            row = seen if isinstance(seen, dict) else {"loss": seen}
-            log.write(step, **{name: float(value) for name, value in row.items()})
+        if step % LOG_EVERY == 0:
+            run.log(step, {name: float(value) for name, value in row.items()})
             bar.set_postfix(loss=f"{float(row['loss']):.4f}")
-        if step % c.validate_every == 0 or step == c.steps:
-            before, state = float(state.best), task.validate(state, folder, log, step)
-            if float(state.best) < before:
-                best.save(step, state)
-        late = c.max_minutes and time.monotonic() - began > 60 * c.max_minutes
-        if step % c.save_every == 0 or step == c.steps or late:
-            checkpoints.save(step, state)
-        if late and step < c.steps:
-            bar.write(f"stopped at step {step} of {c.steps}; the same command goes on from here")
+        if step % c.validate_every == 0 or step == last:
+            state = devices.share(_validate(task, run, state, step))
+            stale = int(state.stale)
+        ended, late = stopping.finished(step, stale), stopping.late(began)
+        if step % c.save_every == 0 or ended or late:
+            run.save(step, state)
+        if late and not ended:
+            bar.write(f"stopped at step {step} of {last}; the same command goes on from here")
+        if late or ended:
             break
     bar.close()
-    checkpoints.close()
-    best.close()
-    log.close()
-    plot_training(folder / "training.png", read_metrics(folder), task.loss_name)
-    if int(state.step) == c.steps:
-        task.finish(folder)
+    run.close(task.loss_name)
+    if ended and run.writes:
+        task.finish(run.path)
     return state
 
 
-def _claim(folder: Path, c: Any) -> None:
-    """Write the run's config, or check that a resumed run has the same."""
-    path = folder / "config.toml"
-    if path.exists():
-        old = config.parse(type(c), ["--config", str(path)], prog="", about="")
-        changed = [
-            f.name
-            for f in dataclasses.fields(c)
-            if f.name not in SLICE_KEYS and getattr(old, f.name) != getattr(c, f.name)
-        ]
-        if changed:
-            raise UserError(
-                f"{folder} was started with another {', '.join(changed)}; give the "
-                "same values to go on, or another --run to start afresh"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "run.json", describe())
-    write_atomically(path, config.to_toml(c))
+def _validate(
+    task: Task[Learner, Batch], run: RunFolder, state: TrainState[Learner], step: int
+) -> TrainState[Learner]:
+    """Measure the state, log it, and save it if it is the best so far."""
+    found = task.validate(on_one(state))
+    score, row = from_first((found.score, found.row))  # whatever follows, all hosts agree on it
+    found = found._replace(score=float(score), row={k: float(v) for k, v in row.items()})
+    run.log(step, {"valid_loss": found.score, "skipped": int(state.skipped), **found.row})
+    better = found.score < float(state.best)
+    state = state._replace(
+        best=jnp.asarray(found.score if better else state.best, state.best.dtype),
+        stale=jnp.asarray(0 if better else state.stale + 1, state.stale.dtype),
+    )
+    if better:
+        run.save_best(step, state, found)
+    return task.validated(state, found)

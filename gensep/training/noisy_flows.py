@@ -1,11 +1,12 @@
-"""A flow of plain data fine-tuned to noisy data, level after level from small noise to large.
+"""A flow of plain data fine-tuned to noisy data, noise level by noise level from small to large.
 
-Every level starts at the weights of the level before (Jayaram and Thickstun 2020 found that a
-jump to much noise breaks a flow's invertibility). What remains is one prior file: the parameters
-of all levels, stacked on one axis.
+Every level starts from the weights of the level before it (Jayaram and Thickstun 2020 found that a
+jump to much noise breaks a flow's invertibility). The result is one prior file with the parameters
+of all levels, stacked on a first axis.
 """
 
 import dataclasses
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,56 +16,65 @@ import numpy as np
 
 from flows import FlowPrior, StackedFlowPrior
 from gensep.cli import config
-from gensep.cli.records import __version__
+from gensep.cli.records import Json, __version__
+from gensep.datasets.examples import Examples
 from gensep.datasets.kinds import open_examples
 from gensep.priors.files import FILE, LoadedPrior, load_prior, save_prior
 from gensep.priors.flow_networks import FlowModel
 from gensep.runtime.errors import UserError
-from gensep.training.flow_task import FlowTask
-from gensep.training.loop import train
+from gensep.training.flow_task import FlowBatch, FlowTask
+from gensep.training.loop import stopping_of, train
 from gensep.training.options import FlowConfig
 from score import geometric
 
+Options = Any  # of gensep.train_noisy_glow
+
+# options of gensep.train_noisy_glow that replace those of the plain flow's training
+CHANGES = (
+    "steps batch rate warmup clip ema seed validate_every valid_windows save_every max_minutes "
+    "sigma_min sigma_max denoising"
+).split()
+
 
 class LevelTask(FlowTask):
-    """A flow of one noise level sigma, started at the weights of another flow."""
+    """A flow of the noise level `sigma` alone, which starts from the weights of another flow."""
 
-    def __init__(self, c: Any, examples: Any, loaded: LoadedPrior, sigma: float):
+    def __init__(self, c: FlowConfig, examples: Examples, loaded: LoadedPrior, sigma: float):
         super().__init__(c, examples)
         self.loaded, self.sigma = loaded, sigma
 
-    @property
-    def settings(self) -> dict[str, Any]:  # type: ignore[override]
-        """Give those of the flow it starts from."""
+    @cached_property
+    def settings(self) -> Json:
+        """Settings of the flow that it starts from."""
         return self.loaded.header["settings"] | {"levels": 1}
 
-    @property
-    def grid(self) -> np.ndarray:  # type: ignore[override]
-        """Give the one level."""
+    @cached_property
+    def grid(self) -> np.ndarray:
+        """The one noise level."""
         return np.array([self.sigma], np.float32)
 
-    def make_model(self) -> FlowModel:
-        """Take the weights of the flow before."""
-        # a copy: training gives its arrays away
+    def make_model(self, key: jax.Array) -> FlowModel:
+        """Return a copy of the flow that it starts from; training uses up its arrays."""
         return FlowModel(jax.tree.map(jnp.array, cast(FlowPrior, self.loaded.prior).density))
 
-    def batch(self, step: int) -> Any:
-        """Give the raw batch and the noise level, an input: all levels train by one program."""
-        return super().batch(step), np.float32(self.sigma)
+    def batch(self, step: int, rows: slice) -> FlowBatch:
+        """Return raw examples, and the noise level as an input: one program trains all levels."""
+        return np.asarray(super().batch(step, rows)), np.float32(self.sigma)
 
-    def _draw(self, model: FlowModel, key: jax.Array, batch: Any) -> tuple[jax.Array, ...]:
-        x, noise, none, log_q = super()._draw(model, key, batch[0])
-        return x, noise, jnp.full_like(none, batch[1]), log_q
+    def _sample(self, model: FlowModel, key: jax.Array, raw: FlowBatch) -> tuple[jax.Array, ...]:
+        examples, sigma = raw
+        x, noise, zeros, log_q = super()._sample(model, key, examples)
+        return x, noise, jnp.full_like(zeros, sigma), log_q
 
     def finish(self, folder: Path) -> None:
-        """Leave pictures to the whole."""
+        """Draw no pictures: `fine_tune` draws those of the first level."""
 
 
 def load_plain(name: str) -> LoadedPrior:
     """Load a flow of plain data.
 
     Raises:
-        UserError: if it is none.
+        UserError: if the prior is of another kind, or knows noise levels or a logit map.
     """
     loaded = load_prior(name)
     settings = loaded.header["settings"]
@@ -76,35 +86,17 @@ def load_plain(name: str) -> LoadedPrior:
     return loaded
 
 
-def config_of(loaded: LoadedPrior, c: Any) -> FlowConfig:
-    """Give the config of the flow's own training, as far as all flows have it, changed by `c`."""
+def config_of(loaded: LoadedPrior, c: Options) -> FlowConfig:
+    """Return the options of the flow's own training that all flows have, changed by `c`."""
     known = {f.name for f in dataclasses.fields(FlowConfig)}
     stored = {k: v for k, v in loaded.header["about"]["config"].items() if k in known}
-    changes = {
-        name: getattr(c, name)
-        for name in (
-            "steps",
-            "batch",
-            "rate",
-            "warmup",
-            "clip",
-            "ema",
-            "seed",
-            "validate_every",
-            "valid_windows",
-            "save_every",
-            "max_minutes",
-            "sigma_min",
-            "sigma_max",
-            "denoising",
-        )
-    }
+    changes = {name: getattr(c, name) for name in CHANGES}
     moved = {"data_dir": c.data_dir} if c.data_dir else {}
     return config.build(FlowConfig, stored | changes | moved | {"levels": c.noise_levels})
 
 
-def fine_tune(c: Any) -> None:
-    """Train all levels of `gensep.train_noisy_glow`, or go on, and stack them."""
+def fine_tune(c: Options) -> None:
+    """Train all levels of `gensep.train_noisy_glow`, or go on, and stack them in one prior file."""
     loaded = load_plain(c.restore)
     base = config_of(loaded, c)
     examples = open_examples(base)
@@ -112,14 +104,22 @@ def fine_tune(c: Any) -> None:
     for i, sigma in enumerate(sigmas):
         run = dataclasses.replace(base, run=str(Path(c.run) / f"level_{i:02d}"))
         task = LevelTask(run, examples, loaded, float(sigma))
-        if int(train(run, task).step) < c.steps:
+        state = train(run, task)
+        if not stopping_of(run).finished(int(state.step), int(state.stale)):
             return  # out of time; the same command goes on
         loaded = load_prior(run.run)
-        if not i:  # pictures of the level of least noise
+        if not i and jax.process_index() == 0:  # pictures of the smallest noise level
             FlowTask.finish(task, Path(run.run))
+    if jax.process_index() == 0:
+        _save_stacked(c, base, examples)
+
+
+def _save_stacked(c: Options, base: FlowConfig, examples: Examples) -> None:
+    """Write the one prior of all levels."""
+    sigmas = geometric(c.noise_levels, c.sigma_min, c.sigma_max)
     priors = [load_prior(str(Path(c.run) / f"level_{i:02d}")) for i in range(len(sigmas))][::-1]
-    levels = [float(sigma) for sigma in sigmas[::-1]]
-    settings = loaded.header["settings"] | {"levels": len(levels), "sigmas": levels}
+    levels = [float(sigma) for sigma in sigmas]
+    settings = priors[0].header["settings"] | {"levels": len(levels), "sigmas": levels}
     losses = [p.header["about"]["valid_loss"] for p in priors]
     save_prior(
         Path(c.run) / FILE,
@@ -136,7 +136,7 @@ def fine_tune(c: Any) -> None:
 
 
 def stack(priors: list[FlowPrior]) -> StackedFlowPrior:
-    """Make one prior of flows of one level each, largest level first."""
+    """Return one prior made of flows of one level each, largest level first."""
     densities = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[p.density for p in priors])
     return StackedFlowPrior(
         densities,

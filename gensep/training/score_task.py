@@ -1,44 +1,49 @@
-"""What training a score prior does at each step: batches, loss, validation, the prior file."""
+"""Training a score prior: batches, denoising loss, validation."""
 
 import dataclasses
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.cli.records import __version__
-from gensep.datasets.examples import VALID_SEED, moments
-from gensep.priors.files import FILE, load_prior, save_prior
-from gensep.priors.score_networks import NETWORKS, features, make_denoiser
+from gensep.cli.records import Json
+from gensep.datasets.examples import VALID_SEED, Examples, moments
+from gensep.priors.files import LoadedPrior, load_prior
+from gensep.priors.score_networks import NETWORKS, Denoiser, features, make_denoiser
 from gensep.priors.unconditional import noise_levels, sample_batch
 from gensep.runtime.errors import UserError
-from gensep.training.log import Log
-from gensep.training.loop import TrainState
+from gensep.training.contract import PriorFile, TrainState, Validation
+from gensep.training.options import TrainingConfig
+from gensep.training.updates import Averaged, ModelTask
 from score import DenoiserPrior, denoising_loss, geometric, karras, lognormal
 
+Raw = jax.Array | np.ndarray
 
-class Task:
-    """A score prior to be trained with the config `c` on `examples` (gensep.datasets.examples)."""
 
+class ScoreTask(ModelTask[Denoiser, Raw]):
+    """A denoiser to be trained on `examples` with the options `c` of gensep.train_ncsn.
+
+    Raises:
+        UserError: if the prior to start from, `c.init`, has another network.
+    """
+
+    c: Any
     loss_name = "weighted denoising loss"
 
-    def __init__(self, c: Any, examples: Any):
-        self.c, self.examples = c, examples
+    def __init__(self, c: TrainingConfig, examples: Examples):
+        super().__init__(c)
+        self.examples = examples
         self.first = self._load_first()
 
-    def batch(self, step: int) -> np.ndarray:
-        """Give the raw examples of a step: a pure function of seed and step."""
-        return self.examples.batch(self.c.seed, step, self.c.batch)
+    def batch(self, step: int, rows: slice) -> Raw:
+        """Return some rows of the raw examples of a step."""
+        return self.examples.batch(self.c.seed, step, self.c.batch)[rows]
 
-    def _load_first(self) -> Any:
-        """Give the loaded prior that training starts from, or None.
-
-        Raises:
-            UserError: if its network is another.
-        """
+    def _load_first(self) -> LoadedPrior | None:
+        """Return the prior that training starts from, if any."""
         c = self.c
         if c.init is None:
             return None
@@ -54,14 +59,14 @@ class Task:
         return loaded
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """Sizes of the network, and the mean and scale of augmented training data.
 
-        A prior that training starts from keeps its own: they belong to its weights.
+        If training starts from another prior, its mean and scale stay: its weights go with them.
         """
         c = self.c
         mean, sd = moments(self.examples)
-        known = {
+        known: Json = {
             "network": c.network,
             "features": self.examples.features,
             "width": c.width,
@@ -81,35 +86,32 @@ class Task:
 
     @cached_property
     def trained_levels(self) -> np.ndarray:
-        """Give the noise levels of the geometric schedule."""
+        """Noise levels of the geometric schedule, falling."""
         return geometric(self.c.noise_levels, self.c.sigma_min, self.c.sigma_max)
 
     @cached_property
     def grid(self) -> np.ndarray:
-        """Give the fixed noise levels of validation; a network of fixed levels is asked there."""
+        """Noise levels of validation: some of the trained ones if these are fixed."""
         c = self.c
         if c.schedule == "geometric":
             some = np.linspace(0, c.noise_levels - 1, min(c.levels, c.noise_levels))
             return self.trained_levels[np.round(some).astype(int)]
         return karras(c.levels, c.sigma_min, c.sigma_max, 5.0)
 
-    def make_model(self) -> Any:
-        """Build the denoiser as training finds it."""
-        if self.first:
-            return self.first.prior.denoiser
+    def make_model(self, key: jax.Array) -> Denoiser:
+        """Return the untrained denoiser, from `c.seed`, or that of the prior to start from."""
+        if self.first:  # a copy, as training uses up its arrays
+            return jax.tree.map(jnp.array, cast(DenoiserPrior, self.first.prior).denoiser)
         return make_denoiser(self.settings, self.c.seed)
 
-    def rates(self, model: Any) -> None:
-        """Let every parameter learn at the full rate."""
-
-    def loss(self, model: Any, key: jax.Array, raw: jax.Array) -> jax.Array:
-        """Give the denoising loss of a batch, every example at a random noise level of its own."""
+    def loss(self, model: Denoiser, key: jax.Array, raw: Raw) -> jax.Array:
+        """Return the denoising loss of a batch, every example at its own random noise level."""
         augment_key, sigma_key, noise_key = jax.random.split(key, 3)
-        x = self.examples.inputs(augment_key, raw)
-        sigma = self._draw_levels(sigma_key, len(x))
+        x = self.examples.inputs(augment_key, jnp.asarray(raw))
+        sigma = self._sample_levels(sigma_key, len(x))
         return denoising_loss(model, x, jax.random.normal(noise_key, x.shape), sigma).mean()
 
-    def _draw_levels(self, key: jax.Array, n: int) -> jax.Array:
+    def _sample_levels(self, key: jax.Array, n: int) -> jax.Array:
         c = self.c
         if c.schedule == "geometric":
             return jax.random.choice(key, jnp.asarray(self.trained_levels), (n,))
@@ -117,46 +119,30 @@ class Task:
 
     @cached_property
     def held_out(self) -> np.ndarray:
-        """Give the fixed validation examples."""
+        """Fixed validation examples."""
         return self.examples.held_out()
 
     @partial(jax.jit, static_argnums=0)
-    def _errors(self, model: Any, x: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give the mean weighted loss and the mean squared error per feature at one level."""
+    def _errors(
+        self, model: Denoiser, x: jax.Array, sigma: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return mean weighted loss and mean squared error per feature at one noise level."""
         noise = jax.random.normal(jax.random.key(VALID_SEED), x.shape)
         loss = denoising_loss(model, x, noise, jnp.full(len(x), sigma)).mean()
         error = model(x + sigma * noise, sigma) - x
         return loss, (error**2).mean(tuple(range(x.ndim - 1)))
 
-    def validate(self, state: TrainState, folder: Path, log: Log, step: int) -> TrainState:
-        """Measure the averaged weights on the fixed grid; keep the best as the run's prior."""
-        sigmas = self.grid
-        measured = [self._errors(state.average, self.held_out, sigma) for sigma in sigmas]
+    def validate(self, state: TrainState[Averaged[Denoiser]]) -> Validation:
+        """Measure the averaged weights on the fixed noise levels."""
+        model, sigmas = state.learner.average, self.grid
+        measured = [self._errors(model, self.held_out, sigma) for sigma in sigmas]
         losses = [float(loss) for loss, _ in measured]
-        mean = float(np.mean(losses))
-        log.write(
-            step,
-            valid_loss=mean,
-            skipped=int(state.skipped),
-            **{f"valid_loss_sigma_{s:.3g}": v for s, v in zip(sigmas, losses, strict=True)},
-        )
-        if mean >= float(state.best):
-            return state
+        row = {f"valid_loss_sigma_{s:.3g}": v for s, v in zip(sigmas, losses, strict=True)}
         errors = jnp.sqrt(jnp.stack([error for _, error in measured]))
-        prior = DenoiserPrior(state.average, jnp.asarray(sigmas), errors)
-        save_prior(
-            folder / FILE,
-            "edm",
-            prior,
-            self.settings,
-            self.examples.form,
-            gensep=__version__,
-            step=step,
-            valid_loss=round(mean, 5),
-            data=self.c.data,
-            config=dataclasses.asdict(self.c),
-        )
-        return state._replace(best=jnp.asarray(mean, state.best.dtype))
+        prior = DenoiserPrior(model, jnp.asarray(sigmas), errors)
+        about = {"data": self.c.data, "config": dataclasses.asdict(self.c)}
+        file = PriorFile("edm", prior, self.settings, self.examples.form, about)
+        return Validation(float(np.mean(losses)), row, file)
 
     def finish(self, folder: Path) -> None:
         """Draw unconditional samples of the best prior beside windows of the data."""

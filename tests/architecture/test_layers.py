@@ -22,7 +22,7 @@ LIBRARIES = {
     "representation": {"basis"},
     "separation": {"basis", "score"},
     "images": {"basis", "score"},
-    "training": {"score", "flows"},
+    "training": {"basis", "score", "flows"},
     "priors": {"basis", "score", "flows"},
     "commands": {"score"},
 }

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from basis import gaussian_mixture
-from gensep.training.loop import make_optimiser, make_state, make_update
+from gensep.training.updates import make_optimiser, make_state, make_update
 from score import EDM, MLP, DenoiserPrior, denoising_loss, geometric, lognormal
 
 MOST = 0.1  # of the score's rms
@@ -31,7 +31,7 @@ def train(model, draw, steps, batch, rate, log_sigma):
     state = make_state(jax.tree.map(jnp.array, model), optimiser)
     for i in range(steps):
         state, _ = update(jax.random.fold_in(jax.random.key(1), i), state, None)
-    return state.average
+    return state.learner.average
 
 
 def relative_errors(model, clean, true_score, sigmas):

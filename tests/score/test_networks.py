@@ -11,7 +11,7 @@ from gensep.priors.score_networks import make_denoiser
 from gensep.representation.mel import Representation
 from gensep.runtime.trees import by_path
 from gensep.train_ncsn import Config
-from gensep.training.score_task import Task
+from gensep.training.score_task import ScoreTask
 from score import DenoiserPrior, NCSNv1, NCSNv2, denoising_loss
 from score.conv2d import convolve2d
 from score.instance_norm import InstanceNormPlus
@@ -281,7 +281,7 @@ def test_a_trained_network_comes_back_from_its_file(tmp_path, monkeypatch):
         sigma_max=2.0,
         compat=True,
     )
-    task = Task(c, Examples())
+    task = ScoreTask(c, Examples())
     settings = task.settings
     denoiser = filled(lambda: make_denoiser(settings))
     prior = DenoiserPrior(denoiser, jnp.asarray(task.grid), jnp.ones((3, 6)))

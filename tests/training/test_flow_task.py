@@ -25,6 +25,7 @@ from gensep.priors.score_networks import make_denoiser
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path
+from gensep.training.contract import Validation
 from gensep.training.flow_pictures import nearest
 from gensep.training.flow_task import FlowTask
 from gensep.training.log import read_metrics
@@ -143,7 +144,9 @@ def test_the_prior_file_holds_the_average_and_is_a_prior(folder, whole):
     check_levels([loaded.prior], [2.5, 0.3, 0.02])
     if loaded.header["about"]["step"] == STEPS:
         for path, leaf in by_path(loaded.prior.density).items():
-            np.testing.assert_array_equal(leaf, whole[f"average.density.{path}"], err_msg=path)
+            np.testing.assert_array_equal(
+                leaf, whole[f"learner.average.density.{path}"], err_msg=path
+            )
     x = np.random.default_rng(1).normal(size=(2, 32, BANDS)).astype(np.float32)
 
     @jax.jit
@@ -223,7 +226,7 @@ def test_images_plain_and_variational(folder, monkeypatch):
 
 def test_flowpp_is_trained(folder, monkeypatch):
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
-    monkeypatch.setattr(FlowTask, "validate", lambda self, state, *where: state)
+    monkeypatch.setattr(FlowTask, "validate", lambda self, state: Validation(0.0, {}))
     train_flowpp.main(
         [
             *IMAGES,
@@ -248,7 +251,7 @@ def test_flowpp_is_trained(folder, monkeypatch):
     assert {
         leaf.shape[-1]
         for path, leaf in state.items()
-        if path.startswith("model.") and path.endswith(".packed")
+        if path.startswith("learner.model.") and path.endswith(".packed")
     } == {1, 16}
 
 
@@ -276,7 +279,8 @@ def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
         config=dataclasses.asdict(c),
     )
     level = LevelTask(c, open_examples(c), load_prior(str(folder / "plain")), 0.3)
-    noise_levels = level._draw(level.make_model(), jax.random.key(0), level.batch(0))[2]
+    model = level.make_model(jax.random.key(0))
+    noise_levels = level._sample(model, jax.random.key(0), level.batch(0, slice(None)))[2]
     np.testing.assert_allclose(noise_levels, np.full(len(noise_levels), 0.3), rtol=1e-6)
     few = ["--run", str(folder / "noisy"), "--steps", "2", "--batch", "8", "--valid_windows", "8"]
     command = [str(folder / "plain"), *few, "--noise_levels", "2", "--sigma_min", "0.05"]

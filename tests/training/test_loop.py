@@ -20,11 +20,12 @@ from gensep.priors.files import load_prior
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path
-from gensep.training import loop as training
 from gensep.training import score_task
+from gensep.training import updates as updates_of_models
 from gensep.training.checkpoint import Checkpoints
+from gensep.training.contract import Validation
 from gensep.training.log import Log, read_metrics
-from gensep.training.loop import make_optimiser, make_state, make_update
+from gensep.training.updates import make_optimiser, make_state, make_update
 from helpers import ROOT
 
 BANDS, STEPS = 8, 40
@@ -60,17 +61,17 @@ import os, re, signal, sys, time
 from gensep import train_ncsn
 from gensep.training import score_task
 run, step = sys.argv[sys.argv.index("--run") + 1], int(sys.argv.pop(1))
-batch = score_task.Task.batch
+batch = score_task.ScoreTask.batch
 
-def deadly(self, at):
+def deadly(self, at, rows):
     while at >= step:
         folder = run + "/checkpoints"
         if os.path.isdir(folder) and any(re.fullmatch("[0-9]+", n) for n in os.listdir(folder)):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.01)
-    return batch(self, at)
+    return batch(self, at, rows)
 
-score_task.Task.batch = deadly
+score_task.ScoreTask.batch = deadly
 train_ncsn.main(sys.argv[1:])
 """
 
@@ -135,7 +136,7 @@ def test_a_run_leaves_all_it_should(folder, whole):
     # it is the average that is kept, and what is kept is the best
     if best["step"] == STEPS:
         for path, leaf in by_path(loaded.prior.denoiser).items():
-            np.testing.assert_array_equal(leaf, whole[f"average.{path}"])
+            np.testing.assert_array_equal(leaf, whole[f"learner.average.{path}"])
     x = np.zeros((1, 20, BANDS), np.float32)
     assert np.isfinite(jax.jit(lambda p, x: p.score(x, 0.3))(loaded.prior, x)).all()
 
@@ -156,7 +157,9 @@ def updates(monkeypatch):
     """Collect the updates that trainings compile."""
     made = []
     monkeypatch.setattr(
-        training, "make_update", lambda *given: made.append(make_update(*given)) or made[-1]
+        updates_of_models,
+        "make_update",
+        lambda *given: made.append(make_update(*given)) or made[-1],
     )
     return made
 
@@ -214,32 +217,32 @@ def test_updates_that_are_not_finite_are_skipped_and_counted():
     optimiser = optax.adam(0.1)
     update = make_update(quadratic, optimiser, 0.9)
     state = make_state({"w": jnp.array([1.0, 2.0])}, optimiser)
-    state, value = update(jax.random.key(0), state, 1.0)
-    assert float(value) == 5.0
+    state, row = update(jax.random.key(0), state, 1.0)
+    assert float(row["loss"]) == 5.0
     before = jax.tree.map(np.array, state)
     for i, bad in enumerate((np.nan, np.inf, -np.inf)):
-        state, value = update(jax.random.key(0), state, bad)
-        assert not np.isfinite(value)
+        state, row = update(jax.random.key(0), state, bad)
+        assert not np.isfinite(row["loss"])
         assert int(state.skipped) == i + 1
         assert int(state.step) == i + 2
-        np.testing.assert_array_equal(state.model["w"], before.model["w"])
+        np.testing.assert_array_equal(state.learner.model["w"], before.learner.model["w"])
         for a, b in zip(
-            jax.tree.leaves(state.optimiser), jax.tree.leaves(before.optimiser), strict=True
+            *map(jax.tree.leaves, (state.learner.optimiser, before.learner.optimiser)), strict=True
         ):
             np.testing.assert_array_equal(a, b)
     state, _ = update(jax.random.key(0), state, 1.0)
     assert int(state.skipped) == 3
-    assert (np.abs(state.model["w"] - 3) < np.abs(before.model["w"] - 3)).all()
-    assert np.isfinite(state.average["w"]).all()
+    assert (np.abs(state.learner.model["w"] - 3) < np.abs(before.learner.model["w"] - 3)).all()
+    assert np.isfinite(state.learner.average["w"]).all()
 
 
 def test_a_finite_loss_with_an_infinite_gradient_is_skipped_too():
     optimiser = optax.sgd(0.1)
     update = make_update(lambda model, key, batch: jnp.sqrt(model["w"]).sum(), optimiser, 0.9)
-    state, value = update(jax.random.key(0), make_state({"w": jnp.zeros(2)}, optimiser), None)
-    assert float(value) == 0
+    state, row = update(jax.random.key(0), make_state({"w": jnp.zeros(2)}, optimiser), None)
+    assert float(row["loss"]) == 0
     assert int(state.skipped) == 1
-    np.testing.assert_array_equal(state.model["w"], 0)
+    np.testing.assert_array_equal(state.learner.model["w"], 0)
 
 
 def test_the_average_warms_up_and_follows():
@@ -251,8 +254,8 @@ def test_the_average_warms_up_and_follows():
         w -= 0.5 * (w - 3)
         decay = min(0.3, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * w
-        assert float(state.model["w"][0]) == pytest.approx(w, rel=1e-5)
-        assert float(state.average["w"][0]) == pytest.approx(average, rel=1e-5)
+        assert float(state.learner.model["w"][0]) == pytest.approx(w, rel=1e-5)
+        assert float(state.learner.average["w"][0]) == pytest.approx(average, rel=1e-5)
 
 
 def test_the_rate_warms_up_and_decays_and_gradients_are_clipped():
@@ -275,12 +278,12 @@ def test_the_rate_warms_up_and_decays_and_gradients_are_clipped():
 def test_the_best_loss_is_carried_between_validations(folder, programs, updates, monkeypatch):
     seen = []
 
-    def validate(self, state, run, log, step):
+    def validate(self, state):
         seen.append(float(state.best))
-        return state._replace(best=jnp.asarray(0.5, state.best.dtype))
+        return Validation(0.5, {})
 
-    monkeypatch.setattr(score_task.Task, "validate", validate)
-    monkeypatch.setattr(score_task.Task, "finish", lambda self, run: None)
+    monkeypatch.setattr(score_task.ScoreTask, "validate", validate)
+    monkeypatch.setattr(score_task.ScoreTask, "finish", lambda self, run: None)
     train_ncsn.main(arguments(folder, "carried"))
     assert seen[0] == np.inf
     assert set(seen[1:]) == {0.5}
@@ -346,7 +349,7 @@ def windows(n=64, seed=0):
 
 
 def change_db(**spread):
-    """Give augmented over plain power in dB, `[example, frame, band]`."""
+    """Return augmented over plain power in dB, `[example, frame, band]`."""
     w = windows()
     out = varied(jax.random.key(1), w, PLAIN._replace(**spread))
     return 10 * np.log10(np.asarray(out, np.float64) / np.asarray(crop(w, FRAMES), np.float64))

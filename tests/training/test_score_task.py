@@ -11,7 +11,7 @@ from gensep.representation.mel import Representation
 from gensep.runtime.trees import by_path
 from gensep.train_ncsn import Config
 from gensep.training import score_task
-from gensep.training.loop import make_optimiser, make_state, make_update
+from gensep.training.updates import make_optimiser, make_state, make_update
 from score import EDM, Conv1dDenoiser, DenoiserPrior, denoising_loss, karras, lognormal
 
 FRAMES, BANDS = 8, 6
@@ -108,7 +108,7 @@ def test_the_network_reaches_as_far_as_its_dilations():
 
 
 def covariance():
-    """Give a covariance over frames and bands that no diagonal explains."""
+    """Return a covariance over frames and bands that no diagonal explains."""
     t, b = np.arange(FRAMES), np.arange(BANDS)
     sd = np.linspace(0.3, 1, BANDS)
     bands = np.exp(-np.abs(b[:, None] - b) / 2) * sd[:, None] * sd
@@ -121,20 +121,22 @@ MEAN = np.linspace(-0.5, 0.5, BANDS).astype(np.float32)
 STEPS, BATCH = 800, 128
 
 
-def draw(key, n):
-    return MEAN + (jax.random.normal(key, (n, FRAMES * BANDS)) @ ROOT).reshape(n, FRAMES, BANDS)
+def sample(key, n):
+    return MEAN[None, None] + (jax.random.normal(key, (n, FRAMES * BANDS)) @ ROOT).reshape(
+        n, FRAMES, BANDS
+    )
 
 
 def toy_loss(model, key, batch):
     data_key, sigma_key, noise_key = jax.random.split(key, 3)
-    x = draw(data_key, BATCH)
+    x = sample(data_key, BATCH)
     sigma = lognormal(sigma_key, BATCH, -0.7, 1.0, 0.05, 3.0)
     return denoising_loss(model, x, jax.random.normal(noise_key, x.shape), sigma).mean()
 
 
 @pytest.fixture(scope="module")
 def learning():
-    """Give the update of the toy and a new state."""
+    """Return the update of the toy and a new state."""
     optimiser = make_optimiser(5e-3, STEPS, 50, 1.0)
     update = make_update(toy_loss, optimiser, 0.99)
 
@@ -151,21 +153,21 @@ def untrained():
 def test_updates_move_every_parameter_and_stay_finite(learning):
     update, start = learning
     state = start(untrained())
-    before = {path: np.array(x) for path, x in by_path(state.model).items()}
+    before = {path: np.array(x) for path, x in by_path(state.learner.model).items()}
     for i in range(8):  # the first has rate 0; zeros then wake layer by layer, from the output in
-        state, loss = update(jax.random.key(i), state, None)
-    assert np.isfinite(loss)
+        state, row = update(jax.random.key(i), state, None)
+    assert np.isfinite(row["loss"])
     assert int(state.step) == 8
     assert int(state.skipped) == 0
-    for path, leaf in by_path(state.model).items():
+    for path, leaf in by_path(state.learner.model).items():
         assert np.isfinite(leaf).all(), path
         moved = (leaf != before[path]).mean()
         if path in ("mean", "sigma_data"):  # measured, not trained
             assert moved == 0, path
         else:
             assert moved > 0.9, path
-    for path, leaf in by_path(state.average).items():
-        between = np.abs(leaf - by_path(state.model)[path]).sum()
+    for path, leaf in by_path(state.learner.average).items():
+        between = np.abs(leaf - by_path(state.learner.model)[path]).sum()
         assert (between == 0) == (path in ("mean", "sigma_data")), path
 
 
@@ -176,10 +178,10 @@ def test_training_finds_the_score_of_a_gaussian(learning):
         state, _ = update(jax.random.fold_in(jax.random.key(1), i), state, None)
     priors = [
         DenoiserPrior(model, jnp.array([3.0, 0.05]), jnp.ones((2, BANDS)))
-        for model in (state.average, untrained())
+        for model in (state.learner.average, untrained())
     ]
     score = jax.jit(lambda prior, x, sigma: prior.score(x, sigma))
-    clean = np.asarray(draw(jax.random.key(77), 1000), np.float64)
+    clean = np.asarray(sample(jax.random.key(77), 1000), np.float64)
     noise = np.random.default_rng(0).normal(size=clean.shape)
     for sigma, most in zip(SIGMAS, (0.22, 0.15, 0.1, 0.06), strict=True):
         x = clean + sigma * noise
@@ -194,7 +196,7 @@ def test_training_finds_the_score_of_a_gaussian(learning):
         assert base > 2.5 * most, sigma
 
 
-# ---- noise levels and what a step of train_ncsn sees
+# ---- noise levels and what an update of train_ncsn sees
 
 
 def test_karras_levels_fall_between_their_ends():
@@ -248,7 +250,7 @@ def test_every_example_of_a_batch_is_perturbed_on_its_own(monkeypatch):
 
     monkeypatch.setattr(score_task, "denoising_loss", spy)
     c = Config(data="", run="", frames=8, room=1.0, noise=1.0)
-    task = score_task.Task(c, SpectrogramExamples(c, Windows(), Windows()))
+    task = score_task.ScoreTask(c, SpectrogramExamples(c, Windows(), Windows()))
     assert task.examples.form == Representation(n_fft=512, hop_length=256, n_mels=BANDS)
     windows = Windows().batch(0, 0, 16)
     seen = jax.jit(lambda key: task.loss(None, key, windows))(jax.random.key(0))

@@ -1,0 +1,138 @@
+"""Updates of one model by one optimiser: what most tasks are made of."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gensep.training.contract import Batch, Row, Task, TrainState, first_state
+from gensep.training.options import TrainingConfig
+
+Model = TypeVar("Model")
+
+# loss(model, key, batch) -> scalar, or scalar and a row of scalars to be logged
+Loss = Callable[[Model, jax.Array, Batch], jax.Array | tuple[jax.Array, Row]]
+
+
+class Averaged(NamedTuple, Generic[Model]):
+    """A model in training, the average of its weights and the state of its optimiser."""
+
+    model: Model
+    average: Model  # exponential moving average
+    optimiser: optax.OptState
+
+
+Update = Callable[
+    [jax.Array, TrainState[Averaged[Model]], Batch], tuple[TrainState[Averaged[Model]], Row]
+]
+
+
+def make_optimiser(
+    rate: float,
+    steps: int,
+    warmup: int,
+    clip: float,
+    factors: Callable[[Model], Model | None] = lambda model: None,
+) -> optax.GradientTransformation:
+    """Return Adam with warm-up, cosine decay to a hundredth and clipped gradient norm.
+
+    `factors(model)` are factors of the learning rate, a tree like the model's; None: all are 1.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, rate, min(warmup, steps // 2), steps, rate / 100
+    )
+
+    def scale(change: optax.Updates, model: Model) -> optax.Updates:
+        own = factors(model)
+        return change if own is None else jax.tree.map(jnp.multiply, change, own)
+
+    adam = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule, b2=0.99))
+    return optax.chain(adam, optax.stateless(scale))
+
+
+def make_state(
+    model: Model, optimiser: optax.GradientTransformation
+) -> TrainState[Averaged[Model]]:
+    """Return the state before the first update of `model`."""
+    average = jax.tree.map(jnp.array, model)
+    return first_state(Averaged(model, average, optimiser.init(model)))
+
+
+def make_update(
+    loss: Loss[Model, Batch], optimiser: optax.GradientTransformation, decay: float
+) -> Update[Model, Batch]:
+    """Return the jitted `update(key, state, batch) -> (state, row)`, which uses up the state.
+
+    An update whose loss or gradient is not finite is counted and skipped. The average warms up:
+    its decay is at most (1 + step) / (10 + step). The row holds the loss; where the loss returns a
+    row of its own, it and the norm of the gradient too.
+    """
+
+    def with_row(model: Model, key: jax.Array, batch: Batch) -> tuple[jax.Array, Row | None]:
+        out = loss(model, key, batch)
+        return out if isinstance(out, tuple) else (out, None)
+
+    def update(
+        key: jax.Array, state: TrainState[Averaged[Model]], batch: Batch
+    ) -> tuple[TrainState[Averaged[Model]], Row]:
+        old = state.learner
+        (value, own), gradient = jax.value_and_grad(with_row, has_aux=True)(old.model, key, batch)
+        norm = optax.tree.norm(gradient)
+        good = jnp.isfinite(value) & jnp.isfinite(norm)
+        change, following = optimiser.update(gradient, old.optimiser, old.model)
+        moved = optax.apply_updates(old.model, change), following
+        model, following = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old), moved, (old.model, old.optimiser)
+        )
+        rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+        average = optax.incremental_update(model, old.average, rate)
+        row = {"loss": value} if own is None else {"loss": value, "gradient_norm": norm, **own}
+        state = state._replace(
+            step=state.step + 1,
+            learner=Averaged(model, average, following),
+            skipped=state.skipped + ~good,
+        )
+        return state, row
+
+    return jax.jit(update, donate_argnums=1)
+
+
+class ModelTask(Task[Averaged[Model], Batch], Generic[Model, Batch]):
+    """A task of one model, one loss and one optimiser; subclasses say what these are."""
+
+    def __init__(self, c: TrainingConfig):
+        self.c = c
+
+    def make_model(self, key: jax.Array) -> Model:
+        """Return the model before training."""
+        raise NotImplementedError
+
+    def rates(self, model: Model) -> Model | None:
+        """Return factors of the learning rate, a tree like the model's, or None: all are 1."""
+        return None
+
+    def loss(self, model: Model, key: jax.Array, batch: Batch) -> jax.Array | tuple[jax.Array, Row]:
+        """Return what is minimised, a scalar, and maybe a row to be logged with it; traced."""
+        raise NotImplementedError
+
+    @cached_property
+    def _optimiser(self) -> optax.GradientTransformation:
+        c = self.c
+        return make_optimiser(c.rate, c.steps, c.warmup, c.clip, self.rates)
+
+    @cached_property
+    def _update(self) -> Update[Model, Batch]:
+        return make_update(self.loss, self._optimiser, self.c.ema)
+
+    def start(self, key: jax.Array) -> TrainState[Averaged[Model]]:
+        """Return the state of the untrained model."""
+        return make_state(self.make_model(key), self._optimiser)
+
+    def update(
+        self, key: jax.Array, state: TrainState[Averaged[Model]], batch: Batch
+    ) -> tuple[TrainState[Averaged[Model]], Row]:
+        """Return the state after one more update, and the loss."""
+        return self._update(key, state, batch)
