@@ -1,4 +1,4 @@
-"""Posterior sampling of sources under priors and a mixing map: arrays in, arrays out."""
+"""Posterior sampling of sources, given priors, a mixing map and the mixture; on arrays only."""
 
 from basis.check import check, check_levels
 from basis.closed_form import Gaussian, gaussian_posterior, mixture_posterior

@@ -1,33 +1,35 @@
-"""What cannot work is refused before anything is compiled, in one line with the remedy."""
+"""Checks before compilation: errors of one line that name the remedy."""
 
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from basis.prior import Prior
 from basis.sampler import Kernel, Problem
 
 
-def check(kernel: Kernel, problem: Problem, sigmas) -> None:
+def check(kernel: Kernel, problem: Problem, sigmas: ArrayLike) -> None:
     """Refuse a problem, noise levels or settings that `kernel` cannot work with.
 
     Raises:
-        ValueError: for no prior, levels that do not fall or lie outside a prior's range, a mixture
-            or prior that is not finite, shapes that do not fit, or what the kernel itself refuses.
+        ValueError: if there is no prior, if noise levels do not fall or lie outside the range of a
+            prior, if a mixture or prior is not finite, if shapes do not fit, or if the check of the
+            kernel itself fails.
     """
     check_levels(problem.priors, sigmas)
     _check_shapes(problem)
     if not np.isfinite(np.asarray(problem.mixture)).all():
-        raise ValueError("the mixture holds values that are not finite; repair it first")
+        raise ValueError("the mixture contains values that are not finite; repair it first")
     kernel.check(problem, sigmas)
 
 
-def check_levels(priors: Sequence[Prior], sigmas) -> None:
-    """Refuse noise levels that a prior was not made for, and priors that are broken.
+def check_levels(priors: Sequence[Prior], sigmas: ArrayLike) -> None:
+    """Refuse noise levels outside the range of a prior, and priors that are not finite.
 
     Raises:
-        ValueError: naming the prior, its range and the remedy.
+        ValueError: it names the prior, its range and the remedy.
     """
     sigmas = np.asarray(sigmas)
     if not len(priors):
@@ -45,7 +47,7 @@ def check_levels(priors: Sequence[Prior], sigmas) -> None:
             values = np.asarray(leaf)
             if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
                 raise ValueError(
-                    f"{name} holds weights that are not finite; train it anew or take "
+                    f"{name} contains weights that are not finite; train it again or use "
                     "an earlier checkpoint"
                 )
     if sigmas.ndim != 1 or not len(sigmas) or not (np.diff(sigmas) < 0).all() or sigmas[-1] <= 0:
@@ -55,7 +57,7 @@ def check_levels(priors: Sequence[Prior], sigmas) -> None:
 
 
 def _check_shapes(problem: Problem) -> None:
-    """Refuse a prior or a mixing map that does not take the mixture's shape."""
+    """Refuse a prior or a mixing map that does not accept the shape of the mixture."""
     mixture = jax.ShapeDtypeStruct(problem.mixture.shape, problem.mixture.dtype)
     sigma = jax.ShapeDtypeStruct((), mixture.dtype)
     for i, prior in enumerate(problem.priors):
@@ -64,13 +66,13 @@ def _check_shapes(problem: Problem) -> None:
             got = jax.eval_shape(lambda p, x, s: p.score(x, s), prior, mixture, sigma).shape
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} does not take elements of shape {mixture.shape[1:]}: "
+                f"{name} does not accept elements of shape {mixture.shape[1:]}: "
                 f"{str(error).splitlines()[0]}"
             ) from None
         if got != mixture.shape:
             raise ValueError(
-                f"{name} gives scores of shape {got} for a mixture of "
-                f"{mixture.shape}; take priors of one representation"
+                f"{name} returns scores of shape {got} for a mixture of shape "
+                f"{mixture.shape}; use priors of one representation"
             )
     sources = jax.ShapeDtypeStruct((len(problem.priors), *mixture.shape), mixture.dtype)
     try:
@@ -79,5 +81,5 @@ def _check_shapes(problem: Problem) -> None:
         mixed = None
     if mixed != mixture.shape:
         raise ValueError(
-            f"the mixing map does not take {len(problem.priors)} sources; give it one gain for each"
+            f"the mixing map does not accept {len(problem.priors)} sources; give it one gain each"
         )

@@ -1,8 +1,9 @@
-"""Samplers whose likelihood step is exact: DAPS, its ancestral form, and split Gibbs.
+"""Samplers with an exact likelihood step: DAPS, its ancestral form, and split Gibbs.
 
-DAPS (Zhang et al. 2024) takes x0 | x as a Gaussian around the denoised sources, draws it given the
-mixture without linearising f, and re-noises. Split Gibbs (Coeurdoux et al. 2024, Xu and Chi 2024)
-alternates draws z | x, mixture and x | z under a coupling |x - z| ~ rho that is annealed.
+DAPS (Zhang et al. 2024, alg. 1) approximates x0 | x by a Gaussian around the denoised sources,
+samples it given the mixture without linearising f, and adds noise again. Split Gibbs (Coeurdoux et
+al. 2024, Xu and Chi 2024) alternates samples of z | x, mixture and of x | z under a coupling
+z ~ N(x, rho^2) whose width rho is annealed.
 """
 
 from typing import Literal
@@ -13,26 +14,32 @@ import jax.numpy as jnp
 from basis.exact_step import check_mixing, exact_draw
 from basis.mixing import weights
 from basis.prior import denoise_all, spread_all
-from basis.sampler import Kernel, report, sample
+from basis.sampler import Info, Kernel, Normal, Problem, report, sample
 from basis.steps import Guidance, Guided, predictor_corrector, sde, unconditioned
 
 
 def exact_conditioning(
     variance: Literal["tweedie", "spread"] = "tweedie", ode_steps: int = 1, sweeps: int = 3
 ) -> Guidance:
-    """Make the guidance: an exact draw around the denoised sources.
+    """Return the guidance whose conditioned sources are exact samples given the mixture.
 
     Args:
-        variance: of x0 | x. tweedie is sigma^2 times the row sums of the denoiser's Jacobian, exact
-            for priors without correlation (one vector-Jacobian product); spread the prior's table.
-        ode_steps: Euler steps of the prior's ODE from x to x0; 1 is the denoiser itself.
+        variance: variance of x0 | x. "tweedie" is sigma^2 times the row sums of the Jacobian of the
+            denoiser, which is exact for priors without correlation and costs one vector-Jacobian
+            product; "spread" is the square of `Prior.spread`.
+        ode_steps: number of Euler steps of the prior's ODE from x to x0; 1 is the denoiser itself.
         sweeps: see `exact_draw`.
+
+    Raises:
+        ValueError: for another variance.
     """
     if variance not in ("tweedie", "spread"):
         raise ValueError(f"variance must be 'tweedie' or 'spread', not {variance!r}")
 
-    def guidance(key, sources, problem, sigma, normal):
-        def denoised_at(x, s):
+    def guidance(
+        key: jax.Array, sources: jax.Array, problem: Problem, sigma: jax.Array, normal: Normal
+    ) -> Guided:
+        def denoised_at(x: jax.Array, s: jax.Array) -> jax.Array:
             return denoise_all(problem.priors, x, s)
 
         low = jnp.stack([jnp.min(prior.sigmas) for prior in problem.priors]).max()
@@ -59,7 +66,11 @@ def exact_conditioning(
 def daps(
     variance: Literal["tweedie", "spread"] = "tweedie", ode_steps: int = 1, memory: float = 0.0
 ) -> Kernel:
-    """Make the kernel; memory 1 steps by the reverse SDE, exact where x0 | x is Gaussian."""
+    """Return the kernel of DAPS.
+
+    With `memory` 1 it steps by the reverse SDE, which is exact where x0 | x is Gaussian. For the
+    other arguments see `exact_conditioning`.
+    """
     kernel = sde(exact_conditioning(variance, ode_steps), memory)
     return kernel._replace(check=check_mixing)
 
@@ -67,26 +78,37 @@ def daps(
 def daps_pc(
     variance: Literal["tweedie", "spread"] = "tweedie", corrections: int = 1, kappa: float = 0.2
 ) -> Kernel:
-    """Make the kernel with Langevin corrections towards exact draws, then an ancestral step."""
+    """Return the kernel of Langevin corrections towards exact samples and an ancestral step."""
     guidance = exact_conditioning(variance)
     return predictor_corrector(guidance, corrections, kappa, 1.0)._replace(check=check_mixing)
 
 
 def split_gibbs(inner_steps: int = 10, sweeps: int = 3) -> Kernel:
-    """Make the kernel: x | z by the prior's reverse SDE from noise rho, then z | x, mixture.
+    """Return the kernel of split Gibbs: x | z by the reverse SDE of the prior, then z | x, mixture.
 
-    The state is z, which has the law of x plus noise of the level's sigma. No Jacobian is used, and
-    f is never linearised.
+    The state is z, which is distributed as x plus noise of the level's sigma. No Jacobian is used,
+    and f is not linearised.
+
+    Args:
+        inner_steps: number of steps of the reverse SDE per level.
+        sweeps: see `exact_draw`.
     """
 
-    def step(key, sources, problem, sigma, sigma_next, normal):
+    def step(
+        key: jax.Array,
+        sources: jax.Array,
+        problem: Problem,
+        sigma: jax.Array,
+        sigma_next: jax.Array,
+        normal: Normal,
+    ) -> tuple[jax.Array, Info]:
         low = jnp.stack([jnp.min(prior.sigmas) for prior in problem.priors]).max()
         levels = _inner_levels(sigma, low, inner_steps)
 
         inner_key, draw_key = jax.random.split(key)
         prior = sde(unconditioned)._replace(start=lambda *_: sources)
         x, _ = sample(prior, inner_key, problem, levels, normal)
-        # the last draw keeps the coupling of its level: it meets the mixture, x need not
+        # the last sample z keeps the coupling of its level: z fits the mixture, x need not
         rho = jnp.where(sigma_next > 0, sigma_next, sigma)
         w = weights(problem.mixing, x)
         z = exact_draw(draw_key, x, rho, problem, w, sweeps)
@@ -96,7 +118,7 @@ def split_gibbs(inner_steps: int = 10, sweeps: int = 3) -> Kernel:
 
 
 def _inner_levels(sigma: jax.Array, low: jax.Array, n: int) -> jax.Array:
-    """Give `n` levels from sigma down to the priors' smallest, dense near it (rho = 7)."""
+    """Return `n` levels from sigma to the smallest of the priors (Karras et al. 2022, eq. 5)."""
     t = jnp.linspace(0, 1, n) if n > 1 else jnp.zeros(1)
     high, low = sigma ** (1 / 7), jnp.minimum(sigma, low) ** (1 / 7)
     return (high + t * (low - high)) ** 7

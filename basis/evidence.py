@@ -1,36 +1,35 @@
-"""Which of several posterior samples to believe: the priors find the right one easier to denoise.
+"""Weights of several posterior samples, by their likelihood under the priors.
 
-A chain decides early, at much noise, which of several explanations of a mixture it follows, and
-seldom finds back. Whether it was right shows at its end.
+A chain chooses one of several explanations of a mixture early, at high noise levels, and seldom
+changes it later. The likelihood of its final sample shows whether that choice was good.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from basis.prior import denoise
+from basis.prior import Density, Prior, denoise
 
 
 def implausibility(
-    priors: Sequence[Any], key: jax.Array, sources: jax.Array, sigmas: jax.Array
+    priors: Sequence[Prior], key: jax.Array, sources: jax.Array, sigmas: jax.Array
 ) -> jax.Array:
-    """Give sum |D(x + sigma n) - x|^2 / sigma^2 over sources, mean over levels, `[sample, batch]`.
+    """Return sum_k |D_k(x_k + sigma n) - x_k|^2 / sigma^2, mean over levels, `[sample, batch]`.
 
-    Up to a constant and to the range of ln sigma that the levels stand for, a bound of the negative
-    log density of the sources in nats (see `basis.denoising_bound`). All samples of a mixture get
-    the same noise n, which cancels from their differences.
+    Up to a constant and a factor, the range of ln sigma of the levels, it is a bound of the
+    negative log density of the sources in nats (see `basis.denoising_bound`). All samples of a
+    mixture get the same noise n, which reduces the variance of their differences.
 
     Args:
-        priors: one a source.
-        key: of the noise.
+        priors: one per source.
+        key: random key of the noise.
         sources: `[sample, source, batch, ...]`, model units.
-        sigmas: `[level]`, where samples are judged, one network evaluation a source each.
+        sigmas: noise levels `[level]`; each costs one network evaluation per source and sample.
     """
     shape = sources.shape[2:]
 
-    def at(total, inputs):
+    def at(total: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         key, sigma = inputs
         for k, prior in enumerate(priors):
             noise = sigma * jax.random.normal(jax.random.fold_in(key, k), shape, sources.dtype)
@@ -45,22 +44,22 @@ def implausibility(
 
 
 def surprise(
-    priors: Sequence[Any], key: jax.Array, sources: jax.Array, sigmas: jax.Array
+    priors: Sequence[Density], key: jax.Array, sources: jax.Array, sigmas: jax.Array
 ) -> jax.Array:
-    """Give - sum log p_sigma(x + sigma n) over sources, mean over levels, nats, `[sample, batch]`.
+    """Return - sum_k log p_sigma(x_k + sigma n) in nats, mean over levels, `[sample, batch]`.
 
-    For priors that know their density, as flows do: what `implausibility` bounds, without a bound.
-    All samples of a mixture get the same noise n, without which x may lie where no level's density
-    is at home.
+    This is exact where `implausibility` is a bound, but needs priors with a log density, such as
+    flows. All samples of a mixture get the same noise n; without noise, x would lie outside the
+    typical set of the noisy densities.
 
     Args:
-        priors: one a source, with `log_prob`.
-        key: of the noise.
+        priors: one per source, with `log_prob`.
+        key: random key of the noise.
         sources: `[sample, source, batch, ...]`, model units.
-        sigmas: `[level]`, where samples are judged, one forward pass a source each.
+        sigmas: noise levels `[level]`; each costs one forward pass per source and sample.
     """
 
-    def at(total, inputs):
+    def at(total: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         key, sigma = inputs
         for k, prior in enumerate(priors):
             noise = sigma * jax.random.normal(
@@ -77,12 +76,12 @@ def surprise(
 
 
 def evidence_weights(implausible: jax.Array, temperature: float) -> jax.Array:
-    """Give the weights of samples `[sample, batch]`, 1 in sum: exp(-implausible / temperature).
+    """Return weights exp(-implausible / temperature) of the samples, normalised, `[sample, batch]`.
 
-    A sampler that made samples in proportion to the posterior would need none; one that is stuck
-    where it began is mended by them. The temperature covers that the bound is measured by few
-    draws: 0 takes the likeliest sample alone, infinity weighs all alike.
+    Exact posterior samples need no weights; they correct samplers that seldom move between modes.
+    The temperature accounts for the noise of the estimated bound: 0 selects the most likely sample,
+    infinity gives all samples the same weight.
     """
     if temperature == 0:
-        return (implausible == implausible.min(0)).astype(implausible.dtype)
+        return (implausible == implausible.min(0)[None]).astype(implausible.dtype)
     return jax.nn.softmax(-implausible / temperature, 0)

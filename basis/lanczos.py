@@ -1,29 +1,32 @@
-"""Square roots of covariances that are known by their products only."""
+"""Square roots of covariances of which only products with vectors are known."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from basis.broadcast import align_first
+
 
 def root_times(
     covariance: Callable[[jax.Array], jax.Array], z: jax.Array, iterations: int, largest: jax.Array
 ) -> jax.Array:
-    """Give C^(1/2) z for the blocks C of `covariance`, one for each source and batch element.
+    """Return C^(1/2) z for the blocks C of `covariance`, one for each source and batch element.
 
-    Lanczos' method: C^(1/2) z = |z| Q T^(1/2) e_1, with T the `iterations`-sized tridiagonal
-    matrix of C in the Krylov basis Q of z; exact when T has as many rows as C has eigenvalues.
+    Lanczos' method: C^(1/2) z = |z| Q T^(1/2) e_1, where T is the tridiagonal matrix of C in the
+    Krylov basis Q of z, with one row per iteration. It is exact if T has as many rows as C has
+    distinct eigenvalues.
 
     Args:
-        covariance: maps `[source, batch, ...]` to the same shape, linear.
+        covariance: a linear map of `[source, batch, ...]` to the same shape.
         z: `[source, batch, ...]`.
-        iterations: products with the covariance.
-        largest: no eigenvalue is larger; those of T are kept in [0, largest], because a network's
-            Jacobian is only nearly symmetric.
+        iterations: number of products with the covariance.
+        largest: upper bound of the eigenvalues; those of T are clipped to [0, largest], because the
+            Jacobian of a network is only nearly symmetric.
     """
     axes = tuple(range(2, z.ndim))
 
-    def dot(a, b):
+    def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         return (a * b).sum(axes, keepdims=True)
 
     length = jnp.sqrt(dot(z, z))
@@ -34,7 +37,7 @@ def root_times(
         image = covariance(q) - beta * before
         alpha = dot(q, image)
         image = image - alpha * q
-        # orthogonal again: rounding would let earlier directions come back
+        # orthogonalise again: rounding errors would reintroduce earlier directions
         for earlier in basis:
             image = image - dot(earlier, image) * earlier
         beta = jnp.sqrt(dot(image, image))
@@ -50,5 +53,4 @@ def root_times(
     values, vectors = jnp.linalg.eigh(t)
     roots = jnp.sqrt(jnp.clip(values, 0, largest))
     first = jnp.einsum("sbij,sbj,sbj->sbi", vectors, roots, vectors[..., 0, :])
-    shape = (*z.shape[:2], *[1] * (z.ndim - 2))
-    return length * sum(first[..., i].reshape(shape) * basis[i] for i in range(n))
+    return length * sum(align_first(first[..., i], z) * basis[i] for i in range(n))

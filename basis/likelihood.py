@@ -1,32 +1,33 @@
 """Exact log densities of priors by the probability-flow ODE (Song et al. 2021, eq. 39).
 
-Noise that grows from sigma to sigma' can be grown by an ODE instead, dx = (x - D) d ln sigma with
-the denoiser D = x + sigma^2 score, and along its path the density thins out by the divergence:
+The ODE dx = (x - D) d ln sigma, with the denoiser D = x + sigma^2 score, carries p_sigma from one
+noise level to another. Along its path the log density changes by the divergence:
 
     log p_low(x_low) = log p_high(x_high) + integral of tr(I - dD/dx) d ln sigma.
 
-With p_high given by name, this is the normalised density of the model that draws from p_high and
-follows the ODE down, whatever the network is.
+For a given p_high, this is the normalised density of the model that samples from p_high and follows
+the ODE down, for any network.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from basis.broadcast import align_first
 from basis.closed_form import Gaussian
-from basis.prior import Prior, denoise
+from basis.prior import Density, Prior, denoise
 
-ROWS = 32  # of the identity that go through the network at once
+ROWS = 32  # number of directions that pass the network at once
 
 
 class Likelihood(NamedTuple):
-    """Log densities at the smallest noise level, and how far they can be trusted."""
+    """Log densities at the smallest noise level, with estimates of their errors."""
 
     nats: jax.Array  # [batch]
     probe_error: jax.Array  # [batch], standard error of the estimated trace; nan for one probe
-    step_error: jax.Array  # [batch], what is left of the steps' size, by Richardson's rule
+    step_error: jax.Array  # [batch], discretisation error, by Richardson's rule
 
 
 @partial(jax.jit, static_argnames=("probes", "exact", "block"))
@@ -38,30 +39,30 @@ def log_likelihood(
     probes: int = 4,
     *,
     exact: bool = False,
-    terminal: Any = None,
+    terminal: Density | None = None,
     block: int = 16,
 ) -> Likelihood:
-    """Give log p_sigma(x) for sigma = sigmas[-1], in nats per example.
+    """Return log p_sigma(x) at sigma = sigmas[-1], in nats per example.
 
-    Heun's method for x and the trapezoidal rule for the trace, both of second order, at every
-    level and again at every other one: a third of the difference is the error of the first.
+    Heun's method for x and the trapezoidal rule for the trace are both of second order. They are
+    applied at all levels and at every second one; a third of the difference estimates the error.
 
     Args:
         prior: p; its score is used from sigmas[-1] to sigmas[0].
-        key: of the probes, which stay the same along a path (Grathwohl et al. 2019).
+        key: random key of the probes, which are the same along a path (Grathwohl et al. 2019).
         x: `[batch, ...]`, model units.
-        sigmas: `[level]`, at least 3, falling; check them with `basis.check_levels` first.
-        probes: random signs that estimate the trace (Hutchinson), a vector-Jacobian product each.
-        exact: the trace itself, by as many products as x has elements.
-        terminal: anything whose `log_prob(x, sigma)` is the density at sigmas[0]; by default
-            `terminal_of(prior)`.
-        block: examples at once; memory grows with them only.
+        sigmas: at least 3 noise levels `[level]`, falling; check them with `basis.check_levels`.
+        probes: number of random sign vectors that estimate the trace (Hutchinson's estimator); each
+            costs a vector-Jacobian product.
+        exact: compute the trace exactly, by as many products as x has elements.
+        terminal: the density at sigmas[0]; by default `terminal_of(prior)`.
+        block: number of examples per block; memory is proportional to it.
     """
-    assert len(sigmas) >= 3, "two levels have no others between them to be compared with"
-    high = terminal_of(prior) if terminal is None else terminal
+    assert len(sigmas) >= 3, "the error estimate needs at least one level between two others"
+    high: Density = terminal_of(prior) if terminal is None else terminal
     coarse = jnp.append(sigmas[:-1:2], sigmas[-1])
 
-    def one(inputs):
+    def one(inputs: tuple[jax.Array, jax.Array]) -> Likelihood:
         i, x = inputs
         directions = (
             _identity(x)
@@ -69,9 +70,9 @@ def log_likelihood(
             else jax.random.rademacher(jax.random.fold_in(key, i), (probes, *x.shape), x.dtype)
         )
 
-        def density(levels):  # [probe, batch]
+        def density(levels: jax.Array) -> jax.Array:  # [probe, batch]
             end, growth = _grow(prior, directions, x, levels, exact=exact)
-            return high.log_prob(end, levels[0]) + growth
+            return high.log_prob(end, levels[0])[None] + growth
 
         fine = density(sigmas)
         spread = fine.std(0, ddof=1) / jnp.sqrt(len(fine)) if len(fine) > 1 else fine[0] * jnp.nan
@@ -95,38 +96,38 @@ def denoising_bound(
     high: jax.Array,
     levels: int = 32,
     *,
-    terminal: Any = None,
+    terminal: Density | None = None,
     block: int = 16,
 ) -> jax.Array:
-    """Give estimates whose mean over data is at most that of log p_low(x + low n), `[batch]`.
+    """Return estimates whose mean over data is at most that of log p_low(x + low n), `[batch]`.
 
-    The evidence lower bound of the reverse SDE (Song et al. 2021b, theorem 3), one network
-    evaluation a level; with D the denoised x + sigma n, and d elements,
+    This is the evidence lower bound of the reverse SDE (Song et al. 2021b, theorem 3), at the cost
+    of one network evaluation per level. With D the denoised x + sigma n, and d elements, it is
 
         E log p_high(x + high n) - integral of (|D - x|^2 / sigma^2 - d) d ln sigma,
 
-    tight where the score and p_high are exact.
+    and it is tight if the score and p_high are exact.
 
     Args:
         prior: p.
-        key: of the noise, and of one level in each of `levels` equal intervals of ln sigma.
+        key: random key of the noise and of the levels, one in each of `levels` equal intervals.
         x: `[batch, ...]` without noise, model units.
         low: smallest noise level.
         high: largest noise level.
-        levels: their number.
+        levels: number of intervals of ln sigma.
         terminal: as in `log_likelihood`.
-        block: examples at once.
+        block: number of examples per block.
     """
-    end = terminal_of(prior) if terminal is None else terminal
+    end: Density = terminal_of(prior) if terminal is None else terminal
     place_key, noise_key = jax.random.split(key)
     spots = (jnp.arange(levels) + jax.random.uniform(place_key, (levels,), x.dtype)) / levels
     sigmas = low * (high / low) ** spots
 
-    def one(inputs):
+    def one(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
         i, x = inputs
         own = jax.random.fold_in(noise_key, i)
 
-        def excess(carry, inputs):
+        def excess(carry: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             j, sigma = inputs
             noise = jax.random.normal(jax.random.fold_in(own, j), x.shape, x.dtype)
             error = (denoise(prior, x + sigma * noise, sigma) - x) / sigma
@@ -141,28 +142,30 @@ def denoising_bound(
 
 
 def terminal_of(prior: Prior) -> Gaussian:
-    """Give the Gaussian of the prior's `moments()`, or one at 0 that has the noise's variance."""
+    """Return the Gaussian with the prior's `moments()`, or zero mean and variance without them."""
     known = getattr(prior, "moments", None)
     mean, variance = known() if known is not None else (jnp.zeros(()), jnp.zeros(()))
     return Gaussian(mean, variance, prior.sigmas)
 
 
-def _grow(prior, directions, x, sigmas, *, exact) -> tuple[jax.Array, jax.Array]:
-    """Take x from the last level to the first: x there, and the integral `[probe, batch]`."""
+def _grow(
+    prior: Prior, directions: jax.Array, x: jax.Array, sigmas: jax.Array, *, exact: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Return x carried from the last level to the first, and the integral `[probe, batch]`."""
     rising = sigmas[::-1]
 
-    def measure(x, sigma):
-        """Give the denoised x and u (I - J) u for every direction u."""
+    def measure(x: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the denoised x and u (I - J) u for every direction u."""
         denoised, pull = jax.vjp(lambda y: denoise(prior, y, sigma), x)
 
-        def along(u):
+        def along(u: jax.Array) -> jax.Array:
             u = jnp.broadcast_to(u, x.shape)
             return (u * (u - pull(u)[0])).reshape(len(x), -1).sum(-1)
 
         found = jax.lax.map(along, directions, batch_size=min(ROWS, len(directions)))
         return denoised, found.sum(0, keepdims=True) if exact else found
 
-    def step(x, levels):
+    def step(x: jax.Array, levels: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         sigma, following = levels
         denoised, trace = measure(x, sigma)
         slope = (x - denoised) / sigma
@@ -172,17 +175,17 @@ def _grow(prior, directions, x, sigmas, *, exact) -> tuple[jax.Array, jax.Array]
 
     x, traces = jax.lax.scan(step, x, (rising[:-1], rising[1:]))
     traces = jnp.concatenate([traces, measure(x, rising[-1])[1][None]])
-    return x, jnp.trapezoid(traces, jnp.log(rising), axis=0)
+    return x, jnp.trapezoid(traces, align_first(jnp.log(rising), traces), axis=0)
 
 
 def _blocks(x: jax.Array, size: int) -> tuple[int, jax.Array]:
-    """Give the number of blocks, and `[block, size, ...]` with the last example repeated."""
+    """Return the number of blocks, and x as `[block, size, ...]`, padded with its last example."""
     count, shape = -(-len(x) // size), x.shape[1:]
     padded = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (count * size - len(x), *shape))])
     return count, padded.reshape(count, size, *shape)
 
 
 def _identity(x: jax.Array) -> jax.Array:
-    """Give the unit vectors of an example, `[D, 1, ...]`."""
+    """Return the unit vectors of an example, `[D, 1, ...]`."""
     size = x[0].size
     return jnp.eye(size, dtype=x.dtype).reshape(size, 1, *x.shape[1:])

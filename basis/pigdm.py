@@ -1,25 +1,29 @@
-"""Pseudo-inverse guidance (Song et al. 2023): one variance for all of the denoiser's error."""
+"""Pseudo-inverse guidance (Song et al. 2023), which takes the denoiser's error as uncorrelated."""
 
 import jax
 
+from basis.broadcast import align_last
 from basis.mixing import weights
 from basis.prior import denoise_all, spread_all
-from basis.sampler import Kernel, observation_variance, residual
+from basis.sampler import Kernel, Normal, Problem, observation_variance, residual
 from basis.steps import Guidance, Guided, hardened, sde
 
 
 def pseudo_inverse(*, vjp: bool = True) -> Guidance:
-    """Make the guidance D_k + C_k w_k v, v = (mixture - f(D)) / (variance + sum_k w_k^2 r_k^2).
+    """Return the guidance D_k + C_k w_k v, v = (mixture - f(D)) / (variance + sum_k w_k^2 r_k^2).
 
-    r is the prior's spread. C_k is Tweedie's covariance, a vector-Jacobian product, or r_k^2.
+    r_k is the spread of prior k. With `vjp`, C_k is Tweedie's covariance, at the cost of a
+    vector-Jacobian product; without, it is r_k^2.
     """
 
-    def guidance(key, sources, problem, sigma, normal):
+    def guidance(
+        key: jax.Array, sources: jax.Array, problem: Problem, sigma: jax.Array, normal: Normal
+    ) -> Guided:
         denoised, pull = jax.vjp(lambda x: denoise_all(problem.priors, x, sigma), sources)
         w = weights(problem.mixing, denoised)
         error2 = spread_all(problem.priors, denoised, sigma) ** 2
         scale = observation_variance(problem, w) + (w**2 * error2).sum(0)
-        asked = w * residual(problem, denoised) / scale
+        asked = w * residual(problem, denoised)[None] / align_last(scale, w)
         move = sigma**2 * pull(asked)[0] if vjp else error2 * asked
         return Guided(denoised, denoised + move, 1, int(vjp))
 
@@ -27,5 +31,5 @@ def pseudo_inverse(*, vjp: bool = True) -> Guidance:
 
 
 def pigdm(*, vjp: bool = True, memory: float = 1.0, hard: bool = False) -> Kernel:
-    """Make the kernel: PiGDM with the reverse SDE."""
+    """Return the kernel of pseudo-inverse guidance with the reverse SDE; see `basis.sde`."""
     return sde(hardened(pseudo_inverse(vjp=vjp), hard=hard), memory)

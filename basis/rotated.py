@@ -1,23 +1,23 @@
-"""A prior in other coordinates of its last axis, such as a colour's sum and differences.
+"""A prior in rotated coordinates of its last axis, such as the sum and differences of colours.
 
-Every kernel knows maps that act on each element alone. A map that mixes the channels of one image,
-as a photograph without colour does, becomes such a map in coordinates whose first is the observed
-one: there it shows that coordinate and hides the others (their variance is 1e12). Noise of the same
-size in all directions stays the same under rotation, so that the sampler is exactly the same one.
+All kernels need elementwise mixing maps. A map that mixes the channels of an image, such as a
+photograph in grey, becomes elementwise in rotated coordinates: it observes the first coordinate,
+and the others are unknown (their variance is 1e12). White noise stays white under rotation, so the
+samplers need no change.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from basis.prior import spread
+from basis.prior import Prior, spread
 
 
 class Rotated(NamedTuple):
-    """The prior of y = x axes^T on the last axis, for x of `prior`."""
+    """The prior of y = x axes^T (on the last axis), where x has the prior `prior`."""
 
-    prior: Any  # a basis.Prior
+    prior: Prior
     axes: jax.Array  # [channel, channel], orthonormal rows
 
     @property
@@ -26,19 +26,22 @@ class Rotated(NamedTuple):
         return self.prior.sigmas
 
     def score(self, y: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give the score, shaped like `y: [batch, ..., channel]`."""
+        """Return the score, shaped like `y: [batch, ..., channel]`."""
         return self.prior.score(y @ self.axes, sigma) @ self.axes.T
 
     def spread(self, sigma: jax.Array) -> jax.Array:
-        """Give the rms error of the denoiser in these coordinates, as if channels erred alone."""
+        """Return the rms error of the denoiser in these coordinates.
+
+        The errors of the channels are taken as uncorrelated.
+        """
         own = jnp.broadcast_to(spread(self.prior, sigma), self.axes.shape[:1])
         return jnp.sqrt(self.axes**2 @ own**2)
 
 
 def sum_and_differences(channels: int) -> jax.Array:
-    """Give orthonormal axes `[channel, channel]`, the first that of the channels' mean.
+    """Return orthonormal axes `[channel, channel]` whose first is the direction of the mean.
 
-    Its coordinate is the mean times the root of `channels`.
+    The first coordinate is the mean of the channels times the root of their number.
     """
     ones = jnp.ones((channels, 1)) / jnp.sqrt(channels)
     axes = jnp.linalg.qr(jnp.concatenate([ones, jnp.eye(channels)[:, 1:]], 1))[0].T

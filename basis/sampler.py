@@ -1,61 +1,66 @@
-"""The one loop over noise levels that every sampler runs in."""
+"""The problem of separation, the interface of samplers, and the loop that runs them all."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from basis.broadcast import align_last
 from basis.mixing import Mixing, weights
+from basis.prior import Prior
+
+UNKNOWN = 1e6  # an observation of at least this variance counts as missing
 
 
 class Problem(NamedTuple):
-    """What is to be separated: mixture = mixing(sources) + N(0, variance), sources ~ priors."""
+    """A separation problem: mixture = mixing(sources) + N(0, variance), sources ~ priors."""
 
-    priors: tuple[Any, ...]  # one basis.Prior a source
+    priors: tuple[Prior, ...]  # one prior per source
     mixing: Mixing
     mixture: jax.Array  # [batch, ...]
-    # of the observation, broadcastable to mixture, inf-like where unknown; or a function of the
-    # weights df/dx `[source, batch, ...]`, such as basis.CrossTerms
-    variance: Any
-    # where the mixture lies on its floor and says no more than f <= mixture
+    # variance of the observation, broadcastable to mixture, at least `UNKNOWN` where the mixture is
+    # not observed; or a function of the weights df/dx `[source, batch, ...]`, e.g. basis.CrossTerms
+    variance: ArrayLike | Callable[[jax.Array], jax.Array]
+    # elements where the mixture lies on its floor, so that only f(sources) <= mixture is known
     censored: jax.Array | None = None
 
 
 class Info(NamedTuple):
-    """What a level reports, and what it cost."""
+    """The report of one noise level: how well the mixture is met, and the cost."""
 
-    residual: jax.Array  # [batch], rms of mixture - f(denoised sources), over observed elements
-    forwards: jax.Array  # [], network evaluations of each source
-    vjps: jax.Array  # [], products with the Jacobian of each source's network
-    accepted: jax.Array  # [], share of proposals that were kept; 1 where none can be refused
+    residual: jax.Array  # [batch], rms of mixture - f(denoised sources) over observed elements
+    forwards: jax.Array  # [], network evaluations per source
+    vjps: jax.Array  # [], products with the Jacobian of the network per source
+    accepted: jax.Array  # [], share of accepted proposals; 1 for samplers that accept all
 
 
-# normal(key) -> standard normal noise shaped like the sources
-Normal = Callable[[jax.Array], jax.Array]
+State: TypeAlias = Any  # of a sampler: the noisy sources `[source, batch, ...]`, or any pytree
+Normal = Callable[[jax.Array], jax.Array]  # key -> standard normal noise shaped like the sources
 
 
 def start_at_mixture(
     key: jax.Array, problem: Problem, sigma: jax.Array, normal: Normal
 ) -> jax.Array:
-    """Give the usual start: the mixture in place of every source, and noise."""
-    return problem.mixture + sigma * normal(key)
+    """Return the usual initial state: the mixture in place of every source, plus noise."""
+    return problem.mixture[None] + sigma * normal(key)
 
 
 class Kernel(NamedTuple):
-    """A sampler: how a state comes from one noise level to the next.
+    """A sampler: functions that take a state from one noise level to the next.
 
-    For most the state is the noisy sources `[source, batch, ...]` themselves; then `step` is all.
+    The state of most samplers is the noisy sources `[source, batch, ...]`; they need `step` only.
     """
 
     # (key, state, problem, sigma, sigma_next, normal) -> state at sigma_next, info
-    step: Callable[..., tuple[Any, Info]]
+    step: Callable[[jax.Array, State, Problem, jax.Array, jax.Array, Normal], tuple[State, Info]]
     # (key, problem, sigma, normal) -> state at the first level
-    start: Callable[..., Any] = start_at_mixture
+    start: Callable[[jax.Array, Problem, jax.Array, Normal], State] = start_at_mixture
     # state after the last level -> sources
-    sources: Callable[[Any], jax.Array] = lambda state: state
-    # (problem, sigmas) -> None; raises ValueError for what cannot work, before compiling
-    check: Callable[[Problem, Any], None] = lambda problem, sigmas: None
+    sources: Callable[[State], jax.Array] = lambda state: state
+    # (problem, sigmas) -> None; raises ValueError, before compiling, for unsuitable problems
+    check: Callable[[Problem, ArrayLike], None] = lambda problem, sigmas: None
 
 
 def sample(
@@ -65,26 +70,31 @@ def sample(
     sigmas: jax.Array,
     normal: Normal | None = None,
 ) -> tuple[jax.Array, Info]:
-    """Draw posterior samples of the sources, `[source, batch, ...]`, and the trace of every level.
+    """Draw posterior samples of the sources; return them and the report of every level.
 
     Args:
         kernel: takes the sources from one noise level to the next, e.g. `mmps()`.
-        key: source of all randomness.
-        problem: mixture `[batch, ...]`, one prior a source, the mixing map.
-        sigmas: `[level]`, falling; the last step goes to 0. Check them with `basis.check` first.
-        normal: draws noise; by default independent over all axes. A whole file passes one that
-            gives overlapping blocks the same noise, so that they agree where they meet.
+        key: random key.
+        problem: mixture `[batch, ...]`, one prior per source, and the mixing map.
+        sigmas: noise levels `[level]`, falling; the last step goes to 0. Check them with
+            `basis.check` first.
+        normal: draws standard normal noise; by default independent over all axes. For long files
+            gensep passes a function that draws the same noise where blocks overlap, so that their
+            samples agree there.
+
+    Returns:
+        Sources `[source, batch, ...]`, and an `Info` with a first axis `[level]`.
     """
     shape = (len(problem.priors), *problem.mixture.shape)
     if normal is None:
 
-        def normal(key):
+        def normal(key: jax.Array) -> jax.Array:
             return jax.random.normal(key, shape, problem.mixture.dtype)
 
     start_key, loop_key = jax.random.split(key)
     state = kernel.start(start_key, problem, sigmas[0], normal)
 
-    def level(state, inputs):
+    def level(state: State, inputs: tuple[jax.Array, ...]) -> tuple[State, Info]:
         i, sigma, sigma_next = inputs
         key = jax.random.fold_in(loop_key, i)
         return kernel.step(key, state, problem, sigma, sigma_next, normal)
@@ -95,7 +105,7 @@ def sample(
 
 
 def residual(problem: Problem, point: jax.Array) -> jax.Array:
-    """Give mixture - f(point), `[batch, ...]`; of a censored element only what lies above it."""
+    """Return mixture - f(point), `[batch, ...]`; for censored elements at most 0."""
     difference = problem.mixture - problem.mixing(point)
     if problem.censored is None:
         return difference
@@ -103,15 +113,24 @@ def residual(problem: Problem, point: jax.Array) -> jax.Array:
 
 
 def observation_variance(problem: Problem, w: jax.Array) -> jax.Array:
-    """Give the variance of the observation where the map has the weights `w`."""
+    """Return the variance of the observation for the weights `w`, a scalar or like `[batch, ...]`.
+
+    It is broadcastable to the mixture and has as many axes.
+    """
     variance = problem.variance
-    return variance(jax.lax.stop_gradient(w)) if callable(variance) else variance
+    if callable(variance):
+        variance = variance(jax.lax.stop_gradient(w))
+    return align_last(variance, problem.mixture)
 
 
 def report(
-    problem: Problem, denoised: jax.Array, forwards: int = 1, vjps: int = 0, accepted: Any = 1.0
+    problem: Problem,
+    denoised: jax.Array,
+    forwards: ArrayLike = 1,
+    vjps: ArrayLike = 0,
+    accepted: ArrayLike = 1.0,
 ) -> Info:
-    """Make the report of a level from its last denoised sources."""
+    """Return the report of a level from its last denoised sources."""
     dtype = problem.mixture.dtype
     return Info(
         residual_rms(problem, denoised),
@@ -122,9 +141,9 @@ def report(
 
 
 def residual_rms(problem: Problem, denoised: jax.Array) -> jax.Array:
-    """Give the rms of mixture - f(denoised) per batch element over what is observed, `[batch]`."""
+    """Return the rms of mixture - f(denoised) over the observed elements, `[batch]`."""
     variance = observation_variance(problem, weights(problem.mixing, denoised))
-    seen = jnp.broadcast_to(variance < 1e6, problem.mixture.shape)
+    seen = jnp.broadcast_to(variance < UNKNOWN, problem.mixture.shape)
     squares = jnp.where(seen, residual(problem, denoised) ** 2, 0)
     axes = tuple(range(1, squares.ndim))
     return jnp.sqrt(squares.sum(axes) / jnp.maximum(seen.sum(axes), 1))

@@ -1,4 +1,4 @@
-"""Normalizing flows: exact densities of data at any noise level, and priors made of them."""
+"""Normalising flows: exact densities of data at any noise level, and priors made of them."""
 
 from flows.bijection import Bijection, Chain, Repeat, initialize
 from flows.couplings import HalfCoupling, MaskedCoupling

@@ -1,4 +1,4 @@
-"""The coupling network of Flow++: gated convolutions and self-attention over all places."""
+"""The coupling network of Flow++: gated convolutions, and self-attention over all positions."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from flows.bijection import Condition, replace
 from flows.layers import ActNorm
 from flows.networks import Conv
 
-WAVES = 8  # sines and cosines of the place, down and across
+WAVES = 8  # number of sines and of cosines of the position, along each of height and width
 
 
 class _Block(nnx.Module):
-    """x + glu(conv(...)), then x + glu(attention(...)), both nothing at the start."""
+    """x + glu(conv(...)), then x + glu(attention(...)); both second terms are zero initially."""
 
     def __init__(
         self, width: int, heads: int, kernel: tuple[int, int], embedding: int, *, rngs: nnx.Rngs
@@ -68,14 +68,14 @@ class AttentionNet(nnx.Module):
         return self.enter(x) + self.place(_places(*x.shape[1:3]))
 
     def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
-        """Map x."""
+        """Return the output, `[batch, H, W, outside]`, for `x: [batch, H, W, inside]`."""
         h = self._enter(x)
         for block in self.blocks:
             h = block(h, condition)
         return self.leave(jax.nn.silu(self.norm(h, condition)))
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> "AttentionNet":
-        """Set the norms from what arrives there."""
+        """Return this network with its norms set from their inputs for the batch x."""
         h, blocks = self._enter(x), []
         for block in self.blocks:
             blocks.append(block.initialize(h, condition))
@@ -85,8 +85,8 @@ class AttentionNet(nnx.Module):
 
 
 def _places(height: int, across: int) -> jax.Array:
-    """Give sines and cosines of every place, `[1, H, W, 4 WAVES]`."""
-    frequency = jnp.pi * 0.5 ** jnp.arange(WAVES)
+    """Return sines and cosines of every position, `[1, H, W, 4 WAVES]`."""
+    frequency = (jnp.pi * 0.5 ** jnp.arange(WAVES))[None, None]
     down = jnp.arange(height)[:, None, None] * frequency + jnp.zeros((1, across, 1))
     along = jnp.arange(across)[None, :, None] * frequency + jnp.zeros((height, 1, 1))
     angles = jnp.concatenate([down, along], -1)

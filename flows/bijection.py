@@ -1,7 +1,7 @@
-"""What a bijection is, and how bijections are composed: one after another, or K equal ones."""
+"""The interface of bijections, and their composition: a chain, or K steps of one kind."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,38 +10,55 @@ from flax import nnx
 M = TypeVar("M", bound=nnx.Module)
 # an embedding of the noise level `[batch, e]`, a map of context `[batch, H, W, e]`, or nothing
 Condition = jax.Array | None
+Carry = tuple[jax.Array, jax.Array]  # activations and the sum of log-determinants
+
+
+class Network(Protocol):
+    """A network inside a coupling: `[batch, H, W, in] -> [batch, H, W, out]`."""
+
+    def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
+        """Return the output for x."""
+        ...
+
+    def initialize(self, x: jax.Array, condition: Condition = None) -> Self:
+        """Return this network with its data-dependent parameters set for the batch x."""
+        ...
 
 
 class Bijection(nnx.Module):
-    """An invertible map of `[batch, H, W, C]` that knows the determinant of its Jacobian.
+    """An invertible map of `[batch, H, W, C]` with a known determinant of its Jacobian.
 
-    Both methods return the logarithm of |det| of their own Jacobian, `[batch]`, so that for the
-    same point they are each other's negative. Channels and sizes may change, their product not.
+    `forward` and `inverse` both return ln |det| of their own Jacobian, `[batch]`, so that at the
+    same point one is the negative of the other. H, W and C may change, but not their product.
     """
 
     def forward(self, x: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
-        """Map data to latents: z, log |dz/dx|."""
+        """Map data to latents: return z and ln |det dz/dx|."""
         raise NotImplementedError
 
     def inverse(self, z: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
-        """Map latents to data: x, log |dx/dz|."""
+        """Map latents to data: return x and ln |det dx/dz|."""
         raise NotImplementedError
 
-    def initialize(self: M, x: jax.Array, condition: Condition = None) -> tuple[M, jax.Array]:
-        """Give this bijection with its data-dependent parameters set, and what it makes of x.
+    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple[Self, jax.Array]:
+        """Return this bijection with its data-dependent parameters set, and its latents of x.
 
-        A composition hands on to each part what the parts before it, already set, make of x.
+        In a composition, each part is initialised with the output of the parts before it, which
+        are initialised already.
         """
-        return self, self.forward(x, condition)[0]  # type: ignore[attr-defined]
+        return self, self.forward(x, condition)[0]
 
 
-def initialize(flow: M, x: jax.Array, condition: Condition = None) -> M:
-    """Give `flow` with every ActNorm set from the activations that arrive there for the batch x."""
-    return flow.initialize(x, condition)[0]  # type: ignore[attr-defined]
+B = TypeVar("B", bound=Bijection)
 
 
-def replace(module: M, **changes: Any) -> M:
-    """Give a copy of a module with some attributes changed; the module itself stays."""
+def initialize(flow: B, x: jax.Array, condition: Condition = None) -> B:
+    """Return `flow` with every ActNorm set from its own input for the batch x."""
+    return flow.initialize(x, condition)[0]
+
+
+def replace(module: M, **changes: object) -> M:
+    """Return a copy of a module with some attributes changed; the module itself is unchanged."""
     new = jax.tree.map(lambda leaf: leaf, module)
     for name, value in changes.items():
         setattr(new, name, value)
@@ -70,8 +87,8 @@ class Chain(Bijection):
             total += logdet
         return z, total
 
-    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple["Chain", jax.Array]:
-        """Set the parts from first to last."""
+    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple[Self, jax.Array]:
+        """Initialise the parts from first to last."""
         parts = []
         for part in self.parts:
             part, x = part.initialize(x, condition)
@@ -80,23 +97,24 @@ class Chain(Bijection):
 
 
 class Repeat(Bijection):
-    """K bijections of one kind, their parameters stacked on a first axis `[K, ...]`.
+    """K bijections of one kind, with their parameters stacked along a first axis `[K, ...]`.
 
-    They run in a `lax.scan`, so that compiling costs one of them whatever K is; the activations
-    inside are computed again in the backward pass, so that memory holds K inputs and one inside.
+    They run in a `lax.scan`, so that only one of them is compiled. The activations inside them are
+    computed again in the backward pass, so that memory holds the K inputs and the activations
+    inside one.
     """
 
     def __init__(
         self, make: Callable[..., Bijection], key: jax.Array, count: int, *varied: jax.Array
     ):
-        """Stack `make(key, *rows)` of `count` keys and of the rows of arrays `[count, ...]`."""
+        """Stack `make(key, *rows)` for `count` keys and for the rows of `varied: [count, ...]`."""
         self.steps = jax.vmap(make)(jax.random.split(key, count), *varied)
 
     def forward(self, x: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
         """Apply the steps from first to last."""
 
         @jax.checkpoint
-        def body(carry, step):
+        def body(carry: Carry, step: Bijection) -> tuple[Carry, None]:
             y, logdet = step.forward(carry[0], condition)
             return (y, carry[1] + logdet), None
 
@@ -106,16 +124,16 @@ class Repeat(Bijection):
         """Undo the steps from last to first."""
 
         @jax.checkpoint
-        def body(carry, step):
+        def body(carry: Carry, step: Bijection) -> tuple[Carry, None]:
             y, logdet = step.inverse(carry[0], condition)
             return (y, carry[1] + logdet), None
 
         return jax.lax.scan(body, (z, jnp.zeros(len(z))), self.steps, reverse=True)[0]
 
-    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple["Repeat", jax.Array]:
-        """Set the steps from first to last."""
+    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple[Self, jax.Array]:
+        """Initialise the steps from first to last."""
 
-        def body(x, step):
+        def body(x: jax.Array, step: Bijection) -> tuple[jax.Array, Bijection]:
             step, y = step.initialize(x, condition)
             return y, step
 
@@ -124,5 +142,5 @@ class Repeat(Bijection):
 
 
 def sum_elements(x: jax.Array) -> jax.Array:
-    """Sum over all but the batch axis, `[batch]`."""
+    """Return the sum over all axes but the first, `[batch]`."""
     return x.sum(tuple(range(1, x.ndim)))

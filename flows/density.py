@@ -1,18 +1,18 @@
-"""The density of data with Gaussian noise of any level, by one flow."""
-
-from typing import Any
+"""The density of data with Gaussian noise of any level, modelled by one flow."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 from flows.bijection import Bijection, initialize, replace, sum_elements
+from flows.broadcast import align_first, align_last
 
 LAYOUTS = ("image", "bands")
 
 
 class SigmaEmbedding(nnx.Module):
-    """ln sigma as a vector, `[batch] -> [batch, size]`; levels below `floor` look alike."""
+    """An embedding of ln sigma, `[batch] -> [batch, size]`; levels below `floor` look alike."""
 
     def __init__(self, size: int, floor: float, *, rngs: nnx.Rngs):
         self.size, self.floor = size, floor
@@ -20,10 +20,10 @@ class SigmaEmbedding(nnx.Module):
         self.second = nnx.Linear(size, size, rngs=rngs)
 
     def __call__(self, sigma: jax.Array) -> jax.Array:
-        """Embed, also sigma = 0."""
+        """Return the embedding; sigma may be 0."""
         log_sigma = jnp.log(sigma**2 + self.floor**2) / 2
         frequency = jnp.exp(jnp.linspace(jnp.log(0.125), jnp.log(4.0), self.size // 2))
-        angle = log_sigma[:, None] * frequency
+        angle = log_sigma[:, None] * frequency[None]
         h = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
         return jax.nn.silu(self.second(jax.nn.silu(self.first(h))))
 
@@ -31,22 +31,31 @@ class SigmaEmbedding(nnx.Module):
 class Density(nnx.Module):
     """p_sigma(x) for `x: [batch, ...]`: a flow on (x - mean) / sqrt(sigma^2 + sd^2).
 
-    With an `embed`ding the flow knows the noise level, and one set of weights serves all of them;
-    without, the flow is that of one level. `layout` tells how examples become `[H, W, C]`: image
-    takes pictures as they are and gives windows `[frames, bands]` one channel; bands makes the
-    last axis the channels, `[frames, 1, bands]`. Data without noise lie between `low` and `high`,
-    numbers or `[features]`; what `denoise` gives stays near it.
+    Args:
+        flow: a bijection of `[batch, H, W, C]`.
+        mean: mean of the data, a scalar or `[features]`.
+        sd: standard deviation of the data, a scalar.
+        layout: how examples become `[H, W, C]`. "image" keeps pictures as they are and gives
+            windows `[frames, bands]` one channel; "bands" makes the last axis the channels,
+            `[frames, 1, bands]`.
+        embed: embedding of the noise level, with which one flow serves all noise levels; without
+            it, the flow is the density at a single noise level.
+        low: smallest values of data without noise, a scalar or `[features]`.
+        high: largest values; `denoise` returns values near the range from `low` to `high`.
+
+    Raises:
+        ValueError: for an unknown layout.
     """
 
     def __init__(
         self,
         flow: Bijection,
-        mean: jax.Array,
-        sd: jax.Array,
+        mean: ArrayLike,
+        sd: ArrayLike,
         layout: str = "image",
         embed: SigmaEmbedding | None = None,
-        low: Any = -1e30,
-        high: Any = 1e30,
+        low: ArrayLike = -1e30,
+        high: ArrayLike = 1e30,
     ):
         if layout not in LAYOUTS:
             raise ValueError(f"expected a layout {' or '.join(LAYOUTS)}, got '{layout}'")
@@ -57,7 +66,7 @@ class Density(nnx.Module):
         self.high = nnx.Variable(jnp.asarray(high, jnp.float32))
 
     def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Give `[batch, H, W, C]` for the shape of x."""
+        """Return `[batch, H, W, C]` for the shape of x."""
         if len(shape) == 4:
             return shape
         if self.layout == "image" and len(shape) == 3:
@@ -67,47 +76,49 @@ class Density(nnx.Module):
     def _scale(self, sigma: jax.Array) -> jax.Array:
         return jnp.sqrt(sigma**2 + jax.lax.stop_gradient(self.sd[...]) ** 2)
 
-    def _arguments(self, sigma, batch: int) -> tuple[jax.Array, jax.Array | None]:
+    def _arguments(self, sigma: jax.Array, batch: int) -> tuple[jax.Array, jax.Array | None]:
+        """Return the noise level of every example, `[batch]`, and their embeddings."""
         sigma = jnp.broadcast_to(sigma, (batch,))
         return sigma, None if self.embed is None else self.embed(sigma)
 
     def to_latent(self, x: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give z `[batch, H, W, C]`, a priori N(0, I), and log |dz/dx| `[batch]`."""
+        """Return z `[batch, H, W, C]`, a priori N(0, I), and ln |det dz/dx| `[batch]`."""
         sigma, condition = self._arguments(sigma, len(x))
         scale = self._scale(sigma)
-        centred = x - jax.lax.stop_gradient(self.mean[...])
-        whitened = centred / scale.reshape(-1, *[1] * (x.ndim - 1))
+        centred = x - align_last(jax.lax.stop_gradient(self.mean[...]), x)
+        whitened = centred / align_first(scale, x)
         z, logdet = self.flow.forward(whitened.reshape(self._shape(x.shape)), condition)
         return z, logdet - x[0].size * jnp.log(scale)
 
     def from_latent(self, z: jax.Array, sigma: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Give x `[batch, *shape]` of latents `[batch, H, W, C]`."""
+        """Return x `[batch, *shape]` for latents `[batch, H, W, C]`."""
         sigma, condition = self._arguments(sigma, len(z))
         x = self.flow.inverse(z, condition)[0].reshape(len(z), *shape)
-        scale = self._scale(sigma).reshape(-1, *[1] * len(shape))
-        return self.mean[...] + x * scale
+        return align_last(self.mean[...], x) + x * align_first(self._scale(sigma), x)
 
     def log_prob(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give log p_sigma(x) in nats, `[batch]`, sigma a scalar or `[batch]`."""
+        """Return ln p_sigma(x) in nats, `[batch]`; sigma is a scalar or `[batch]`."""
         z, logdet = self.to_latent(x, sigma)
         return logdet - sum_elements(z**2 + jnp.log(2 * jnp.pi)) / 2
 
     def denoise(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give x + sigma^2 grad log p_sigma(x) where it is near the range of the data, like x.
+        """Return x + sigma^2 grad ln p_sigma(x), kept near the range of the data; shaped like x.
 
-        A mean of data lies in their range. Far from all data a flow does not know that: there its
-        gradient may grow without bound, and a sampler would follow it to infinity. Elements that
-        would leave the range by more than half of it get the best linear denoiser of white data
-        instead, which leads back; half, as data at the edge, like silence, need a Jacobian, too.
+        The true E[x0 | x] lies within the range of the data. Far from all data the gradient of a
+        flow may grow without bound, and a sampler would follow it to infinity. So elements that
+        would leave the range by more than half of its width get the best linear denoiser of white
+        data instead, which leads back towards the data. The margin of one half leaves a useful
+        Jacobian to data at the edge of the range, such as silence.
         """
         slope = jax.grad(lambda x: self.log_prob(x, sigma).sum())(calm(x))
-        square = jnp.square(sigma).reshape(-1, *[1] * (x.ndim - 1)) if jnp.ndim(sigma) else sigma**2
+        square = align_first(jnp.square(sigma), x) if jnp.ndim(sigma) else sigma**2
         clean = x + square * slope
         low, high, mean, sd = (
-            jax.lax.stop_gradient(v[...]) for v in (self.low, self.high, self.mean, self.sd)
+            align_last(jax.lax.stop_gradient(v[...]), x)
+            for v in (self.low, self.high, self.mean, self.sd)
         )
         room = (high - low) / 2
-        near = (clean >= low - room) & (clean <= high + room)  # false where it is not a number
+        near = (clean >= low - room) & (clean <= high + room)  # false for nan
         return jnp.where(near, clean, mean + sd**2 / (sd**2 + square) * (x - mean))
 
     def sample(
@@ -117,21 +128,21 @@ class Density(nnx.Module):
         sigma: jax.Array,
         temperature: float | jax.Array = 1.0,
     ) -> jax.Array:
-        """Draw `[batch, ...]` of p_sigma; latents have the sd `temperature`."""
+        """Draw samples `[batch, ...]` of p_sigma; latents have the deviation `temperature`."""
         z = temperature * jax.random.normal(key, self._shape(shape))
         return self.from_latent(z, sigma, shape[1:])
 
     def initialize(self, x: jax.Array, sigma: jax.Array) -> "Density":
-        """Give this density with its flow set from a batch of noisy x, sigma `[batch]`."""
+        """Return this density with its flow initialised for a batch of noisy x, sigma `[batch]`."""
         sigma, condition = self._arguments(sigma, len(x))
-        scale = self._scale(sigma).reshape(-1, *[1] * (x.ndim - 1))
-        whitened = ((x - self.mean[...]) / scale).reshape(self._shape(x.shape))
+        scale = align_first(self._scale(sigma), x)
+        whitened = ((x - align_last(self.mean[...], x)) / scale).reshape(self._shape(x.shape))
         return replace(self, flow=initialize(self.flow, whitened, condition))
 
 
 @jax.custom_vjp
 def calm(x: jax.Array) -> jax.Array:
-    """Give x; a cotangent that comes back to it loses what is not finite."""
+    """Return x; in the backward pass, replace cotangents that are not finite by 0."""
     return x
 
 
@@ -145,11 +156,17 @@ calm.defvjp(lambda x: (x, None), _calm_backward)
 def negative_log_likelihood(
     density: Density, x: jax.Array, noise: jax.Array, sigma: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Give -log p_sigma(x + sigma n) in nats a dimension, and log |dz/dx| likewise, `[batch]`.
+    """Return -ln p_sigma(x + sigma n) and ln |det dz/dx| in nats per dimension, both `[batch]`.
 
-    No density of data with noise does better than sigma's own ln(2 pi e sigma^2) / 2.
+    The expectation of the first is at least the entropy of the noise, ln(2 pi e sigma^2) / 2.
+
+    Args:
+        density: p.
+        x: clean data, `[batch, ...]`.
+        noise: standard normal noise n, shaped like x.
+        sigma: noise levels, `[batch]`.
     """
-    s = sigma.reshape(-1, *[1] * (x.ndim - 1))
+    s = align_first(sigma, x)
     z, logdet = density.to_latent(x + s * noise, sigma)
     dims = x[0].size
     nll = sum_elements(z**2 + jnp.log(2 * jnp.pi)) / 2 - logdet
@@ -159,17 +176,19 @@ def negative_log_likelihood(
 def likelihood_and_denoising(
     density: Density, x: jax.Array, noise: jax.Array, sigma: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Give what `negative_log_likelihood` does, and the squared error of the score, `[batch]`.
+    """Return the two results of `negative_log_likelihood` and the denoising loss, all `[batch]`.
 
-    The error is that of the denoiser x + sigma^2 score under the weights of Karras et al. 2022,
-    mean |n + sigma score|^2 (sigma^2 + sd^2) / sd^2: 1 for the best linear denoiser of white data.
-    Its gradient is that of a second derivative of the flow, some three times as costly as the
-    likelihood's; but where noise is large, it is far less noisy: the likelihood regresses on data
-    with the noise, the denoiser on data without.
+    The denoising loss is the squared error of the denoiser x + sigma^2 score with the weights of
+    Karras et al. 2022: mean |n + sigma score|^2 (sigma^2 + sd^2) / sd^2, which is 1 for the best
+    linear denoiser of white data. Its gradient needs a second derivative of the flow and costs
+    about three times that of the likelihood; but at high noise levels it varies far less, because
+    its target is the clean data and not the noisy data.
+
+    The arguments are those of `negative_log_likelihood`.
     """
-    s = sigma.reshape(-1, *[1] * (x.ndim - 1))
+    s = align_first(sigma, x)
 
-    def total(noisy):
+    def total(noisy: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         z, logdet = density.to_latent(noisy, sigma)
         nll = sum_elements(z**2 + jnp.log(2 * jnp.pi)) / 2 - logdet
         return nll.sum(), (nll, logdet)

@@ -1,4 +1,4 @@
-"""Integers made continuous, so that a density can be fitted to them and bits per pixel be given."""
+"""Dequantisation: noise added to integers, so that a density can be fitted to them."""
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +14,21 @@ LEVELS = 256
 
 
 def bits_per_dim(nll: jax.Array, dims: int) -> jax.Array:
-    """Give bits per dimension of integers 0..255 from -log p(x) + log q(u), x = (v + u) / 256.
+    """Return bits per dimension of integers v in 0..255 for `nll` = -ln p(x) + ln q(u) in nats.
 
-    The density of x has 256 times the density of v: hence the 8 bits.
+    x = (v + u) / 256, so that the density of x is 256 times the density of v + u in each of the
+    `dims` dimensions; this accounts for the added 8 bits.
     """
     return nll / (dims * jnp.log(2.0)) + jnp.log2(LEVELS)
 
 
 def uniform(key: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Give x = (v + u) / 256, u uniform in [0, 1), for integers `v: [batch, ...]`; log q = 0."""
+    """Return x = (v + u) / 256 with u uniform in [0, 1), and ln q(u) = 0, for `v: [batch, ...]`."""
     return (v + jax.random.uniform(key, v.shape)) / LEVELS, jnp.zeros(len(v))
 
 
 class VariationalDequantiser(nnx.Module):
-    """u ~ q(u | v), a flow from noise to (0, 1) given the picture (Ho et al. 2019, section 3.1)."""
+    """u ~ q(u | v): a flow from noise to (0, 1) given the image v (Ho et al. 2019, section 3.1)."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class VariationalDequantiser(nnx.Module):
         self.flow = Repeat(step, rngs.params(), steps, jnp.arange(steps) % 2)
 
     def __call__(self, key: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give x = (v + u) / 256 and log q(u | v), `[batch]`, for integers `[batch, H, W, C]`."""
+        """Return x = (v + u) / 256 and ln q(u | v), `[batch]`, for integers `[batch, H, W, C]`."""
         noise = jax.random.normal(key, v.shape)
         raw, logdet = self.flow.forward(noise, self.context(_centred(v)))
         slope = jax.nn.log_sigmoid(raw) + jax.nn.log_sigmoid(-raw)
@@ -63,7 +64,7 @@ class VariationalDequantiser(nnx.Module):
         return (v + jax.nn.sigmoid(raw)) / LEVELS, density
 
     def initialize(self, key: jax.Array, v: jax.Array) -> "VariationalDequantiser":
-        """Set the norms from pictures v."""
+        """Return this dequantiser with its norms initialised for the images v."""
         context = self.context.initialize(_centred(v))
         noise = jax.random.normal(key, v.shape)
         flow = initialize(self.flow, noise, context(_centred(v)))

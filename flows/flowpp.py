@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -25,38 +26,32 @@ def flowpp(
     embedding: int = 0,
     heads: int = 4,
 ) -> Bijection:
-    """Make 4 checkerboard couplings, squeeze, 2 channel and 3 checkerboard couplings.
+    """Build 4 checkerboard couplings, a squeeze, then 2 channel and 3 checkerboard couplings.
 
-    Nothing leaves early; every coupling comes after an ActNorm and a 1x1 convolution.
+    All channels pass all layers. Every coupling follows an ActNorm and a 1x1 convolution.
 
     Args:
-        shape: of an example, `[H, W, C]`.
-        width: channels of the coupling networks.
-        blocks: of each network.
-        components: of the mixtures.
-        rngs: source of parameters.
-        kernel: of the networks' convolutions.
-        squeeze: down and across.
+        shape: shape of an example, `[H, W, C]`.
+        width: number of channels of the coupling networks.
+        blocks: number of blocks of each network.
+        components: number of components of the mixtures of logistics.
+        rngs: random keys of the initial parameters.
+        kernel: kernel size of the networks' convolutions.
+        squeeze: factors of the squeeze along height and width.
         embedding: size of the condition; 0 for an unconditional flow.
-        heads: of the attention.
+        heads: number of attention heads.
 
     Raises:
-        ValueError: where the shape does not divide.
+        ValueError: if height or width is not divisible by the squeeze.
     """
     transform = LogisticMixture(components)
+    network = partial(
+        AttentionNet, width=width, blocks=blocks, heads=heads, kernel=kernel, embedding=embedding
+    )
 
-    def step(channels, key, kind, parity):
+    def step(channels: int, key: jax.Array, kind: jax.Array, parity: jax.Array) -> Bijection:
         rngs = nnx.Rngs(key)
-        net = AttentionNet(
-            channels,
-            channels * transform.parameters,
-            width,
-            blocks,
-            heads,
-            kernel,
-            embedding,
-            rngs=rngs,
-        )
+        net = network(channels, channels * transform.parameters, rngs=rngs)
         return Chain(
             ActNorm(channels, embedding, rngs=rngs),
             InvertibleConv(channels, rngs=rngs),
@@ -64,13 +59,8 @@ def flowpp(
         )
 
     def couplings(channels: int, kinds: list[int], parities: list[int]) -> Bijection:
-        return Repeat(
-            partial(step, channels),
-            rngs.params(),
-            len(kinds),
-            jnp.asarray(kinds),
-            jnp.asarray(parities),
-        )
+        varied = jnp.asarray(kinds), jnp.asarray(parities)
+        return Repeat(partial(step, channels), rngs.params(), len(kinds), *varied)
 
     channels = squeezed(shape, squeeze)[2]
     inner = Chain(

@@ -1,7 +1,6 @@
-"""Glow (Kingma and Dhariwal 2018), of images or of sequences of bands."""
+"""Glow (Kingma and Dhariwal 2018), for images or for sequences of bands."""
 
 from functools import partial
-from typing import Any
 
 import jax
 from flax import nnx
@@ -11,7 +10,7 @@ from flows.couplings import HalfCoupling
 from flows.layers import ActNorm, InvertibleConv, Squeeze, squeezed
 from flows.multiscale import Level, make_prior
 from flows.networks import ConvNet
-from flows.transforms import Affine
+from flows.transforms import Affine, Transform
 
 
 def glow(
@@ -25,40 +24,34 @@ def glow(
     squeeze: tuple[int, int] = (2, 2),
     prior: str = "conv",
     embedding: int = 0,
-    transform: Any = None,
+    transform: Transform | None = None,
     dtype: str = "float32",
 ) -> Bijection:
-    """Make `levels` x (squeeze, `steps` x (ActNorm, 1x1 convolution, coupling), split).
+    """Build `levels` x (squeeze, `steps` x (ActNorm, 1x1 convolution, coupling), split).
 
     Args:
-        shape: of an example, `[H, W, C]`.
-        levels: of scale.
-        steps: a level; stacked, and run by a scan.
-        width: channels of the coupling networks.
-        rngs: source of parameters.
-        kernel: of their outer convolutions; (3, 1) for bands that are channels.
-        squeeze: of every level, down and across; (2, 1) for bands that are channels.
-        prior: of what leaves: conv or free (see `flows.multiscale.make_prior`).
+        shape: shape of an example, `[H, W, C]`.
+        levels: number of scales.
+        steps: number of steps per scale; they are stacked and run by a scan.
+        width: number of channels of the coupling networks.
+        rngs: random keys of the initial parameters.
+        kernel: kernel size of the networks' outer convolutions; (3, 1) where bands are channels.
+        squeeze: factors along height and width at every scale; (2, 1) where bands are channels.
+        prior: prior of the channels that leave, conv or free (see `flows.multiscale.make_prior`).
         embedding: size of the condition; 0 for an unconditional flow.
-        transform: of the couplings, by default affine.
-        dtype: of the inside of the coupling networks; bfloat16 makes sampling less exact.
+        transform: transform of the couplings, by default affine.
+        dtype: precision inside the coupling networks; bfloat16 makes sampling less exact.
 
     Raises:
-        ValueError: where the shape does not divide.
+        ValueError: if height or width is not divisible by the squeeze at some scale.
     """
     transform = transform or Affine()
 
+    network = partial(ConvNet, width=width, kernel=kernel, embedding=embedding, dtype=dtype)
+
     def step(channels: int, key: jax.Array) -> Bijection:
         rngs = nnx.Rngs(key)
-        net = ConvNet(
-            channels // 2,
-            channels // 2 * transform.parameters,
-            width,
-            kernel,
-            embedding,
-            rngs=rngs,
-            dtype=dtype,
-        )
+        net = network(channels // 2, channels // 2 * transform.parameters, rngs=rngs)
         return Chain(
             ActNorm(channels, embedding, rngs=rngs),
             InvertibleConv(channels, rngs=rngs),

@@ -1,16 +1,19 @@
 """Layers without networks: squeeze, ActNorm, invertible 1x1 convolution, logit."""
 
+from typing import Self
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from flows.bijection import Bijection, Condition, replace, sum_elements
+from flows.broadcast import align_last
 
-LEAST_SD = 1e-4  # of an activation, for ActNorm's start: a constant one is not blown up further
+LEAST_SD = 1e-4  # ActNorm's start does not amplify activations with less than this deviation
 
 
 class Squeeze(Bijection):
-    """Space to channels: `[H, W, C] -> [H/p, W/q, pqC]`; volume is kept."""
+    """Space to channels: `[H, W, C] -> [H/p, W/q, pqC]`; ln |det| is 0."""
 
     def __init__(self, factor: tuple[int, int] = (2, 2)):
         self.factor = factor
@@ -30,10 +33,10 @@ class Squeeze(Bijection):
 
 
 def squeezed(shape: tuple[int, int, int], factor: tuple[int, int]) -> tuple[int, int, int]:
-    """Give the shape `[H, W, C]` after a squeeze.
+    """Return the shape `[H, W, C]` after a squeeze.
 
     Raises:
-        ValueError: where height or width do not divide.
+        ValueError: if height or width is not divisible by its factor.
     """
     (height, across, channels), (p, q) = shape, factor
     if height % p or across % q:
@@ -45,41 +48,34 @@ def squeezed(shape: tuple[int, int, int], factor: tuple[int, int]) -> tuple[int,
 
 
 class ActNorm(Bijection):
-    """y = exp(l) (x + b) per channel (Kingma and Dhariwal 2018), set to mean 0 and sd 1 at start.
+    """y = exp(l) (x + b) per channel, initialised to mean 0 and sd 1 (Kingma and Dhariwal 2018).
 
-    A condition shifts l and b linearly, from nothing at the start: inside coupling networks this
-    is FiLM. With a map of conditions they differ from place to place.
+    A condition `[batch, e]` adds a linear function of itself, initially 0, to l and b; inside
+    coupling networks this is FiLM. With a map of conditions, `[batch, H, W, e]`, l and b differ
+    from position to position.
     """
 
     def __init__(self, channels: int, embedding: int = 0, *, rngs: nnx.Rngs):
         self.bias = nnx.Param(jnp.zeros(channels))
         self.log_scale = nnx.Param(jnp.zeros(channels))
-        self.film = (
-            nnx.Linear(
-                embedding,
-                2 * channels,
-                use_bias=False,
-                rngs=rngs,
-                kernel_init=nnx.initializers.zeros,
-            )
-            if embedding
-            else None
-        )
+        self.film = film(embedding, 2 * channels, rngs)
 
     def parameters(self, x: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
-        """Give l and b, broadcastable to x."""
-        scale, bias = self.log_scale[...], self.bias[...]
+        """Return l and b, both broadcastable to x.
+
+        Raises:
+            ValueError: if the layer is conditional and `condition` is None.
+        """
+        scale, bias = align_last(self.log_scale[...], x), align_last(self.bias[...], x)
         if self.film is None:
             return scale, bias
         if condition is None:
             raise ValueError("this flow is conditioned: expected an embedding, got None")
-        shift = self.film(condition)
-        shift = shift if shift.ndim == x.ndim else shift[:, None, None]
-        more, moved = jnp.split(shift, 2, -1)
+        more, moved = jnp.split(over_positions(self.film(condition)), 2, -1)
         return scale + more, bias + moved
 
     def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
-        """Give y alone."""
+        """Return y without the determinant."""
         scale, bias = self.parameters(x, condition)
         return jnp.exp(scale) * (x + bias)
 
@@ -93,19 +89,33 @@ class ActNorm(Bijection):
         scale, bias = self.parameters(z, condition)
         return jnp.exp(-scale) * z - bias, -sum_elements(jnp.broadcast_to(scale, z.shape))
 
-    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple["ActNorm", jax.Array]:
-        """Take mean and sd of every channel of x."""
+    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple[Self, jax.Array]:
+        """Set l and b from mean and standard deviation of every channel of x."""
         mean, sd = x.mean((0, 1, 2)), x.std((0, 1, 2))
         scale = -jnp.log(jnp.sqrt(sd**2 + LEAST_SD**2))
         made = replace(self, bias=nnx.Param(-mean), log_scale=nnx.Param(scale))
         return made, made(x, condition)
 
 
-class InvertibleConv(Bijection):
-    """y = W x at every place, W = P L (U + diag(s e^l)), started at a random rotation.
+def film(embedding: int, out: int, rngs: nnx.Rngs) -> nnx.Linear | None:
+    """Return a linear map of conditions of size `embedding`, initially 0, or None for size 0."""
+    if not embedding:
+        return None
+    zeros = nnx.initializers.zeros
+    return nnx.Linear(embedding, out, use_bias=False, rngs=rngs, kernel_init=zeros)
 
-    P and the signs s are fixed. The two triangles and l share one matrix, as LAPACK packs them;
-    implementations that train full L and U matrices count C^2 + C parameters more, without use.
+
+def over_positions(values: jax.Array) -> jax.Array:
+    """Return `[batch, C]` as `[batch, 1, 1, C]`; maps `[batch, H, W, C]` stay as they are."""
+    return values if values.ndim == 4 else values[:, None, None]
+
+
+class InvertibleConv(Bijection):
+    """y = W x at every position, W = P L (U + diag(s e^l)), initially a random rotation.
+
+    P and the signs s are fixed (Kingma and Dhariwal 2018, eq. 10). The two triangles and l share
+    one matrix, as LAPACK packs them. Implementations that store L and U as full matrices have
+    C^2 + C more parameters, which are never used.
     """
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
@@ -119,9 +129,9 @@ class InvertibleConv(Bijection):
         self.signs = nnx.Variable(jnp.sign(diagonal))
 
     def factors(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Give P, L and U with its diagonal, each `[C, C]`."""
+        """Return P, L and U with its diagonal, each `[C, C]`."""
         packed = self.packed[...]
-        # rounded: averages of weights over many steps may leave 1 by a rounding error each
+        # rounded, because averaging weights over many steps adds rounding errors
         permutation = jax.lax.stop_gradient(jnp.round(self.permutation[...]))
         signs = jax.lax.stop_gradient(jnp.sign(self.signs[...]))
         upper = jnp.triu(packed, 1) + jnp.diag(signs * jnp.exp(jnp.diag(packed)))
@@ -151,13 +161,13 @@ class Logit(Bijection):
         self.alpha = alpha
 
     def forward(self, x: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
-        """Map [0, 1] to the line."""
+        """Map [0, 1] to the real line."""
         p = self.alpha + (1 - 2 * self.alpha) * x
         y = jnp.log(p) - jnp.log1p(-p)
         return y, sum_elements(jnp.log(1 - 2 * self.alpha) - jnp.log(p) - jnp.log1p(-p))
 
     def inverse(self, z: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
-        """Map the line to [0, 1], and what lies beyond the margins slightly outside of it."""
+        """Undo `forward`; results beyond the margin alpha lie slightly outside [0, 1]."""
         x = (jax.nn.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
         slope = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z) - jnp.log(1 - 2 * self.alpha)
         return x, sum_elements(slope)

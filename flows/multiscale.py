@@ -1,22 +1,32 @@
-"""Multi-scale flows: half of the channels leave at every level under a prior of their own."""
+"""Multi-scale flows: at every level half of the channels leave, under a prior of their own."""
+
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from flows.bijection import Bijection, Condition, replace, sum_elements
-from flows.layers import Squeeze
+from flows.layers import Squeeze, film, over_positions
 from flows.networks import Conv
 from flows.transforms import bounded
 
-BOUND = 4.0  # of a prior's log sd
+BOUND = 4.0  # largest absolute log standard deviation of a prior
+
+
+class LatentPrior(Protocol):
+    """A Gaussian of the channels that leave, given those that stay."""
+
+    def __call__(self, given: jax.Array, condition: Condition, /) -> tuple[jax.Array, jax.Array]:
+        """Return mean and log standard deviation, broadcastable to `[batch, H, W, leaving]`."""
+        ...
 
 
 class SplitPrior(nnx.Module):
-    """Standardises what leaves, x_a -> (x_a - mean(x_b)) e^(-ls(x_b)), given what stays.
+    """The prior N(mean(x_b), e^(2 ls(x_b))) of the channels x_a that leave, given x_b that stay.
 
-    To leave with density N(mean, e^(2 ls)) is to be mapped so and leave with N(0, 1): in this way
-    a flow of several levels is one bijection onto one standard normal.
+    `Level` maps x_a to (x_a - mean) e^(-ls), which has the prior N(0, 1): so a flow of several
+    levels is one bijection onto one standard normal.
     """
 
     def __init__(
@@ -29,49 +39,42 @@ class SplitPrior(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.conv = Conv(staying, 2 * leaving, kernel, rngs=rngs, zero=True)
-        self.film = (
-            nnx.Linear(
-                embedding,
-                2 * leaving,
-                use_bias=False,
-                rngs=rngs,
-                kernel_init=nnx.initializers.zeros,
-            )
-            if embedding
-            else None
-        )
+        self.film = film(embedding, 2 * leaving, rngs)
 
     def __call__(self, given: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
-        """Give mean and log sd, each `[batch, H, W, leaving]`."""
+        """Return mean and log standard deviation, each `[batch, H, W, leaving]`."""
         raw = self.conv(given)
         if self.film is not None and condition is not None:
-            shift = self.film(condition)
-            raw = raw + (shift if shift.ndim == raw.ndim else shift[:, None, None])
+            raw = raw + over_positions(self.film(condition))
         mean, log_sd = jnp.split(raw, 2, -1)
         return mean, bounded(log_sd, BOUND)
 
 
 class FreePrior(nnx.Module):
-    """Mean and log sd of its own for every latent of a fixed shape `[H, W, C]`."""
+    """A prior with a trained mean and log standard deviation for every latent of `[H, W, C]`."""
 
     def __init__(self, shape: tuple[int, int, int]):
         self.mean = nnx.Param(jnp.zeros(shape))
         self.log_sd = nnx.Param(jnp.zeros(shape))
 
     def __call__(self, given: jax.Array, condition: Condition) -> tuple[jax.Array, jax.Array]:
-        """Give mean and log sd, `[H, W, C]`, whatever is given."""
-        return self.mean[...], bounded(self.log_sd[...], BOUND)
+        """Return mean and log standard deviation, `[1, H, W, C]`, independent of the arguments."""
+        return self.mean[...][None], bounded(self.log_sd[...], BOUND)[None]
 
 
 class Level(Bijection):
-    """Squeeze, steps; then one half leaves under `prior`, the other goes `deeper`.
+    """Squeeze, steps; then half of the channels leave under `prior`, the others go `deeper`.
 
-    What comes out is put together and unsqueezed, so that z is shaped like x. Without `deeper`
-    all channels leave: the last level.
+    The latents of both halves are concatenated and unsqueezed, so that z is shaped like x. At the
+    last level `deeper` is None, and all channels leave.
     """
 
     def __init__(
-        self, squeeze: Squeeze, steps: Bijection, prior: nnx.Module | None, deeper: Bijection | None
+        self,
+        squeeze: Squeeze,
+        steps: Bijection,
+        prior: LatentPrior | None,
+        deeper: Bijection | None,
     ):
         self.squeeze, self.steps, self.prior, self.deeper = squeeze, steps, prior, deeper
 
@@ -84,7 +87,7 @@ class Level(Bijection):
         y, total = self.steps.forward(self.squeeze.forward(x)[0], condition)
         leaving, staying = self._split(y)
         if self.prior is not None:
-            mean, log_sd = self.prior(staying, condition)  # type: ignore[operator]
+            mean, log_sd = self.prior(staying, condition)
             leaving = (leaving - mean) * jnp.exp(-log_sd)
             total -= sum_elements(jnp.broadcast_to(log_sd, leaving.shape))
         if self.deeper is not None:
@@ -93,20 +96,20 @@ class Level(Bijection):
         return self.squeeze.inverse(jnp.concatenate([leaving, staying], -1))[0], total
 
     def inverse(self, z: jax.Array, condition: Condition = None) -> tuple[jax.Array, jax.Array]:
-        """Map latents back."""
+        """Map latents to data."""
         leaving, staying = self._split(self.squeeze.forward(z)[0])
         total = jnp.zeros(len(z))
         if self.deeper is not None:
             staying, total = self.deeper.inverse(staying, condition)
         if self.prior is not None:
-            mean, log_sd = self.prior(staying, condition)  # type: ignore[operator]
+            mean, log_sd = self.prior(staying, condition)
             leaving = leaving * jnp.exp(log_sd) + mean
             total += sum_elements(jnp.broadcast_to(log_sd, leaving.shape))
         y, logdet = self.steps.inverse(jnp.concatenate([leaving, staying], -1), condition)
         return self.squeeze.inverse(y)[0], total + logdet
 
-    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple["Level", jax.Array]:
-        """Set the steps, then what lies deeper."""
+    def initialize(self, x: jax.Array, condition: Condition = None) -> tuple[Self, jax.Array]:
+        """Initialise the steps, then the deeper levels."""
         steps, y = self.steps.initialize(self.squeeze.forward(x)[0], condition)
         made = replace(self, steps=steps)
         if self.deeper is not None:
@@ -121,16 +124,21 @@ def make_prior(
     kernel: tuple[int, int],
     embedding: int,
     rngs: nnx.Rngs,
-) -> nnx.Module | None:
-    """Make the prior of latents of `shape` that leave while `staying` channels go on.
+) -> LatentPrior | None:
+    """Return the prior of latents of `shape` that leave while `staying` channels stay.
 
     Args:
-        kind: free: numbers of their own, for one size of input; conv: given what stays.
-        shape: of what leaves.
-        staying: channels; 0 at the last level, where conv needs no prior but an ActNorm.
-        kernel: of the convolution.
+        kind: "conv" computes mean and log standard deviation from the channels that stay; "free"
+            trains a pair of them for every latent, which fixes the size of the input.
+        shape: shape of the latents that leave, `[H, W, C]`.
+        staying: number of channels that stay; 0 at the last level, where "conv" has no prior and
+            the caller adds an ActNorm.
+        kernel: kernel size of the convolution.
         embedding: size of the condition.
-        rngs: source of parameters.
+        rngs: random keys of the initial parameters.
+
+    Raises:
+        ValueError: for another kind.
     """
     if kind not in ("conv", "free"):
         raise ValueError(f"expected a prior conv or free, got '{kind}'")

@@ -1,7 +1,7 @@
-"""Networks inside couplings: `(x, condition) -> [batch, H, W, out]`, zero at the start.
+"""Networks inside couplings: `(x, condition) -> [batch, H, W, out]`, initially zero.
 
 Their activation is SiLU where the papers have ReLU: the score of a flow is a derivative of these
-networks, with ReLU a function with jumps, whose own derivative samplers could not use.
+networks, and with ReLU it would have jumps and no useful derivative for samplers.
 """
 
 import jax
@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flows.bijection import Condition, replace
+from flows.broadcast import align_last
 from flows.layers import ActNorm
 
 
 class Conv(nnx.Module):
-    """A convolution with odd kernel and zeros outside, as products of matrices.
+    """A convolution with an odd kernel and zeros outside the image, as products of matrices.
 
-    XLA's own convolutions, and most of all their gradients, are 4 to 15 times slower on CPUs as
-    soon as they stand in a loop, as the steps of a flow do. Kernel shape `[kh, kw, in, out]`.
+    XLA's own convolutions, and above all their gradients, are 4 to 15 times slower on CPUs inside
+    loops, which run the steps of a flow. The kernel has the shape `[kh, kw, in, out]`.
     """
 
     def __init__(
@@ -34,21 +35,22 @@ class Conv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outside))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Map `[batch, H, W, in] -> [batch, H, W, out]`, in the precision of x."""
-        kernel, bias = self.kernel[...].astype(x.dtype), self.bias[...].astype(x.dtype)
+        """Map `[batch, H, W, in]` to `[batch, H, W, out]`, in the precision of x."""
+        kernel = self.kernel[...].astype(x.dtype)
+        bias = align_last(self.bias[...].astype(x.dtype), x)
         kh, kw, inside, outside = kernel.shape
         if kh == kw == 1:
             return x @ kernel[0, 0] + bias
-        if inside <= outside:  # gather what lies around, then multiply
+        if inside <= outside:  # gather the neighbours, then multiply
             return _around(x, kh, kw) @ kernel.reshape(-1, outside) + bias
-        # multiply, then add up what belongs together
+        # multiply, then add the contributions of the neighbours
         spread = x @ kernel.transpose(2, 0, 1, 3).reshape(inside, -1)
         parts = jnp.split(spread, kh * kw, -1)
         return sum(_shifted(part, kh, kw)[i] for i, part in enumerate(parts)) + bias
 
 
 def _shifted(x: jax.Array, kh: int, kw: int) -> list[jax.Array]:
-    """Give x moved to each place of a kernel, kh kw times `[batch, H, W, C]`."""
+    """Return x shifted to each element of a kernel, kh kw arrays `[batch, H, W, C]`."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
     return [padded[:, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
@@ -59,7 +61,7 @@ def _around(x: jax.Array, kh: int, kw: int) -> jax.Array:
 
 
 class ConvNet(nnx.Module):
-    """Glow's: 3x3 - 1x1 - 3x3 convolutions, hidden ones normalised by ActNorm."""
+    """The network of Glow: 3x3, 1x1 and 3x3 convolutions; ActNorm normalises hidden layers."""
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class ConvNet(nnx.Module):
         self.leave = Conv(width, outside, kernel, rngs=rngs, zero=True)
 
     def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
-        """Map x; float32 outside, `dtype` inside."""
+        """Return the output for x, in the precision of x; hidden layers have `dtype`."""
         h = self.enter(x.astype(self.dtype))
         h = jax.nn.silu(self.norm1(h, condition)).astype(self.dtype)
         h = self.middle(h)
@@ -88,14 +90,14 @@ class ConvNet(nnx.Module):
         return self.leave(h).astype(x.dtype)
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> "ConvNet":
-        """Set the hidden norms from what arrives there."""
+        """Return this network with its norms set from their inputs for the batch x."""
         norm1, h = self.norm1.initialize(self.enter(x), condition)
         norm2, _ = self.norm2.initialize(self.middle(jax.nn.silu(h)), condition)
         return replace(self, norm1=norm1, norm2=norm2)
 
 
 class _Residual(nnx.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), the second convolution zero at the start."""
+    """x + conv(silu(norm(conv(silu(norm(x)))))); the second convolution is initially zero."""
 
     def __init__(self, width: int, kernel: tuple[int, int], embedding: int, *, rngs: nnx.Rngs):
         self.norm1 = ActNorm(width, embedding, rngs=rngs)
@@ -114,7 +116,7 @@ class _Residual(nnx.Module):
 
 
 class ResNet(nnx.Module):
-    """RealNVP's residual network; ActNorm stands for weight normalisation's gains and biases."""
+    """The residual network of RealNVP, with ActNorm in place of weight normalisation."""
 
     def __init__(
         self,
@@ -135,14 +137,14 @@ class ResNet(nnx.Module):
         self.leave = Conv(width, outside, rngs=rngs, zero=True)
 
     def __call__(self, x: jax.Array, condition: Condition = None) -> jax.Array:
-        """Map x."""
+        """Return the output for x."""
         h = self.enter(x)
         for block in self.blocks:
             h = block(h, condition)
         return self.leave(jax.nn.silu(self.norm(h, condition)))
 
     def initialize(self, x: jax.Array, condition: Condition = None) -> "ResNet":
-        """Set the norms from what arrives there."""
+        """Return this network with its norms set from their inputs for the batch x."""
         h, blocks = self.enter(x), []
         for block in self.blocks:
             blocks.append(block.initialize(h, condition))

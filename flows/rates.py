@@ -1,23 +1,25 @@
-"""How fast each parameter of a flow may learn: what keeps deep and wide ones from diverging."""
+"""Learning rates per parameter, which keep deep and wide flows from diverging."""
 
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-BASE = 64  # numbers that an output of a convolution sums over, up to which it learns at full rate
+Tree = TypeVar("Tree")
+BASE = 64  # the largest fan-in of a convolution that learns at the full rate
 
 
-def learning_rates(model: Any) -> Any:
-    """Give a factor of Adam's rate for every leaf of a flow, a tree like `model`.
+def learning_rates(model: Tree) -> Tree:
+    """Return a factor of Adam's learning rate for every leaf of a flow, as a tree like `model`.
 
-    An update of Adam moves every entry of a matrix by about the rate, and what many entries move
-    adds up: a C x C matrix by up to C times the rate, a product of K of them K times that. At 192
-    channels and 96 steps, the full rate of 1e-3 diverges within 500 updates. So convolutions get
-    BASE / fan-in (Yang et al. 2021, "Tensor Programs V"), matrices of 1x1 convolutions C^-1/2.
+    An update of Adam changes every entry of a matrix by about the learning rate, and these changes
+    add up: the output of a C x C matrix changes by up to C times the rate, that of a product of K
+    matrices by K times as much. With 192 channels and 96 steps, training at the full rate of 1e-3
+    diverges within 500 updates. So convolutions get the factor BASE / fan-in (Yang et al. 2021,
+    "Tensor Programs V"), and the matrices of 1x1 convolutions C^-1/2.
     """
 
-    def factor(path, leaf):
+    def factor(path: tuple, leaf: jax.Array) -> float:
         name = jax.tree_util.keystr(path)
         if "packed" in name:
             return leaf.shape[-1] ** -0.5

@@ -1,7 +1,7 @@
 """RealNVP (Dinh et al. 2017)."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flows.couplings import CHANNEL, CHECKERBOARD, MaskedCoupling
 from flows.layers import ActNorm, Squeeze, squeezed
 from flows.multiscale import Level, make_prior
 from flows.networks import ResNet
-from flows.transforms import Affine
+from flows.transforms import Affine, Transform
 
 
 def realnvp(
@@ -26,57 +26,47 @@ def realnvp(
     squeeze: tuple[int, int] = (2, 2),
     prior: str = "conv",
     embedding: int = 0,
-    transform: Any = None,
+    transform: Transform | None = None,
 ) -> Bijection:
-    """Make (3 checkerboard couplings, squeeze, 3 channel couplings, split) and, at last, 4.
+    """Build (3 checkerboard couplings, squeeze, 3 channel couplings, split) for every scale.
+
+    The last scale consists of 4 checkerboard couplings only.
 
     Args:
-        shape: of an example, `[H, W, C]`.
-        levels: of scale, at least 1; the last has 4 checkerboard couplings alone.
-        blocks: residual blocks of a coupling network.
-        width: its channels.
-        rngs: source of parameters.
-        kernel: of its convolutions.
-        squeeze: of every level, down and across.
-        prior: of what leaves: conv or free (see `flows.multiscale.make_prior`).
+        shape: shape of an example, `[H, W, C]`.
+        levels: number of scales, at least 1.
+        blocks: number of residual blocks of a coupling network.
+        width: number of channels of a coupling network.
+        rngs: random keys of the initial parameters.
+        kernel: kernel size of the networks' convolutions.
+        squeeze: factors along height and width at every scale.
+        prior: prior of the channels that leave, conv or free (see `flows.multiscale.make_prior`).
         embedding: size of the condition; 0 for an unconditional flow.
-        transform: of the couplings, by default affine.
+        transform: transform of the couplings, by default affine.
 
     Raises:
-        ValueError: where the shape does not divide.
+        ValueError: if height or width is not divisible by the squeeze at some scale.
     """
     transform = transform or Affine()
-    make = partial(
-        masked_steps,
-        transform=transform,
-        blocks=blocks,
-        width=width,
-        kernel=kernel,
-        embedding=embedding,
-    )
-    if levels == 1:
-        steps: Bijection = make(CHECKERBOARD, shape[2], 4, rngs.params())
-        if prior == "conv":
-            return Chain(steps, ActNorm(shape[2], embedding, rngs=rngs))
-        return Level(Squeeze((1, 1)), steps, make_prior(prior, shape, 0, kernel, 0, rngs), None)
-    inner = squeezed(shape, squeeze)
-    leaving = inner[2] // 2
-    outer = make(CHECKERBOARD, shape[2], 3, rngs.params())
-    steps = make(CHANNEL, inner[2], 3, rngs.params())
-    leaves = make_prior(prior, (*inner[:2], leaving), inner[2] - leaving, kernel, embedding, rngs)
-    deeper = realnvp(
-        (*inner[:2], inner[2] - leaving),
-        levels - 1,
-        blocks,
-        width,
-        rngs=rngs,
-        kernel=kernel,
-        squeeze=squeeze,
-        prior=prior,
-        embedding=embedding,
-        transform=transform,
-    )
-    return Chain(outer, Level(Squeeze(squeeze), steps, leaves, deeper))
+    network = partial(ResNet, width=width, blocks=blocks, kernel=kernel, embedding=embedding)
+    make = partial(masked_steps, transform=transform, network=network, embedding=embedding)
+
+    def level(shape: tuple[int, int, int], left: int) -> Bijection:
+        if left == 1:
+            steps = make(CHECKERBOARD, shape[2], 4, rngs.params())
+            if prior == "conv":
+                return Chain(steps, ActNorm(shape[2], embedding, rngs=rngs))
+            return Level(Squeeze((1, 1)), steps, make_prior(prior, shape, 0, kernel, 0, rngs), None)
+        height, across, channels = squeezed(shape, squeeze)
+        leaving = channels // 2
+        staying = channels - leaving
+        outer = make(CHECKERBOARD, shape[2], 3, rngs.params())
+        steps = make(CHANNEL, channels, 3, rngs.params())
+        leaves = make_prior(prior, (height, across, leaving), staying, kernel, embedding, rngs)
+        deeper = level((height, across, staying), left - 1)
+        return Chain(outer, Level(Squeeze(squeeze), steps, leaves, deeper))
+
+    return level(shape, levels)
 
 
 def masked_steps(
@@ -85,21 +75,19 @@ def masked_steps(
     count: int,
     key: jax.Array,
     *,
-    transform: Any,
-    blocks: int,
-    width: int,
-    kernel: tuple[int, int],
+    transform: Transform,
+    network: Callable[..., ResNet],
     embedding: int,
 ) -> Repeat:
-    """Make `count` x (ActNorm, masked coupling), the mask changing sides."""
+    """Build `count` x (ActNorm, masked coupling), with masks of alternating parity.
+
+    `network` builds the network of a coupling from numbers of input and output channels.
+    """
 
     def step(key: jax.Array, parity: jax.Array) -> Bijection:
         rngs = nnx.Rngs(key)
-        net = ResNet(
-            channels, channels * transform.parameters, width, blocks, kernel, embedding, rngs=rngs
-        )
-        return Chain(
-            ActNorm(channels, embedding, rngs=rngs), MaskedCoupling(kind, transform, net, parity)
-        )
+        net = network(channels, channels * transform.parameters, rngs=rngs)
+        norm = ActNorm(channels, embedding, rngs=rngs)
+        return Chain(norm, MaskedCoupling(kind, transform, net, parity))
 
     return Repeat(step, key, count, jnp.arange(count) % 2)

@@ -1,18 +1,36 @@
-"""Monotone maps of single numbers whose parameters coupling networks give.
+"""Monotone maps of single numbers, with parameters that coupling networks compute."""
 
-A transform reads `raw: [..., C, parameters]` beside `x: [..., C]` and returns y and ln dy/dx, both
-like x. `start` is added to what the network says, whose last layer starts at zero.
-"""
-
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
+class Transform(Protocol):
+    """An elementwise, monotone map of `x: [..., C]` with parameters `raw: [..., C, parameters]`."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters per element."""
+        ...
+
+    @property
+    def start(self) -> np.ndarray:
+        """Initial parameters, `[parameters]`: they are added to the network, which starts at 0."""
+        ...
+
+    def forward(self, x: jax.Array, raw: jax.Array, /) -> tuple[jax.Array, jax.Array]:
+        """Return y and ln dy/dx, both shaped like x."""
+        ...
+
+    def inverse(self, y: jax.Array, raw: jax.Array, /) -> tuple[jax.Array, jax.Array]:
+        """Return x and ln dx/dy, both shaped like y."""
+        ...
+
+
 def bounded(raw: jax.Array, bound: float) -> jax.Array:
-    """Keep a log scale within +-bound: bound tanh(raw / bound)."""
+    """Return bound tanh(raw / bound), a log scale between -bound and bound."""
     return bound * jnp.tanh(raw / bound)
 
 
@@ -23,21 +41,21 @@ class Affine(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """Numbers per element."""
+        """Number of parameters per element: l and t."""
         return 2
 
     @property
     def start(self) -> np.ndarray:
-        """Start as the identity."""
+        """Initial parameters, of the identity."""
         return np.zeros(2, np.float32)
 
     def forward(self, x: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give y and ln dy/dx."""
+        """Return y and ln dy/dx."""
         log_scale = bounded(raw[..., 0], self.bound)
         return jnp.exp(log_scale) * (x + raw[..., 1]), log_scale
 
     def inverse(self, y: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give x and ln dx/dy."""
+        """Return x and ln dx/dy."""
         log_scale = bounded(raw[..., 0], self.bound)
         return jnp.exp(-log_scale) * y - raw[..., 1], -log_scale
 
@@ -45,27 +63,28 @@ class Affine(NamedTuple):
 class LogisticMixture(NamedTuple):
     """y = e^a logit(F(x)) + b, F the distribution function of a mixture of logistics.
 
-    Flow++ (Ho et al. 2019, section 3.2). Its inverse is found by bisection: the quantile of a
-    mixture lies between the smallest and the largest quantile of its components.
+    See Flow++ (Ho et al. 2019, section 3.2). The inverse is found by bisection, because a quantile
+    of a mixture lies between the smallest and the largest of those of its components.
     """
 
     components: int = 8
-    bound: float = 2.0  # of a
-    spread: float = 5.0  # of the components' log scales
+    bound: float = 2.0  # bound of |a|
+    spread: float = 5.0  # bound of the absolute log scales of the components
 
     @property
     def parameters(self) -> int:
-        """Numbers per element: a, b; weights, means and log scales."""
+        """Number of parameters per element: a, b, and weights, means and log scales."""
         return 2 + 3 * self.components
 
     @property
     def start(self) -> np.ndarray:
-        """Start with means apart from one another: equal components would stay equal for ever."""
+        """Initial parameters, with distinct means: equal components would always stay equal."""
         means = np.linspace(-1.5, 1.5, self.components)
         zeros = np.zeros(self.components)
         return np.concatenate([[0, 0], zeros, means, zeros]).astype(np.float32)
 
     def _read(self, raw: jax.Array) -> tuple[jax.Array, ...]:
+        """Return a, b `[..., C]` and log weights, means, log scales `[..., C, component]`."""
         k = self.components
         log_weights = jax.nn.log_softmax(raw[..., 2 : 2 + k], -1)
         means, log_scales = raw[..., 2 + k : 2 + 2 * k], raw[..., 2 + 2 * k :]
@@ -78,8 +97,10 @@ class LogisticMixture(NamedTuple):
         )
 
     @staticmethod
-    def _logit(x, log_weights, means, log_scales) -> tuple[jax.Array, jax.Array]:
-        """Give logit F(x) and the log of its slope."""
+    def _logit(
+        x: jax.Array, log_weights: jax.Array, means: jax.Array, log_scales: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return logit F(x) and the logarithm of its derivative."""
         t = (x[..., None] - means) * jnp.exp(-log_scales)
         below, above = jax.nn.log_sigmoid(t), jax.nn.log_sigmoid(-t)
         log_f = jax.nn.logsumexp(log_weights + below, -1)
@@ -88,19 +109,19 @@ class LogisticMixture(NamedTuple):
         return log_f - log_rest, log_density - log_f - log_rest
 
     def forward(self, x: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give y and ln dy/dx."""
+        """Return y and ln dy/dx."""
         log_scale, shift, *mixture = self._read(raw)
         logit, slope = self._logit(x, *mixture)
         return jnp.exp(log_scale) * logit + shift, log_scale + slope
 
     def inverse(self, y: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give x and ln dx/dy; differentiable, by the implicit function theorem."""
+        """Return x and ln dx/dy; the implicit function theorem makes x differentiable."""
         log_scale, shift, *mixture = self._read(raw)
         target = (y - shift) * jnp.exp(-log_scale)
         _, means, log_scales = mixture
         ends = means + jnp.exp(log_scales) * target[..., None]
 
-        def halve(_, bracket):
+        def halve(_: jax.Array, bracket: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             low, high = bracket
             middle = (low + high) / 2
             right = self._logit(middle, *mixture)[0] < target
@@ -108,7 +129,7 @@ class LogisticMixture(NamedTuple):
 
         held = jax.lax.stop_gradient
         low, high = jax.lax.fori_loop(0, 30, halve, (held(ends.min(-1)), held(ends.max(-1))))
-        # a step of Newton's takes the last digits, and carries the gradients
+        # a Newton step refines the last digits and carries the gradients
         x = held((low + high) / 2)
         logit, slope = self._logit(x, *mixture)
         x = x + (target - logit) * held(jnp.exp(-slope))

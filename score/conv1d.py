@@ -1,4 +1,4 @@
-"""A gated convolution network over time, mel bands as channels."""
+"""A gated convolution network over time, with mel bands as channels."""
 
 from functools import partial
 
@@ -6,15 +6,19 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from score.broadcast import align_last
+from score.layers import embed_log_sigma, layer_norm
+
 DILATIONS = (1, 2, 4, 8)
+Saved = tuple[jax.Array, jax.Array]  # x and kernel, for the gradient
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    """Convolve `x: [batch, frames, in]` with `kernel: [taps, in, out]`, odd taps, zeros outside.
+    """Convolve `x: [batch, frames, in]` with `kernel: [taps, in, out]`, zeros beyond the ends.
 
-    Its gradient is spelled out as a convolution of the same kind: what XLA derives runs five times
-    slower on CPUs as soon as it stands in a loop, as it does in samplers.
+    The number of taps is odd. The gradient is written out as a convolution of the same kind: the
+    one that XLA derives runs five times slower on CPUs inside loops, where samplers use it.
     """
     reach = dilation * (len(kernel) // 2)
     return jax.lax.conv_general_dilated(
@@ -27,11 +31,11 @@ def convolve(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     )
 
 
-def _forward(x, kernel, dilation):
+def _forward(x: jax.Array, kernel: jax.Array, dilation: int) -> tuple[jax.Array, Saved]:
     return convolve(x, kernel, dilation), (x, kernel)
 
 
-def _backward(dilation, saved, cotangent):
+def _backward(dilation: int, saved: Saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     for_x = convolve(cotangent, jnp.flip(kernel, 0).swapaxes(1, 2), dilation)
     reach, frames = dilation * (len(kernel) // 2), x.shape[1]
@@ -45,9 +49,9 @@ convolve.defvjp(_forward, _backward)
 
 
 def _apply(layer: nnx.Conv, x: jax.Array, dilation: int = 1) -> jax.Array:
-    """Apply a layer's weights by `convolve`."""
+    """Apply the weights of `layer` with `convolve`."""
     assert layer.bias is not None
-    return convolve(x, layer.kernel[...], dilation) + layer.bias[...]
+    return convolve(x, layer.kernel[...], dilation) + align_last(layer.bias[...], x)
 
 
 class Block(nnx.Module):
@@ -57,13 +61,16 @@ class Block(nnx.Module):
         self.dilation = dilation
         self.film = nnx.Linear(embedding, 2 * width, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.conv = nnx.Conv(width, 2 * width, (3,), kernel_dilation=dilation, rngs=rngs)
-        # zeros: every block starts as the identity
+        # zero weights, so that every block starts as the identity
         self.out = nnx.Linear(width, width, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
-        """Map `x: [batch, frames, width]`, `embedding: [batch, embedding]` -> like x."""
+        """Return the block's output, shaped like `x: [batch, frames, width]`.
+
+        `embedding: [batch, embedding]` describes the noise level.
+        """
         scale, shift = jnp.split(self.film(embedding)[:, None], 2, -1)
-        h = _layer_norm(x) * (1 + scale) + shift
+        h = layer_norm(x) * (1 + scale) + shift
         h = _apply(self.conv, h, self.dilation)
         value, gate = jnp.split(h, 2, -1)
         return x + self.out(value * jax.nn.sigmoid(gate))
@@ -72,8 +79,9 @@ class Block(nnx.Module):
 class Conv1dDenoiser(nnx.Module):
     """The raw network F(x, ln sigma) of an EDM denoiser on `[batch, frames, n_mels]`.
 
-    Convolutional in time: trained on short windows, it takes any number of frames. Dilations
-    1, 2, 4, 8 repeat; norms are per frame, so nothing mixes the ends of a window.
+    It is convolutional in time: trained on short windows, it accepts any number of frames. The
+    dilations 1, 2, 4, 8 repeat. Normalisation is per frame, so that no frame depends on the length
+    of its window.
     """
 
     def __init__(
@@ -92,18 +100,11 @@ class Conv1dDenoiser(nnx.Module):
         self.leave = nnx.Conv(width, n_mels, (3,), kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, log_sigma: jax.Array) -> jax.Array:
-        """Map `x: [batch, frames, n_mels]`, `log_sigma: [batch]` -> like x."""
-        frequency = jnp.exp(jnp.linspace(jnp.log(0.25), jnp.log(8.0), self.embedding // 2))
-        angle = log_sigma[:, None] * frequency
-        embedding = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+        """Return F for `x: [batch, frames, n_mels]`, `log_sigma: [batch]`; shaped like x."""
+        embedding = embed_log_sigma(log_sigma, self.embedding, 8.0)
         embedding = jax.nn.silu(self.embed2(jax.nn.silu(self.embed1(embedding))))
         h = _apply(self.enter, x)
         for block in self.blocks:
             h = block(h, embedding)
-        h = jax.nn.silu(_layer_norm(h))
+        h = jax.nn.silu(layer_norm(h))
         return _apply(self.leave, h)
-
-
-def _layer_norm(x: jax.Array) -> jax.Array:
-    x = x - x.mean(-1, keepdims=True)
-    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5)

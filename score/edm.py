@@ -1,46 +1,58 @@
 """The denoiser of Karras et al. 2022 ("EDM"): preconditioning and loss for data of known scale."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
+
+from score.broadcast import align_first, align_last
+from score.prior import WeightedDenoiser
 
 
 class EDM(nnx.Module):
-    """D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), ln(sigma) / 4).
+    """D(x, sigma) = mean + c_skip (x - mean) + c_out F(c_in (x - mean), ln(sigma) / 4) (eq. 7).
 
-    `mean` (per feature) and `sigma_data` are those of the training set; they are not trained.
+    `mean` (`[features]`) and `sigma_data` (a scalar) are the mean and the standard deviation of the
+    training set; they are not trained. `net` is F: it maps (x, ln sigma `[batch]`) to the shape of
+    x.
     """
 
-    def __init__(self, net: nnx.Module, mean: jax.Array, sigma_data: jax.Array):
+    def __init__(self, net: nnx.Module, mean: ArrayLike, sigma_data: ArrayLike):
         self.net = net
         self.mean = nnx.Variable(jnp.asarray(mean, jnp.float32))
         self.sigma_data = nnx.Variable(jnp.asarray(sigma_data, jnp.float32))
 
     def __call__(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give E[x0 | x] for `x: [batch, ...]`, `sigma: [batch]` or a scalar; shaped like x."""
+        """Return E[x0 | x] for `x: [batch, ...]`, `sigma: [batch]` or a scalar; shaped like x."""
         sigma = jnp.broadcast_to(sigma, (x.shape[0],))
         sd, mean = jax.lax.stop_gradient((self.sigma_data[...], self.mean[...]))
-        s = sigma.reshape(-1, *[1] * (x.ndim - 1))
+        s, mean = align_first(sigma, x), align_last(mean, x)
         total = s**2 + sd**2
         centred = x - mean
-        # the network's own scale of sigma is ln: EDM's factor 1/4 lies in the frequencies
+        # the networks contain EDM's factor 1/4 in the frequencies of their embedding
         raw = self.net(centred / jnp.sqrt(total), jnp.log(sigma))
         return mean + sd**2 / total * centred + s * sd / jnp.sqrt(total) * raw
 
     def weight(self, sigma: jax.Array) -> jax.Array:
-        """Give the loss's weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2, like sigma."""
+        """Return the weight of the loss, (sigma^2 + sigma_data^2) / (sigma sigma_data)^2."""
         sd = jax.lax.stop_gradient(self.sigma_data[...])
         return (sigma**2 + sd**2) / (sigma * sd) ** 2
 
 
-def denoising_loss(denoiser: Any, x: jax.Array, noise: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Give the weighted squared error per example, `[batch]`.
+def denoising_loss(
+    denoiser: WeightedDenoiser, x: jax.Array, noise: jax.Array, sigma: jax.Array
+) -> jax.Array:
+    """Return weight(sigma) mean |D(x + sigma n, sigma) - x|^2 for every example, `[batch]`.
 
-    weight(sigma) * mean |D(x + sigma n, sigma) - x|^2 with the denoiser's own weight; with that of
-    `EDM` the best linear denoiser of white data has 1.
+    The denoiser supplies the weight. With the weight of `EDM` the best linear denoiser of white
+    data has the loss 1.
+
+    Args:
+        denoiser: D and its weight.
+        x: clean data, `[batch, ...]`.
+        noise: standard normal noise n, shaped like x.
+        sigma: noise levels, `[batch]`.
     """
-    s = sigma.reshape(-1, *[1] * (x.ndim - 1))
+    s = align_first(sigma, x)
     error = denoiser(x + s * noise, sigma) - x
     return denoiser.weight(sigma) * (error**2).reshape(len(x), -1).mean(-1)

@@ -1,8 +1,10 @@
-"""A small network for vectors: points, latent codes, toy densities."""
+"""A small network for vectors such as points, latent codes or samples of toy densities."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from score.layers import embed_log_sigma
 
 
 class MLP(nnx.Module):
@@ -17,10 +19,8 @@ class MLP(nnx.Module):
         self.leave = nnx.Linear(width, dimension, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, log_sigma: jax.Array) -> jax.Array:
-        """Map `x: [batch, D]`, `log_sigma: [batch]` -> like x."""
-        frequency = jnp.exp(jnp.linspace(jnp.log(0.25), jnp.log(2.0), self.embedding // 2))
-        angle = log_sigma[:, None] * frequency
-        h = self.enter(jnp.concatenate([x, jnp.sin(angle), jnp.cos(angle)], -1))
+        """Return F for `x: [batch, D]`, `log_sigma: [batch]`; shaped like x."""
+        h = self.enter(jnp.concatenate([x, embed_log_sigma(log_sigma, self.embedding, 2.0)], -1))
         for block in self.blocks:
             h = h + block(jax.nn.silu(h))
         return self.leave(jax.nn.silu(h))

@@ -1,7 +1,7 @@
 """Noise-conditional score networks as denoisers: NCSN (Song and Ermon 2019) and NCSNv2 (2020).
 
-Both give E[x0 | x] = x + sigma^2 s(x, sigma). Their training loss sigma^2 |s - target|^2 / D is
-|D(x) - x0|^2 / (D sigma^2): a score of zero costs 1.
+Both return E[x0 | x] = x + sigma^2 s(x, sigma). Their training loss sigma^2 |s - target|^2 / d for
+d elements equals |E[x0 | x] - x0|^2 / (d sigma^2), so that a score of zero has the loss 1.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from score.broadcast import align_first
 from score.refinenet import RefineNet
 
 
 class NCSNv1(nnx.Module):
-    """s = net(x, i), i the nearest of the trained `sigmas`, falling: the index never leaves it."""
+    """s = net(x, i), where i is the index of the trained noise level that is nearest to sigma."""
 
     def __init__(
         self,
@@ -27,40 +28,43 @@ class NCSNv1(nnx.Module):
         compat: bool = False,
         rngs: nnx.Rngs,
     ):
-        """Make an untrained network, whose score is 0.
+        """Build an untrained network, whose score is 0.
 
         Args:
-            channels: of the images; spectrograms `[batch, frames, n_mels]` are of 1.
-            width: channels of its first layers, twice as many at half the size ("ngf").
-            sigmas: noise levels, falling.
-            rescale: the network sees 2 x - 1, for images of 0 to 1.
-            compat: build AudioSourceSep's network (see `RefineNet`).
-            rngs: start of the weights.
+            channels: number of channels of the images; 1 for spectrograms.
+            width: channels of the first layers; at half the size there are twice as many ("ngf").
+            sigmas: noise levels, strictly decreasing.
+            rescale: pass 2 x - 1 to the network, for images in [0, 1].
+            compat: build the network of AudioSourceSep (see `RefineNet`).
+            rngs: random keys of the initial weights.
+
+        Raises:
+            ValueError: unless the noise levels are positive and strictly decreasing.
         """
         levels = np.asarray(sigmas, np.float32)
         if levels.ndim != 1 or not (levels > 0).all() or not (np.diff(levels) < 0).all():
-            raise ValueError(f"expected falling positive noise levels, not {levels}")
+            raise ValueError(f"expected positive, falling noise levels, not {levels}")
         self.sigmas = nnx.Variable(jnp.asarray(levels))
         self.rescale = rescale
         self.net = RefineNet(channels, width, len(levels), compat=compat, rngs=rngs)
 
     def __call__(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give E[x0 | x] of `x: [batch, H, W, C]` or `[batch, frames, n_mels]`; shaped like x.
+        """Return E[x0 | x] of `x: [batch, H, W, C]` or `[batch, frames, n_mels]`; shaped like x.
 
-        sigma, a scalar or `[batch]`, chooses the nearest level on a scale of ln sigma.
+        sigma is a scalar or `[batch]`; the trained level that is nearest in ln sigma is used.
         """
         sigma = jnp.broadcast_to(sigma, (len(x),))
         steps = jnp.log(jax.lax.stop_gradient(self.sigmas[...]))
-        level = jnp.abs(jnp.log(sigma)[:, None] - steps).argmin(1)
-        return x + _aligned(sigma, x) ** 2 * _score(self.net, x, level, rescale=self.rescale)
+        level = jnp.abs(jnp.log(sigma)[:, None] - steps[None]).argmin(1)
+        return x + align_first(sigma, x) ** 2 * _score(self.net, x, level, rescale=self.rescale)
 
     def weight(self, sigma: jax.Array) -> jax.Array:
-        """Give the loss's weight 1 / sigma^2, like sigma."""
+        """Return the weight of the loss, 1 / sigma^2, shaped like sigma."""
         return 1 / sigma**2
 
 
 class NCSNv2(nnx.Module):
-    """s = net(x) / sigma: no condition but the scale of the output, any level."""
+    """s = net(x) / sigma: any noise level, as it changes only the scale of the output."""
 
     def __init__(
         self,
@@ -71,25 +75,21 @@ class NCSNv2(nnx.Module):
         compat: bool = False,
         rngs: nnx.Rngs,
     ):
-        """Make an untrained network, whose score is 0; for the arguments see `NCSNv1`."""
+        """Build an untrained network, whose score is 0; for the arguments see `NCSNv1`."""
         self.rescale = rescale
         self.net = RefineNet(channels, width, None, compat=compat, rngs=rngs)
 
     def __call__(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Give E[x0 | x] of `x: [batch, H, W, C]` or `[batch, frames, n_mels]`; shaped like x."""
+        """Return E[x0 | x] of `x: [batch, H, W, C]` or `[batch, frames, n_mels]`; shaped like x."""
         sigma = jnp.broadcast_to(sigma, (len(x),))
         level = jnp.zeros(len(x), int)
-        return x + _aligned(sigma, x) * _score(self.net, x, level, rescale=self.rescale)
+        return x + align_first(sigma, x) * _score(self.net, x, level, rescale=self.rescale)
 
     def weight(self, sigma: jax.Array) -> jax.Array:
-        """Give the loss's weight 1 / sigma^2, like sigma."""
+        """Return the weight of the loss, 1 / sigma^2, shaped like sigma."""
         return 1 / sigma**2
 
 
-def _aligned(sigma, x):
-    return sigma.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _score(net, x, level, *, rescale):
+def _score(net: RefineNet, x: jax.Array, level: jax.Array, *, rescale: bool) -> jax.Array:
     images = x[..., None] if x.ndim == 3 else x
     return net(2 * images - 1 if rescale else images, level).reshape(x.shape)

@@ -1,12 +1,12 @@
 """RefineNet with dilated residual blocks, the network of NCSN (Song and Ermon 2019, 2020).
 
-Images pass residual blocks at full and at half size, ever more dilated; refine blocks lead back
-from the last: residual conv units (RCU), fusion of scales (MSF), chained residual pooling (CRP).
+Images pass residual blocks at full and at half size with increasing dilation. Refine blocks then
+combine the results, from the last to the first, by residual convolution units (RCU), multi-scale
+fusion (MSF) and chained residual pooling (CRP).
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,17 @@ from flax import nnx
 from score.conv2d import Conv2d
 from score.instance_norm import InstanceNormPlus
 
-# channels -> a layer (x, level) -> like x
-MakeNorm = Callable[[int], Any]
+Pool = Callable[[jax.Array], jax.Array]
+# number of channels -> a layer (x, level) -> like x
+MakeNorm = Callable[[int], nnx.Module]
 
 
 class RefineNet(nnx.Module):
-    """Maps `[batch, height, width, channels]` and the number of the level to an image like it.
+    """A network from images and the index of their noise level to images of the same shape.
 
-    With `levels` every norm is conditional and stands everywhere, and the pools are means (NCSN);
-    without, the refine blocks have no norms, and their pools are maxima (NCSNv2).
-    `compat` builds AudioSourceSep's: RCUs without activation, fewer biases, and its norms.
+    With `levels` all blocks have norms, conditional on the level, and pools are means (NCSN).
+    Without, the refine blocks have no norms, and their pools are maxima (NCSNv2). `compat` builds
+    the network of AudioSourceSep: RCUs without activation, fewer biases, and other norms.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RefineNet(nnx.Module):
         self.leave = Conv2d(width, channels, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
-        """Map `x: [batch, height, width, channels]`, `level: [batch]` -> like x."""
+        """Return the output for `x: [batch, height, width, channels]`, `level: [batch]`, like x."""
         h, sizes = self.enter(x), []
         for pair in self.down:
             for block in pair:
@@ -86,7 +87,7 @@ class RefineNet(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """Shortcut + conv(elu(norm(conv(elu(norm(x)))))), at half the size if `halve`."""
+    """shortcut(x) + conv(elu(norm(conv(elu(norm(x)))))), at half the size if `halve`."""
 
     def __init__(
         self,
@@ -104,12 +105,12 @@ class ResidualBlock(nnx.Module):
         self.norm1, self.norm2 = norm(channels), norm(channels)
         self.conv1 = Conv2d(channels, channels, 3, dilation, bias=biased, rngs=rngs)
         self.conv2 = Conv2d(channels, out, 3, dilation, bias=biased or halve, rngs=rngs)
-        # a shortcut across another size is of one tap, one into a dilation has that dilation
+        # a shortcut to half the size has one tap; one into a dilated block has the same dilation
         size = 1 if halve else 3
         self.shortcut = Conv2d(channels, out, size, dilation, rngs=rngs) if reshape else None
 
     def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
-        """Map `[batch, height, width, channels]` -> `[batch, height, width, out]`."""
+        """Map `[batch, height, width, channels]` to `[batch, height, width, out]`."""
         h = self.conv1(jax.nn.elu(self.norm1(x, level)))
         h = self.conv2(jax.nn.elu(self.norm2(h, level)))
         if self.halve:
@@ -118,7 +119,7 @@ class ResidualBlock(nnx.Module):
 
 
 class ResidualUnits(nnx.Module):
-    """RCU: `blocks` times x + conv(elu(norm(conv(elu(norm(x)))))."""
+    """RCU: `blocks` times x + conv(elu(norm(conv(elu(norm(x))))))."""
 
     def __init__(
         self, channels: int, blocks: int, *, norm: MakeNorm, activate: bool, rngs: nnx.Rngs
@@ -130,7 +131,7 @@ class ResidualUnits(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
-        """Map x -> like x."""
+        """Return the output, shaped like x."""
         h = x
         for i, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
             h = norm(h, level)
@@ -141,7 +142,7 @@ class ResidualUnits(nnx.Module):
 
 
 class RefineBlock(nnx.Module):
-    """RCUs of every input, their fusion (MSF) at the largest size, CRP and RCUs of the sum."""
+    """RCUs of every input, their fusion (MSF) at the largest size, then CRP and RCUs of the sum."""
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class RefineBlock(nnx.Module):
         out: int,
         *,
         norm: MakeNorm,
-        pool: Callable,
+        pool: Pool,
         activate: bool,
         out_blocks: int = 1,
         rngs: nnx.Rngs,
@@ -165,7 +166,7 @@ class RefineBlock(nnx.Module):
         self.leave = units(out, out_blocks)
 
     def __call__(self, inputs: Sequence[jax.Array], level: jax.Array) -> jax.Array:
-        """Map images of any sizes -> `[batch, height, width, out]`, as large as the largest."""
+        """Map images of several sizes to `[batch, height, width, out]` of the largest size."""
         hs = [units(x, level) for units, x in zip(self.enter, inputs, strict=True)]
         if len(hs) > 1:
             layers = zip(self.fuse_norms, self.fuse_convs, hs, strict=True)
@@ -180,10 +181,10 @@ class RefineBlock(nnx.Module):
 
 
 class NoNorm(nnx.Module):
-    """Stands where there is no norm."""
+    """The identity, in place of a norm."""
 
     def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
-        """Give x."""
+        """Return x unchanged."""
         return x
 
 
@@ -191,14 +192,14 @@ def _no_norm(channels: int) -> NoNorm:
     return NoNorm()
 
 
-def _resize(x, height, width):
+def _resize(x: jax.Array, height: int, width: int) -> jax.Array:
     if x.shape[1:3] == (height, width):
         return x
     return jax.image.resize(x, (len(x), height, width, x.shape[-1]), "bilinear")
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """Give means of 2 x 2 places; an odd last row or column stands twice."""
+    """Return means of 2 x 2 pixels; an odd last row or column is counted twice."""
     batch, height, width, channels = x.shape
     if height % 2 or width % 2:
         x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -206,17 +207,17 @@ def halve(x: jax.Array) -> jax.Array:
 
 
 def mean_pool(x: jax.Array) -> jax.Array:
-    """Give means over 5 x 5 places, of those inside the image, shaped like x."""
+    """Return means over those of 5 x 5 pixels that lie inside the image, shaped like x."""
     return _pool(x, jnp.add, 0.0) / _pool(jnp.ones((1, *x.shape[1:3], 1)), jnp.add, 0.0)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Give maxima over 5 x 5 places, shaped like x."""
+    """Return maxima over 5 x 5 pixels, shaped like x."""
     return _pool(x, jnp.maximum, -jnp.inf)
 
 
-def _pool(x, combine, outside):
-    """Combine shifted copies, along one axis and the other: quick to differentiate on CPUs."""
+def _pool(x: jax.Array, combine: Callable[..., jax.Array], outside: float) -> jax.Array:
+    """Combine shifted copies along both axes in turn, which is fast to differentiate on CPUs."""
     for axis in (1, 2):
         ends = [(2, 2) if a == axis else (0, 0) for a in range(4)]
         padded = jnp.pad(x, ends, constant_values=outside)

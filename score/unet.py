@@ -1,10 +1,11 @@
-"""A small U-Net over images; it works at a half and at a quarter of their size."""
+"""A small U-Net for images, which works at a half and at a quarter of their size."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from score.conv2d import Conv2d
+from score.layers import embed_log_sigma, layer_norm
 
 HEADS = 4
 ZEROS = nnx.initializers.zeros
@@ -16,37 +17,41 @@ class Block(nnx.Module):
     def __init__(self, width: int, embedding: int, *, rngs: nnx.Rngs):
         self.conv1 = _conv(width, width, rngs)
         self.film = nnx.Linear(embedding, 2 * width, kernel_init=ZEROS, rngs=rngs)
-        # zeros: every block starts as the identity
+        # zero weights, so that every block starts as the identity
         self.conv2 = Conv2d(width, width, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
-        """Map `x: [batch, H, W, width]`, `embedding: [batch, embedding]` -> like x."""
+        """Return the block's output, shaped like `x: [batch, H, W, width]`.
+
+        `embedding: [batch, embedding]` describes the noise level.
+        """
         scale, shift = jnp.split(self.film(embedding)[:, None, None], 2, -1)
-        h = self.conv1(jax.nn.silu(_layer_norm(x)))
-        h = _layer_norm(h) * (1 + scale) + shift
+        h = self.conv1(jax.nn.silu(layer_norm(x)))
+        h = layer_norm(h) * (1 + scale) + shift
         return x + self.conv2(jax.nn.silu(h))
 
 
 class Attention(nnx.Module):
-    """x + out(attention over all places of norm(x))."""
+    """x + out(attention over all pixels of norm(x))."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
         self.out = nnx.Linear(width, width, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Map `x: [batch, H, W, width]` -> like x."""
+        """Return the output, shaped like `x: [batch, H, W, width]`."""
         batch, height, width, channels = x.shape
-        h = self.qkv(_layer_norm(x)).reshape(batch, height * width, 3, HEADS, -1)
+        h = self.qkv(layer_norm(x)).reshape(batch, height * width, 3, HEADS, -1)
         mixed = jax.nn.dot_product_attention(h[:, :, 0], h[:, :, 1], h[:, :, 2])
         return x + self.out(mixed.reshape(x.shape))
 
 
 class UNet(nnx.Module):
-    """The raw network F(x, ln sigma) of an EDM denoiser on `[batch, H, W, C]`, H and W by 4.
+    """The raw network F(x, ln sigma) of an EDM denoiser on `[batch, H, W, C]`.
 
-    Blocks of 2 x 2 pixels are its first channels: so all convolutions run at half the size or,
-    twice as wide, at a quarter. Where a picture is small, what counts is reached in few layers.
+    H and W must be divisible by 4. Blocks of 2 x 2 pixels become channels first, so that all
+    convolutions run at half the size or, with twice the channels, at a quarter: for small pictures
+    a few layers are then enough to see the whole.
     """
 
     def __init__(
@@ -69,10 +74,8 @@ class UNet(nnx.Module):
         self.leave = Conv2d(width, 4 * channels, kernel_init=ZEROS, rngs=rngs)
 
     def __call__(self, x: jax.Array, log_sigma: jax.Array) -> jax.Array:
-        """Map `x: [batch, H, W, C]`, `log_sigma: [batch]` -> like x."""
-        frequency = jnp.exp(jnp.linspace(jnp.log(0.25), jnp.log(8.0), self.embedding // 2))
-        angle = log_sigma[:, None] * frequency
-        embedding = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+        """Return F for `x: [batch, H, W, C]`, `log_sigma: [batch]`; shaped like x."""
+        embedding = embed_log_sigma(log_sigma, self.embedding, 8.0)
         embedding = jax.nn.silu(self.embed2(jax.nn.silu(self.embed1(embedding))))
         h = self.enter(squeeze(x))
         for block in self.down:
@@ -86,11 +89,11 @@ class UNet(nnx.Module):
         h = skip + unsqueeze(self.widen(h))
         for block in self.up:
             h = block(h, embedding)
-        return unsqueeze(self.leave(jax.nn.silu(_layer_norm(h))))
+        return unsqueeze(self.leave(jax.nn.silu(layer_norm(h))))
 
 
 def squeeze(x: jax.Array) -> jax.Array:
-    """Give blocks of 2 x 2 places as channels, `[batch, H, W, C]` -> `[batch, H/2, W/2, 4 C]`."""
+    """Turn blocks of 2 x 2 pixels into channels: `[batch, H, W, C]` to `[batch, H/2, W/2, 4 C]`."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
@@ -104,10 +107,5 @@ def unsqueeze(x: jax.Array) -> jax.Array:
 
 
 def _conv(channels: int, out: int, rngs: nnx.Rngs) -> Conv2d:
-    """Make a layer that keeps the variance: norms, not sums of branches, come before it."""
+    """Build a layer that keeps the variance, for inputs that are normalised."""
     return Conv2d(channels, out, kernel_init=nnx.initializers.lecun_normal(), rngs=rngs)
-
-
-def _layer_norm(x: jax.Array) -> jax.Array:
-    x = x - x.mean(-1, keepdims=True)
-    return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5)

@@ -35,13 +35,13 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 @pytest.fixture(autouse=True)
 def double():
-    """Comparisons need more digits than float32 has."""
+    """Compute in float64, because comparisons need more digits than float32 has."""
     with jax.enable_x64():
         yield
 
 
 def mixture_of(seed, components, size):
-    """Give weights, means and full covariances, and the prior."""
+    """Return weights, means and full covariances, and the prior."""
     rng = np.random.default_rng(seed)
     weights, means = rng.dirichlet([3.0] * components), rng.normal(size=(components, size))
     roots = rng.normal(size=(components, size, size)) * 0.4
@@ -49,7 +49,7 @@ def mixture_of(seed, components, size):
     return weights, means, covariances, gaussian_mixture(weights, means, covariances, SIGMAS)
 
 
-# compiled whole: a test's time is the compiling of its operations one by one
+# compiled as a whole, because compiling operations one by one takes longer
 score = jax.jit(lambda prior, x, sigma: prior.score(x, sigma))
 log_prob = jax.jit(lambda prior, x, sigma: prior.log_prob(x, sigma))
 slope_of = jax.jit(jax.grad(lambda x, prior, sigma: prior.log_prob(x, sigma).sum()))
@@ -57,7 +57,7 @@ slope_of = jax.jit(jax.grad(lambda x, prior, sigma: prior.log_prob(x, sigma).sum
 
 @jax.jit
 def posterior(priors, gains, mixture, tau):
-    """Give the posterior, its mean and its covariance."""
+    """Return the posterior, its mean and its covariance."""
     exact = mixture_posterior(priors, gains, mixture, tau)
     return exact, exact.mean(), exact.covariance()
 
@@ -67,7 +67,7 @@ def normal_pdf(x, mean, variance):
 
 
 def pdf(x, weights, means, variances):
-    """Give a one-dimensional mixture's density."""
+    """Return a one-dimensional mixture's density."""
     return sum(w * normal_pdf(x, m, v) for w, m, v in zip(weights, means, variances, strict=True))
 
 
@@ -87,7 +87,7 @@ def test_a_mixture_is_its_density_with_noise_and_its_score_the_gradient():
 
 
 def test_noise_is_a_convolution():
-    """Of any density, so also of one mixture an element: by the trapezoid rule."""
+    """Compare the noisy density of one mixture per element with the trapezoidal rule."""
     weights, means, variances = np.array([[0.3, 0.7], [-1.0, 0.5], [0.02, 0.2]])
     prior = ElementMixture(weights, means, variances, SIGMAS)
     x, sigma = np.array([[-1.5, 0.1, 2.0]]), 0.4
@@ -244,7 +244,7 @@ def log_density(table):
 
 @partial(jax.jit, static_argnums=0, static_argnames="levels")
 def bins(log_densities, mixing, mixture, tau, differences, levels=49):
-    """Give the posterior, its means, its sds and draws."""
+    """Return the posterior, its means, its sds and draws."""
     exact = bin_posterior(log_densities, mixing, mixture, tau, differences, levels)
     return exact, exact.mean(), exact.sd(), exact.sample(jax.random.key(0), 10_000)
 
@@ -270,7 +270,7 @@ def test_posterior_of_a_bin_is_that_of_integration():
         np.testing.assert_allclose(sds[:, n], sd, atol=1e-5)
         np.testing.assert_allclose(draws[:, :, n].mean(0), mean, atol=5 * sd.max() / 100)
         np.testing.assert_allclose(draws[:, :, n].std(0), sd, rtol=0.03)
-    off = mixing(jnp.moveaxis(draws, 1, 0)) - mixture
+    off = mixing(jnp.moveaxis(draws, 1, 0)) - mixture[None]
     # the residual's law: its mean square is what the grid says
     expected = (got.probabilities.sum(1) * (got.levels - mixture[:, None]) ** 2).sum(-1)
     np.testing.assert_allclose((off**2).mean(0), expected, rtol=0.05)
@@ -287,7 +287,7 @@ def test_levels_and_differences_are_a_change_of_variables():
 
 
 def test_a_source_alone_in_its_bin_is_the_conjugate_normal():
-    """Far below the other one a source says nothing: the other's posterior is a Wiener filter."""
+    """A source far below the other has no effect: the posterior of the other is a Wiener filter."""
     first, second, tau = (1.0, 0.3), (-9.0, 0.2), 0.4
     logs = [lambda z, m=m, s=s: jax.scipy.stats.norm.logpdf(z, m, s) for m, s in (first, second)]
     mixture = jnp.array([0.5, 1.4])
@@ -348,14 +348,14 @@ def test_ranks_are_uniform_for_exact_samples_only():
         jnp.zeros((1, 1)), jnp.full((1, 1), sigma**2), jnp.ones(1), mixture, tau
     )
     noise = jnp.sqrt(covariance[0, 0, 0]) * jax.random.normal(keys[2], (n, 4000))
-    exact = sbc_ranks(mean[0] + noise, truth)
+    exact = sbc_ranks(mean + noise, truth)
     assert int(exact.min()) == 0
     assert int(exact.max()) == n
     test = rank_uniformity(exact, n, bins=10)
     counts = np.bincount(np.asarray(exact) // 2, minlength=10)
     np.testing.assert_allclose(test, scipy.stats.chisquare(counts), rtol=1e-9)
     assert test.p_value > 0.001
-    for wrong in (mean[0] + 0.7 * noise, mean[0] + 1.4 * noise, mean[0] + 0.1 + noise):
+    for wrong in (mean + 0.7 * noise, mean + 1.4 * noise, mean + 0.1 + noise):
         assert rank_uniformity(sbc_ranks(wrong, truth), n).p_value < 1e-4
     # bins of unequal size have unequal expectations
     even = rank_uniformity(jnp.tile(jnp.arange(20), 30), n, bins=8)
@@ -378,7 +378,7 @@ def test_means_of_exact_samples_obey_the_averaging_law():
 
 @pytest.mark.parametrize("at", ["noisy", "denoised"])
 def test_stability_is_where_langevin_diverges(at):
-    """On a peak; and, for the likelihood of denoised sources, where the prior leaves all open."""
+    """On a narrow prior; and, for the likelihood at denoised sources, on a wide one."""
     gains, scale = [1.0, -1.5], 0.8
     tight = Gaussian(jnp.zeros(3), jnp.full(3, 1e-6 if at == "noisy" else 1e6), SIGMAS)
     value, remedy = stability(1.0, scale, gains, at)
@@ -435,7 +435,7 @@ def test_one_mmps_step_conditions_a_full_gaussian_exactly():
         kernel = mmps(iterations, max_step=1e6)
         return sample(kernel, jax.random.key(0), problem, jnp.array([sigma]), lambda key: noise)[0]
 
-    x = np.asarray(mixture + sigma * noise)[:, 0]
+    x = np.asarray(mixture[None] + sigma * noise)[:, 0]
     means, covariances = [], []
     for x_k, (_, mean, covariance, _) in zip(x, sources, strict=True):
         shrunk = np.linalg.inv(np.linalg.inv(covariance[0]) + np.eye(4) / sigma**2)
@@ -467,7 +467,7 @@ def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance()
     left = wanted - moved - variance * found
     ratio = np.linalg.norm(left, axis=-1) / np.linalg.norm(wanted, axis=-1)
     assert ratio.max() < 2**iterations
-    assert (np.abs(moved).max(-1) > 0).mean() > 0.5  # and most searches find something
+    assert (np.abs(moved).max(-1) > 0).mean() > 0.5  # and most searches move
     lost = solve(
         lambda u: u * jnp.nan,
         jnp.ones((1, n, d)),
@@ -477,11 +477,11 @@ def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance()
         iterations,
         1e6,
     )
-    np.testing.assert_array_equal(lost, 0)  # nor where there is no Jacobian at all
+    np.testing.assert_array_equal(lost, 0)  # also where the Jacobian is not finite
 
 
 def moments(kernel, problem, sigmas):
-    """Give mean `[K D]` and covariance over the chains of a run."""
+    """Return mean `[K D]` and covariance over the chains of a run."""
     draws = jax.jit(partial(sample, kernel))(jax.random.key(0), problem, jnp.asarray(sigmas, float))
     draws = np.moveaxis(np.asarray(draws[0]), 1, 0).reshape(len(problem.mixture), -1)
     return draws.mean(0), np.cov(draws.T)
@@ -531,15 +531,15 @@ def test_toy_priors_are_centred_and_of_unit_variance():
 
 
 def test_toy_posteriors_cover_the_truth():
-    """Problem and answer belong together: were either drawn wrongly, ranks would show it."""
+    """Ranks are uniform only if the problem and its solution have the right joint law."""
     for name in ("K2 D4", "dB bimodal"):
         draw = jax.jit(lambda key, case=CASES[name]: case.draw(key, 200, 19)[:4])
         problem, truth, mean, samples = draw(jax.random.key(0))
         for k in range(2):
             ranks = sbc_ranks(samples[:, k, :, 0], truth[k, :, 0])
             assert rank_uniformity(ranks, 19, bins=10).p_value > 1e-3, name
-        # what the mixture leaves over is its noise, in the truth and so in the samples
-        off = problem.mixture - jax.vmap(problem.mixing)(samples)
+        # the residual of the mixture is its noise, for the truth and so for the samples
+        off = problem.mixture[None] - jax.vmap(problem.mixing)(samples)
         np.testing.assert_allclose(jnp.sqrt((off**2).mean()), CASES[name].tau, rtol=0.05)
         np.testing.assert_allclose(samples.mean((0, 2)), mean.mean(1), atol=0.05)
 

@@ -28,7 +28,7 @@ LEVELS = jnp.asarray([1e3, 1e-3])
 
 
 class WithoutSpread(NamedTuple):
-    """A Gaussian that does not tell its spread, as an unknown prior may."""
+    """A Gaussian without a spread, as other priors may be."""
 
     inner: Gaussian
 
@@ -41,7 +41,7 @@ class WithoutSpread(NamedTuple):
 
 
 def gaussians(k, size, seed=0, low=0.2, high=1.5):
-    """Give means and unequal diagonal variances `[k, size]`, and the priors."""
+    """Return means and unequal diagonal variances `[k, size]`, and the priors."""
     rng = np.random.default_rng(seed)
     means = jnp.asarray(rng.normal(size=(k, size)), jnp.float32)
     variances = jnp.asarray(rng.uniform(low, high, (k, size)), jnp.float32)
@@ -53,14 +53,14 @@ def gaussians(k, size, seed=0, low=0.2, high=1.5):
 
 
 def moments(draws):
-    """Give mean `[k, size]` and covariance `[k, k, size]` over chains of `[k, chain, size]`."""
+    """Return mean `[k, size]` and covariance `[k, k, size]` over chains of `[k, chain, size]`."""
     draws = np.asarray(draws, np.float64)
     centred = draws - draws.mean(1, keepdims=True)
     return draws.mean(1), np.einsum("ind,jnd->ijd", centred, centred) / draws.shape[1]
 
 
 def stationary(means, variances, gains, mixture, sigma, variance, *, step, scale, at):
-    """Give the exact law of the Langevin *chain* at one sigma, per element, in float64.
+    """Return the exact law of the Langevin *chain* at one sigma, per element, in float64.
 
     The chain x' = x + eta (b - A x) + sqrt(2 eta) n has mean A^-1 b and the covariance S of
     S = M S M^T + 2 eta I, M = I - eta A. At `noisy`, A = diag(1 / (v + sigma^2)) + a a^T / gamma^2.
@@ -93,7 +93,7 @@ def posterior(means, variances, gains, mixture, tau):
 
 
 def mmps_law(means, variances, gains, mixture, sigmas, tau, memory=1.0):
-    """Give the exact law of the mmps *chain*: an affine map and fresh noise at every level.
+    """Return the exact law of the mmps *chain*: an affine map and fresh noise at every level.
 
     E[x0 | x, m] = M x + c at each level, from the closed form at a basis of x.
     """
@@ -162,7 +162,7 @@ def test_langevin_at_one_level_has_the_stationary_law(k, scale, at):
 
 
 def test_small_langevin_steps_approach_the_law_itself():
-    """As steps shrink the chain forgets its step: precision diag(1/(v+s^2)) + a a^T / gamma^2."""
+    """Small steps have no bias: the precision is diag(1/(v+s^2)) + a a^T / gamma^2."""
     means, variances, _ = gaussians(2, 3)
     mixture, a, sigma = np.zeros(3), np.array(GAINS[2]), 0.7
     mean, covariance = stationary(
@@ -178,7 +178,7 @@ def test_small_langevin_steps_approach_the_law_itself():
 
 
 def test_langevin_ends_on_the_conditioned_mean():
-    """At the last level one step x + sigma^2 drift takes the noise off; otherwise nothing is."""
+    """At the last level only, a step x + sigma^2 drift removes the noise."""
     means, variances, priors = gaussians(2, 4)
     sigma, mixture, gains = 0.1, jnp.ones((3, 4)), jnp.asarray(GAINS[2])
     problem = Problem(priors, Linear(gains), mixture, jnp.asarray(0.04))
@@ -220,7 +220,7 @@ def test_annealed_langevin_ends_in_the_posterior():
 
 @pytest.mark.parametrize("memory", [0.0, 0.5])
 def test_mmps_with_fresh_noise_has_the_law_of_its_chain(memory):
-    """The mean is near the posterior's; the spread is smaller: samples are too much alike."""
+    """The mean is near the posterior mean; the variance is smaller than that of the posterior."""
     size, tau, chains = 3, 0.3, 60_000
     means, variances, priors = gaussians(2, size)
     mixture = np.array([0.5, -1.0, 2.0], np.float32)
@@ -286,7 +286,7 @@ def test_mmps_draws_from_the_gaussian_posterior(k):
 
 @pytest.mark.parametrize("memory", [0.0, 0.6])
 def test_mmps_with_less_memory_has_the_law_of_its_chain(memory):
-    """All noise is of the level it should be; the samples are too much alike, by a known amount."""
+    """The variance of the samples is smaller than that of the posterior by a known amount."""
     means, variances, priors = gaussians(2, 3)
     mixture, sigmas = np.array([0.5, -1.0, 2.0], np.float32), karras(12, 0.2, 5.0)
     problem = Problem(
@@ -307,7 +307,7 @@ def test_mmps_with_less_memory_has_the_law_of_its_chain(memory):
 
 
 def conditioning(priors, gains, x, *, sigma, tau, iterations):
-    """Give E[x0 | x, m] of moment matching at sources x `[k, batch, size]`."""
+    """Return E[x0 | x, m] of moment matching at sources x `[k, batch, size]`."""
     problem = Problem(
         priors,
         Linear(jnp.asarray(gains)),
@@ -319,7 +319,7 @@ def conditioning(priors, gains, x, *, sigma, tau, iterations):
 
 
 def exactly(means, variances, gains, x, *, sigma, tau):
-    """Give E[x0 | x, m] in closed form: x0 given x is Gaussian, which the mixture conditions."""
+    """Return E[x0 | x, m] in closed form: x0 given x is Gaussian, which the mixture conditions."""
     means, variances = np.asarray(means, np.float64), np.asarray(variances, np.float64)
     left = variances * sigma**2 / (variances + sigma**2)
     out = [
@@ -340,7 +340,7 @@ MIXTURE = np.array([0.5, -1.0, 2.0, 0.0])
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_one_iteration_conditions_gaussians_exactly(k):
-    """The spread makes the preconditioner V itself; a scalar variance needs not even that."""
+    """The preconditioner with the spread is V itself; a scalar variance needs no spread."""
     means, variances, priors = gaussians(k, 4)
     flat = np.full((k, 4), 0.6, np.float32)
     blind = tuple(WithoutSpread(Gaussian(m, v, LEVELS)) for m, v in zip(means, flat, strict=True))
@@ -382,7 +382,7 @@ def test_unseen_elements_are_drawn_from_their_priors():
     law = mmps_law(means[:, :1], variances[:, :1], [1, 1], [3.0], sigmas, 1e6)
     np.testing.assert_allclose(covariance[..., 0], law[1][..., 0], atol=0.06)
     np.testing.assert_allclose(covariance[..., 0], np.diag(variances[:, 0]), atol=0.15)
-    # the residual is over what is seen: about the sd of the observation
+    # the residual over observed elements is about the sd of the observation
     assert float(jnp.sqrt((info.residual[-1] ** 2).mean())) == pytest.approx(0.1, rel=0.1)
 
 

@@ -1,4 +1,4 @@
-"""Every sampler against what it must be exactly, on priors whose posterior is known."""
+"""Every sampler against its exact law, on priors whose posterior is known."""
 
 from functools import partial
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("hasty")
 LEVELS = jnp.asarray([1e3, 1e-4])
 GAINS = jnp.asarray([1.0, -0.6])
 TAU = 0.2
-HIGH = 200.0  # hides where samplers start
+HIGH = 200.0  # so much noise that the start of a sampler does not matter
 
 
 def diagonal(mixture=(0.5, -1.0, 2.0), n=6000, variances=None):
-    """Give two diagonal Gaussian priors in a problem of `n` equal mixtures, mean and covariance."""
+    """Return a problem of `n` equal mixtures of diagonal Gaussians, its mean and covariance."""
     means = jnp.asarray([[0.3, -0.2, 1.0], [0.0, 0.7, -0.5]])
     if variances is None:
         variances = jnp.asarray([[0.5, 1.2, 0.3], [0.8, 0.4, 1.5]])
@@ -53,7 +53,7 @@ def assert_moments(draws, mean, covariance, atol=0.05):
 
 
 def correlated(size=4, n=8000):
-    """Give two full Gaussian priors in a problem; the joint posterior's mean and covariance."""
+    """Return a problem with two full Gaussian priors, and the posterior mean and covariance."""
     rng = np.random.default_rng(0)
     roots = rng.normal(size=(2, size, size)) / np.sqrt(size)
     covs = roots @ roots.swapaxes(1, 2) + 0.05 * np.eye(size)
@@ -240,7 +240,7 @@ def test_pseudo_inverse_guidance_is_exact_where_the_error_is_one_number():
 
 
 def test_dps_steps_down_the_norm_of_the_residual():
-    """Against finite differences of |mixture - f(D(x))| alone, noise and prior taken off."""
+    """Compare with finite differences of |mixture - f(D(x))|, without noise and prior."""
     problem, _, _ = diagonal(n=1)
     x = np.random.default_rng(0).normal(size=(2, 1, 3))
     sigma, after = 0.8, 0.5
@@ -313,7 +313,7 @@ def test_projection_moves_the_least():
     target = jnp.arange(7.0)
     moved = basis.project(Linear(GAINS), x, target)
     np.testing.assert_allclose(Linear(GAINS)(moved), target, atol=1e-5)
-    # along the gains only: nothing is spent across them
+    # only along the gains, not across them
     across = jnp.asarray([GAINS[1], -GAINS[0]])
     np.testing.assert_allclose(jnp.tensordot(across, moved - x, 1), 0, atol=1e-5)
     with pytest.raises(ValueError, match="needs linear or decibel mixing, not Power"):
@@ -324,7 +324,7 @@ def test_projection_moves_the_least():
 
 
 def test_projected_langevin_is_the_conditional_of_the_priors():
-    """Given sum a_k x_k = m exactly; the paths of noise and drift stay on the plane."""
+    """Condition on sum a_k x_k = m exactly; noise and drift stay on that plane."""
     problem, _, _ = diagonal()
     problem = problem._replace(variance=jnp.asarray(0.0))
     means = jnp.stack([p.mean for p in problem.priors])
@@ -423,7 +423,7 @@ def test_msdm_takes_euler_steps_of_its_ode(likelihood):
 
 
 def test_twisted_smc_finds_the_weights_of_modes():
-    """Where posteriors have several, moment matching alone weighs them wrongly."""
+    """With several modes, moment matching alone gives them wrong weights."""
     drawn = LinearCase(2, 2).draw(jax.random.key(3), 12, 256)
     wide = drawn.problem._replace(mixture=jnp.repeat(drawn.problem.mixture, 256, 0))
 
@@ -461,7 +461,7 @@ def test_cross_terms_and_censored_floors_reach_the_samplers():
         jnp.abs(draw(basis.mmps(2), problem._replace(variance=loose), sigmas)[0] - plain).max()
         > 1e-3
     )
-    # a mixture on a floor far above the sources asks for nothing, one far below pulls them down
+    # a censored mixture far above the sources has no effect; one far below moves them down
     floor = problem._replace(mixture=jnp.full((4, 3), 50.0), censored=jnp.ones((4, 3), bool))
     free = problem._replace(variance=jnp.asarray(1e12))
     np.testing.assert_allclose(
@@ -527,12 +527,12 @@ def test_what_cannot_work_is_refused_before_compiling():
         (problem._replace(priors=(nan, first)), sigmas, kernel, r"prior 0 .* not finite"),
         (problem._replace(priors=(first, narrow)), sigmas, kernel, "prior 1 .* no level near"),
         (problem._replace(priors=(first, other)), sigmas, kernel, "prior 1 .*shape"),
-        (problem._replace(priors=(first,)), sigmas, kernel, "does not take 1 sources"),
+        (problem._replace(priors=(first,)), sigmas, kernel, "does not accept 1 sources"),
         (problem, sigmas[::-1], kernel, "expected falling noise levels"),
         (problem._replace(mixture=problem.mixture * jnp.nan), sigmas, kernel, "not finite"),
         (problem, sigmas, basis.langevin(1, 1.9, at="noisy"), "would diverge"),
-        (decibel, sigmas, basis.msdm(), "needs linear mixing, not Decibel; take 'gaussian'"),
-        (power, sigmas, basis.daps(), "linear or decibel mixing, not Power; take mmps"),
+        (decibel, sigmas, basis.msdm(), "needs linear mixing, not Decibel; use 'gaussian'"),
+        (power, sigmas, basis.daps(), "linear or decibel mixing, not Power; use mmps"),
         (problem, sigmas, basis.twisted_smc(4), "divisible by 4"),
         (
             problem._replace(priors=(first, WithoutDensity())),
@@ -547,7 +547,7 @@ def test_what_cannot_work_is_refused_before_compiling():
 
 
 class WithoutDensity:
-    """A prior that knows its score only."""
+    """A prior with a score but without a log density."""
 
     sigmas = LEVELS
 

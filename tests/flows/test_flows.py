@@ -107,7 +107,7 @@ def shaken(module, size=0.2, seed=0):
 
 
 def built(make, size=0.0):
-    """Give `make()`, shaken, as one program: op by op, each draw would be compiled by itself."""
+    """Return `make()`, shaken, as one program: op by op, each draw would be compiled by itself."""
     return jax.jit(lambda: shaken(make(), size) if size else make())()
 
 
@@ -117,7 +117,7 @@ def normal(*shape, seed=3):
 
 @jax.jit
 def there_and_back(flow, x, condition):
-    """Give z, both determinants, the way back, and the Jacobian of the first example."""
+    """Return z, both determinants, the way back, and the Jacobian of the first example."""
     z, logdet = flow.forward(x, condition)
     back, backwards = flow.inverse(z, condition)
     first = None if condition is None else condition[:1]
@@ -156,7 +156,7 @@ def test_bijections_are_exact(name, embedding):
 
 @pytest.mark.parametrize("name", COMPOSED)
 def test_compositions_are_invertible(name):
-    """Their layers are those above, another way together."""
+    """They consist of the layers tested above."""
     flow = built(lambda: COMPOSED[name](nnx.Rngs(1)), 0.05)
     x, condition = normal(2, 4, 4, 1), normal(2, E)
 
@@ -185,7 +185,7 @@ def test_mixtures_of_logistics_are_inverted_far_out_and_differentiably():
 
     y, slope, back, backwards, by_y = run(x, raw)
     assert np.isfinite(y).all()
-    # what cannot be told apart in y, float32 cannot bring back
+    # values that coincide in y in float32 cannot be distinguished in x
     room = 1e-4 + 4e-7 * np.abs(y) * np.exp(-np.asarray(slope))
     assert (np.abs(back - x) < room).all()
     np.testing.assert_allclose(backwards, -slope, atol=5e-3)
@@ -204,7 +204,7 @@ def test_convolutions_are_convolutions():
     @jax.jit
     def both(layers):
         def expected(layer):
-            return layer.bias[...] + jax.lax.conv_general_dilated(
+            return layer.bias[...][None, None, None] + jax.lax.conv_general_dilated(
                 x, layer.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
 
@@ -218,7 +218,7 @@ def test_convolutions_are_convolutions():
 
 
 def actnorms(module, x, condition, found):
-    """Collect what each ActNorm of a flow gives, in the order in which x meets them."""
+    """Collect the output of every ActNorm of a flow, in the order in which x passes them."""
     if isinstance(module, Chain):
         for part in module.parts:
             x = actnorms(part, x, condition, found)
@@ -251,7 +251,7 @@ def actnorms(module, x, condition, found):
 
 
 def uneven(*shape):
-    """Give data far from standard: offsets, scales and correlations."""
+    """Return data far from standard: offsets, scales and correlations."""
     x = normal(*shape)
     return 0.1 * (x + 2 * x[:, :, ::-1]) * np.arange(1, shape[2] + 1)[:, None] + 3
 
@@ -305,7 +305,7 @@ def start_as_the_ancestor(flow, x):
 
 
 def test_a_wrong_start_diverges_and_ours_does_not():
-    """Levels set from what does not arrive there: the ancestor's spikes of 1e24."""
+    """AudioSourceSep sets levels from the wrong inputs, which leads to spikes of 1e24."""
     x = 0.05 * normal(16, 8, 8, 1)
 
     def make():
@@ -404,7 +404,7 @@ def truth(rows=((-1.2, 0.8), (1.0, 1.0), (0.2, -1.2))):
 
 @cache
 def trained():
-    """Give one sigma-conditioned flow fitted to samples of `truth`, and its training losses."""
+    """Return one sigma-conditioned flow fitted to samples of `truth`, and its training losses."""
     data = truth()
 
     def make():
@@ -477,12 +477,12 @@ def test_flow_scores_are_gradients_and_flows_are_priors():
 
 
 def test_far_from_all_data_flows_stay_near_their_range():
-    """A sampler that is led astray comes back: the denoiser is bounded, and so is what follows."""
+    """Far from the data the denoiser is bounded, so that samplers return to the data."""
     model = trained()[0]
     run = jax.jit(lambda m, x, s: m.denoise(x, s))
     x = 30 * normal(64, 2)
     free = np.asarray(run(model, x, 0.1))
-    assert np.abs(free).max() > 10  # where nothing holds them
+    assert np.abs(free).max() > 10  # without bounds
     held = Density(
         model.flow, model.mean[...], model.sd[...], "bands", model.embed, [-2, -1], [2, 3]
     )
@@ -552,7 +552,7 @@ def test_flows_separate_in_the_common_sampler(kernel):
 
 
 def test_bits_of_known_laws():
-    """Uniform noise costs 8 bits; a flow that knew the integers would need none."""
+    """A uniform density costs 8 bits; one that is concentrated on the integers, none."""
     v = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 4, 4, 2)))
     x, log_q = uniform(jax.random.key(0), v)
     assert ((x * 256 >= v) & (x * 256 < v + 1)).all()

@@ -1,8 +1,8 @@
 """Training against scores that are known: a Gaussian mixture, and a Gaussian as large as a patch.
 
 Loss, preconditioning, noise schedule and the update together must find grad log p_sigma, to 10 %
-in rms at every level, in the stated steps. The networks suit their densities: it is not their
-strength that is tested.
+in rms at every level, in the stated steps. The networks are chosen to suit their densities, because
+the capacity of networks is not what these tests measure.
 """
 
 import jax
@@ -18,7 +18,7 @@ MOST = 0.1  # of the score's rms
 
 
 def train(model, draw, steps, batch, rate, log_sigma):
-    """Give the averaged weights after `steps` updates on fresh data, ln sigma ~ N(*log_sigma)."""
+    """Return the averaged weights after `steps` updates on fresh data, ln sigma ~ N(*log_sigma)."""
     optimiser = make_optimiser(rate, steps, 50, 1.0)
 
     def loss(model, key, _):
@@ -35,7 +35,7 @@ def train(model, draw, steps, batch, rate, log_sigma):
 
 
 def relative_errors(model, clean, true_score, sigmas):
-    """Give rms(s - true) / rms(true) at every level, on the data `clean: [n, ...]` and noise."""
+    """Return rms(s - true) / rms(true) at every level, on the data `clean: [n, ...]` and noise."""
     noise = np.random.default_rng(0).normal(size=clean.shape)
     score = jax.jit(lambda model, x, s: DenoiserPrior(model, s, s).score(x, s))
     errors = []
@@ -74,13 +74,13 @@ class Separable(nnx.Module):
     def __init__(self, terms, *, rngs):
         def near_identity(n):
             spread = jax.random.normal(rngs.params(), (terms, n, n)) / np.sqrt(n)
-            return nnx.Param((jnp.eye(n) + spread) / 2)
+            return nnx.Param((jnp.eye(n)[None] + spread) / 2)
 
         self.a, self.b = near_identity(HEIGHT), near_identity(WIDTH)
         self.w = nnx.Linear(16, terms, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, x, log_sigma):
-        angle = log_sigma[:, None] * jnp.geomspace(0.25, 2, 8)
+        angle = log_sigma[:, None] * jnp.geomspace(0.25, 2, 8)[None]
         w = self.w(jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1))
         inner = jnp.einsum("rij,bjk->brik", self.a[...], x)
         return jnp.einsum("br,brik,rkl->bil", w, inner, self.b[...])

@@ -31,7 +31,7 @@ RNG = np.random.default_rng(0)
 
 
 class Keys:
-    """Stands for nnx.Rngs where only shapes count; it is ten times as quick to trace."""
+    """A substitute for nnx.Rngs where only shapes matter; it is ten times faster to trace."""
 
     def params(self):
         return jax.random.key(0)
@@ -46,7 +46,7 @@ def normal(*shape):
 
 @pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 4), (5, 2)])
 def test_convolution_and_its_gradients_are_those_of_lax(size, dilation):
-    """Also where the kernel reaches farther than the image, and inside a loop."""
+    """Also for kernels larger than the image, and inside a loop."""
     x, kernel, g = normal(2, 6, 9, 3), normal(size, size, 3, 4), normal(2, 6, 9, 4)
 
     def reference(x, kernel):
@@ -72,7 +72,7 @@ def test_convolution_and_its_gradients_are_those_of_lax(size, dilation):
 
 
 def filled(make, scale=0.3):
-    """Give a module with random parameters, without compiling its start."""
+    """Return a module with random parameters, without compiling its start."""
     rng = np.random.default_rng(1)
     return jax.tree.map(
         lambda p: jnp.asarray(scale * rng.normal(size=p.shape), p.dtype), jax.eval_shape(make)
@@ -181,7 +181,7 @@ def test_networks_take_images_and_spectrograms_of_any_size(make):
 
 
 class Stub(nnx.Module):
-    """Stands for a network; gives a constant and notes its arguments."""
+    """A substitute for a network that returns a constant and records its arguments."""
 
     def __call__(self, x, level):
         self.seen = nnx.data((x, level))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def filled(make, scale):
-    """Build a network with noise for weights: quick, and no path is closed as it is at first."""
+    """Build a network with random weights quickly; the initial ones are zero in many layers."""
     rng = np.random.default_rng(0)
     like = jax.eval_shape(make)
     return jax.tree.map(lambda a: jnp.asarray(scale * rng.normal(size=a.shape), a.dtype), like)
@@ -34,7 +34,7 @@ def test_squeeze_keeps_neighbours_together():
 
 
 def test_examples_are_their_own(net):
-    """Each is answered under its own noise level, whatever else is in the batch."""
+    """Each is denoised at its own noise level, independently of the rest of the batch."""
     x = jax.random.normal(jax.random.key(1), (2, 12, 8, 2))
     levels = jnp.array([-3.0, 0.5])
     apply = nnx.jit(lambda n, x, s: n(x, s))
@@ -78,5 +78,6 @@ def test_it_is_a_row_of_the_table():
     denoiser.sigma_data[...] = jnp.asarray(0.3)
     x = 0.5 + jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     clean = jax.jit(lambda d, x: d(x, jnp.asarray(0.4)))(denoiser, x)
-    # where the network says nothing, that is the best denoiser of independent pixels
+    mean = mean[None, None, None]
+    # where the network is zero, this is the best denoiser of independent pixels
     np.testing.assert_allclose(clean, mean + 0.3**2 / 0.5**2 * (x - mean), atol=1e-5)
