@@ -10,13 +10,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import IMAGE_SETS, Positional, PriorName, StemFormat, choices
 from gensep.runtime.errors import UserError, run
 
-PROG = "python -m gensep.basis"
 AUDIO_ONLY = (
     "mixtures",
     "uncertainty",
@@ -32,76 +31,69 @@ AUDIO_ONLY = (
 IMAGES_ONLY = ("data_dir", "pairs", "mix", "split", "part", "judge")
 
 
-@dataclass(frozen=True)
-class Config:
-    """Options of `gensep.basis`."""
+@dataclass(frozen=True, kw_only=True)
+class Config(StemFormat):
+    """Options of gensep.basis."""
 
-    mixtures: tuple[str, ...] = option((), "audio files to separate", positional=True)
-    priors: tuple[str, ...] = option(
-        ("piano", "violin"),
-        "a prior for each source, 1 to 8: shipped names, run folders or files; they may repeat",
-    )
-    output: str = option(
-        "separated/{name}", "folder of the stems; {name} is the input's name, {folder} its folder"
-    )
-    preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
-    sampler: str | None = option(None, "sampler, in place of the preset's")
-    steps: int | None = option(
-        None, "noise levels, in place of the preset's (more the more sources)"
-    )
-    samples: int | None = option(None, "posterior samples to average, in place of the preset's")
-    constraint: Literal["soft", "hard"] = option(
-        "soft", "hard moves the sources onto the mixing law at every noise level"
-    )
-    uncertainty: bool = option(
-        False,
-        "write how far the posterior samples "
-        "lie apart: uncertainty.npz, .png, energy intervals; calibrated "
-        "only as far as the sampler is, see docs/samplers.md",
-    )
-    seed: int = option(0, "seed of the sampler")
-    window: int | None = option(None, "frames that a prior sees at once (32 ms each)")
-    overlap: float | None = option(None, "share of a window that overlaps the next")
-    start: float = option(0.0, "seconds to skip")
-    duration: float | None = option(None, "seconds to separate; all by default")
-    ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
-    subtype: str | None = option(
-        None, "sample format, e.g. PCM_16; by default float in wav, 24 bits in flac"
-    )
-    reference: str | None = option(
-        None,
-        "folder of true stems named like the priors: prints "
-        "SI-SDR, its gain over the mixture, and the mel-mask oracle's",
-    )
-    picture: bool = option(True, "draw spectrograms of mixture and stems")
-    save_masks: bool = option(
-        False,
-        "write masks.npz beside the stems, for gensep.invert",
-    )
-    images: str | None = option(
-        None,
-        "mix and separate images of a set: mnist, fashion_mnist, "
-        "cifar10, digits; one prior for all sources, or one each",
-    )
-    data_dir: str | None = option(None, "folder with the files of the set of images")
-    pairs: int = option(1000, "mixtures of images")
-    mix: Literal["average", "sum", "grey"] = option(
-        "average", "of two images, or the mean of one image's channels, to be coloured"
-    )
-    split: bool = option(
-        False,
-        "first image from the first half of the classes, second from the second",
-    )
-    part: Literal["test", "valid"] = option("test", "images that are mixed")
-    judge: Literal["denoising", "likelihood"] = option(
-        "denoising", "what weighs the samples of a mixture of images; likelihood is for flows"
-    )
-    list_priors: bool = option(False, "list the shipped priors and exit")
+    mixtures: Positional[tuple[str, ...]] = ()
+    """Audio files to separate."""
+    priors: tuple[PriorName, ...] = ("piano", "violin")
+    """One prior per source, 1 to 8: shipped names, run folders or prior files; may repeat."""
+    output: str = "separated/{name}"
+    """Folder of the stems; {name} is the name of the input, {folder} its folder."""
+    preset: Annotated[str, choices("gensep.separation.settings:PRESETS")] = "default"
+    """Trade-off between speed and quality."""
+    sampler: Annotated[str | None, choices("gensep.separation.samplers:SAMPLERS")] = None
+    """Posterior sampler, instead of that of the preset."""
+    steps: int | None = None
+    """Number of noise levels, instead of that of the preset, which grows with the sources."""
+    samples: int | None = None
+    """Number of posterior samples to average, instead of that of the preset."""
+    constraint: Literal["soft", "hard"] = "soft"
+    """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
+    uncertainty: bool = False
+    """Write the spread of the posterior samples to uncertainty.npz and .png, and energy intervals
+    to separation.json. It is only as reliable as the sampler, see docs/samplers.md."""
+    seed: int = 0
+    """Seed of the sampler."""
+    window: int | None = None
+    """Number of frames (of 32 ms) that a prior sees at once."""
+    overlap: float | None = None
+    """Share of a window that overlaps the next one."""
+    start: float = 0.0
+    """Seconds to skip at the start of each mixture."""
+    duration: float | None = None
+    """Seconds of each mixture to separate; by default all."""
+    reference: str | None = None
+    """Folder of true stems, named like the priors; prints the SI-SDR of the stems, its gain over
+    the mixture and that of the mel-mask oracle."""
+    picture: bool = True
+    """Plot spectrograms of the mixture and the stems."""
+    save_masks: bool = False
+    """Write masks.npz beside the stems, for gensep.invert."""
+    images: Annotated[str | None, choices(IMAGE_SETS)] = None
+    """Mix and separate images of this set instead of audio, with one prior for all sources or one
+    per source."""
+    data_dir: str | None = None
+    """Folder with the files of the set of images."""
+    pairs: int = 1000
+    """Number of mixtures of images."""
+    mix: Annotated[str, choices("gensep.images.mixtures:MIXES")] = "average"
+    """How images are mixed: the average or sum of two, or the grey version of one."""
+    split: bool = False
+    """Take the first image from the first half of the classes and the second from the other."""
+    part: Literal["test", "valid"] = "test"
+    """Split of the set that the images come from."""
+    judge: Annotated[str, choices("gensep.images.settings:JUDGES")] = "denoising"
+    """How posterior samples of images are weighted: by denoising error, or by exact likelihood
+    (flows only)."""
+    list_priors: bool = False
+    """List the shipped priors and exit."""
 
 
 def main(argv: list[str]) -> None:
     """Separate every input; stop at the first that cannot be."""
-    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = config.parse(Config, argv)
     if c.list_priors:
         return print(list_priors())
     check_kind(c)
@@ -258,7 +250,7 @@ def separate_file(path: str, folder: Path, c: Config, team: Any, settings: Any) 
             Excerpt(Path(path), c.start, c.duration), targets, c.reference, team.representation
         )
     record["representation"] = dataclasses.asdict(team.representation)
-    record["command"] = command(dataclasses.replace(c, mixtures=(str(path),)), PROG)
+    record["command"] = command(dataclasses.replace(c, mixtures=(str(path),)))
     write_record(folder, record, c, settings)
     if c.picture:
         draw(path, targets, folder, team, c)

@@ -3,49 +3,48 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Layout, Positional, StemFormat, choices
 from gensep.runtime.errors import UserError, run
 
 RECORD = "oracle.json"
 DEFAULT = ("ibm1", "ibm2", "irm1", "irm2", "mwf", "psm", "mix", "mel_irm", "mel_ibm")
 
 
-@dataclass(frozen=True)
-class Config:
-    """Options of `gensep.oracle`."""
+@dataclass(frozen=True, kw_only=True)
+class Config(StemFormat):
+    """Options of gensep.oracle."""
 
-    folder: str = option(
-        ..., "songs with stems: a data set, a split of it, or one song", positional=True
-    )
-    method: tuple[str, ...] = option(
-        DEFAULT, "oracles; also ibm1_sum, ibm2_sum, ibm_max, mwf_compat"
-    )
-    output: str = option("oracles", "folder of the results: METHOD/SONG/SOURCE.wav")
-    layout: str = option("auto", "layout of the folder: auto, or one that the error names")
-    split: str | None = option(None, "only songs of this split")
-    stems: tuple[str, ...] = option((), "only these stems; by default all")
-    start: float = option(0.0, "seconds to skip")
-    duration: float | None = option(None, "seconds of every song; all by default")
-    window: float = option(1.0, "seconds of a frame of the framewise SDR")
-    ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
-    subtype: str | None = option(None, "sample format, e.g. PCM_16")
+    folder: Positional[str]
+    """Folder of songs with stems: a data set, a split of it, or one song."""
+    method: tuple[Annotated[str, choices("gensep.evaluation.oracles:ORACLES")], ...] = DEFAULT
+    """Oracle masks to apply."""
+    output: str = "oracles"
+    """Folder of the results, OUTPUT/METHOD/SONG/SOURCE.wav."""
+    layout: Layout = "auto"
+    """Layout of the folder."""
+    split: str | None = None
+    """Separate only songs of this split."""
+    stems: tuple[str, ...] = ()
+    """Use only these stems; by default all."""
+    start: float = 0.0
+    """Seconds to skip at the start of each song."""
+    duration: float | None = None
+    """Seconds of each song to separate; by default all."""
+    window: float = 1.0
+    """Length of a frame of the framewise SDR in seconds."""
 
 
 def main(argv: list[str]) -> None:
     """Write and score every song by every oracle; what is there already is kept."""
-    c = config.parse(Config, argv, prog="python -m gensep.oracle", about=__doc__ or "")
+    c = config.parse(Config, argv)
     from tqdm import tqdm
 
     from gensep.datasets.layouts import find_songs
-    from gensep.evaluation.oracles import ORACLES
     from gensep.runtime.files import check_writable
 
-    for name in c.method:
-        if name not in ORACLES:
-            raise UserError(f"method must be of {', '.join(ORACLES)}, not '{name}'")
     if not c.method or len(set(c.method)) < len(c.method):
         raise UserError(f"name one or more oracles, each once, not {' '.join(c.method) or 'none'}")
     if c.start < 0 or (c.duration is not None and c.duration <= 0) or c.window < 0.01:

@@ -18,26 +18,35 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 
 RATE = 44100
 NAMES = ("SDR", "ISR", "SIR", "SAR")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What to measure."""
 
-    seconds: tuple[float, ...] = option((10.0, 60.0, 240.0), "lengths of the songs")
-    sources: int = option(4, "sources, each stereo")
-    museval: bool = option(True, "run museval too")  # noqa: FBT003
-    museval_limit: float = option(1e9, "no museval on songs longer than this many seconds")
-    pairs: int = option(0, "random small pairs to compare the figures on")
-    threads: int = option(0, "threads of each engine; 0 for one a core")
-    seed: int = option(0, "seed of the sounds")
-    output: str | None = option(None, "path without ending for the .md and .json")
-    work: str = option("", "for the script's own use: engine and folder of one measurement")
+    seconds: tuple[float, ...] = (10.0, 60.0, 240.0)
+    """Lengths of the songs."""
+    sources: int = 4
+    """Sources, each stereo."""
+    museval: bool = True
+    """Run museval too."""
+    museval_limit: float = 1e9
+    """No museval on songs longer than this many seconds."""
+    pairs: int = 0
+    """Random small pairs to compare the figures on."""
+    threads: int = 0
+    """Threads of each engine; 0 for one a core."""
+    seed: int = 0
+    """Seed of the sounds."""
+    output: str | None = None
+    """Path without ending for the .md and .json."""
+    work: str = ""
+    """For the script's own use: engine and folder of one measurement."""
 
 
 def make(folder: Path, c: Config, seconds: float) -> None:
@@ -228,7 +237,7 @@ def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, print, write."""
-    c = parse(Config, argv, prog="python scripts/benchmark_evaluation.py", about=__doc__ or "")
+    c = parse(Config, argv)
     if c.work:
         engine, _, folder = c.work.partition(":")
         return work(engine, Path(folder), c.threads)

@@ -11,23 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 
 PROG = "scripts/benchmark_overhead.py"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What to measure."""
 
-    priors: tuple[str, ...] = option(("piano", "violin"), "shipped names or run folders")
-    frames: int = option(320, "of the mixture")
-    chains: int = option(2, "side by side")
-    steps: int = option(14, "noise levels")
-    products: int = option(4, "conjugate-gradient products a level")
-    repeats: int = option(5, "of each measurement; the least counts")
-    output: str | None = option(None, "path without ending for the .md")
+    priors: tuple[str, ...] = ("piano", "violin")
+    """Shipped names or run folders."""
+    frames: int = 320
+    """Of the mixture."""
+    chains: int = 2
+    """Side by side."""
+    steps: int = 14
+    """Noise levels."""
+    products: int = 4
+    """Conjugate-gradient products a level."""
+    repeats: int = 5
+    """Of each measurement; the least counts."""
+    output: str | None = None
+    """Path without ending for the .md."""
 
 
 def clock(program: Callable[..., Any], *arguments: Any, repeats: int) -> float:
@@ -125,7 +132,7 @@ The same program with Gaussian priors in place of the networks does all but the 
 
 def main(argv: list[str]) -> None:
     """Measure and write the table."""
-    c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
+    c = parse(Config, argv)
     import jax
 
     from gensep.cli.records import commit

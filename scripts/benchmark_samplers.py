@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from sampler_table import COSTS, beside, read_rows, write_page
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -89,18 +89,22 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What to measure."""
 
-    methods: tuple[str, ...] = option(
-        (), "rows of the table, e.g. --methods exact 'MMPS SDE 16'; all by default"
-    )
-    cases: tuple[str, ...] = option((*LINEAR, *DECIBEL), "problems")
-    seeds: int = option(4, "problems of a case, each with its own noise")
-    mixtures: int | None = option(None, "mixtures of a problem; 24, or 100 in one bin")
-    samples: int | None = option(None, "samples of a mixture; 256, or 200 in one bin")
-    output: str = option("docs/results/samplers", "path without ending for the .json, .md and .png")
+    methods: tuple[str, ...] = ()
+    """Rows of the table, e.g. --methods exact 'MMPS SDE 16'; all by default."""
+    cases: tuple[str, ...] = (*LINEAR, *DECIBEL)
+    """Problems."""
+    seeds: int = 4
+    """Problems of a case, each with its own noise."""
+    mixtures: int | None = None
+    """Mixtures of a problem; 24, or 100 in one bin."""
+    samples: int | None = None
+    """Samples of a mixture; 256, or 200 in one bin."""
+    output: str = "docs/results/samplers"
+    """Path without ending for the .json, .md and .png."""
 
 
 def check(c: Config) -> None:
@@ -247,7 +251,7 @@ def row_key(settings: dict[str, Any], seed: int) -> tuple[str, str, int]:
 
 def main(argv: list[str]) -> None:
     """Measure what is not in OUTPUT.json yet, then write tables and picture of all that is."""
-    c = parse(Config, argv, prog="python scripts/benchmark_samplers.py", about=__doc__ or "")
+    c = parse(Config, argv)
     import jax
     from tqdm import tqdm
 

@@ -16,32 +16,39 @@ from typing import Any
 import numpy as np
 
 from gensep import likelihood
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
 PROG = "python scripts/cross_likelihood.py"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What to measure."""
 
-    data: tuple[str, ...] = option((), "data sets, one a source", positional=True)
-    priors: tuple[str, ...] = option((), "priors; by default those named like the data sets")
-    split: str = option("valid", "split of the data")
-    examples: int = option(16, "windows of a data set")
-    levels: int = option(33, "noise levels of the ODE")
-    sigma: float | None = option(
-        None, "noise of the density, model units; each prior's smallest by default"
-    )
-    seed: int = option(0, "seed of windows, noise and probes")
-    output: str = option("docs/results/cross_likelihood", "path without ending for .json and .md")
+    data: Positional[tuple[str, ...]] = ()
+    """Data sets, one a source."""
+    priors: tuple[str, ...] = ()
+    """Priors; by default those named like the data sets."""
+    split: str = "valid"
+    """Split of the data."""
+    examples: int = 16
+    """Windows of a data set."""
+    levels: int = 33
+    """Noise levels of the ODE."""
+    sigma: float | None = None
+    """Noise of the density, model units; each prior's smallest by default."""
+    seed: int = 0
+    """Seed of windows, noise and probes."""
+    output: str = "docs/results/cross_likelihood"
+    """Path without ending for .json and .md."""
 
 
 def main(argv: list[str]) -> None:
     """Measure what is not in OUTPUT.json yet, then write the matrices."""
-    c = parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = parse(Config, argv)
     if not c.data:
         raise UserError(f"expected data sets: {PROG} DATA/piano DATA/violin; see --help")
     from tqdm import tqdm

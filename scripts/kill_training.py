@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -25,14 +26,18 @@ TINY = (
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What to train and how often to kill."""
 
-    work: str = option(..., "folder for data and runs", positional=True)
-    kills: int = option(25, "interruptions")
-    steps: int = option(400, "updates of the training")
-    seed: int = option(0, "seed of the moments")
+    work: Positional[str]
+    """Folder for data and runs."""
+    kills: int = 25
+    """Interruptions."""
+    steps: int = 400
+    """Updates of the training."""
+    seed: int = 0
+    """Seed of the moments."""
 
 
 def make_data(folder: Path) -> None:
@@ -84,7 +89,7 @@ def leaves(run: Path) -> dict:
 
 def main(argv: list[str]) -> None:
     """Run both trainings and compare them."""
-    c = parse(Config, argv, prog="python scripts/kill_training.py", about=__doc__ or "")
+    c = parse(Config, argv)
     import numpy as np
 
     work = Path(c.work)

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -69,23 +70,36 @@ quartets of the music21 corpus (works in the public domain) |
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """What to train from, and where."""
 
-    work: str = option(..., "folder for everything in between", positional=True)
-    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
-    sounds: tuple[str, ...] = option(..., "folders with the SoundFonts of the instruments file")
-    sources: tuple[str, ...] = option(SOURCES, "priors to train")
-    stages: tuple[str, ...] = option(STAGES, "stages to go through")
-    instruments: str = option(str(ROOT / "configs/shipped_instruments.toml"), "their sounds")
-    training: str = option(str(ROOT / "configs/shipped_prior.toml"), "the training config")
-    output: str = option(str(ROOT / "gensep/assets/priors"), "where `export` writes")
-    steps: int = option(0, "updates; 0 as the training config says")
-    batch: int = option(0, "windows an update; 0 as the training config says")
-    jobs: int = option(1, "trainings at once; 5 on a large GPU")
-    minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
-    limit: int = option(0, "scores of a set, for trying things out; 0 all")
+    work: Positional[str]
+    """Folder for everything in between."""
+    scores: str
+    """Folder that scripts/prepare_scores.py wrote."""
+    sounds: tuple[str, ...]
+    """Folders with the SoundFonts of the instruments file."""
+    sources: tuple[str, ...] = SOURCES
+    """Priors to train."""
+    stages: tuple[str, ...] = STAGES
+    """Stages to go through."""
+    instruments: str = str(ROOT / "configs/shipped_instruments.toml")
+    """Their sounds."""
+    training: str = str(ROOT / "configs/shipped_prior.toml")
+    """The training config."""
+    output: str = str(ROOT / "gensep/assets/priors")
+    """Where `export` writes."""
+    steps: int = 0
+    """Updates; 0 as the training config says."""
+    batch: int = 0
+    """Windows an update; 0 as the training config says."""
+    jobs: int = 1
+    """Trainings at once; 5 on a large GPU."""
+    minutes: float = 0.0
+    """Stop, resumable, after so many minutes; 0 never."""
+    limit: int = 0
+    """Scores of a set, for trying things out; 0 all."""
 
     def __post_init__(self):
         for given, known in ((self.sources, SOURCES), (self.stages, STAGES)):
@@ -183,7 +197,7 @@ def export(c: Config, source: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Go through the stages."""
-    c = parse(Config, argv, prog="python scripts/train_shipped_priors.py", about=__doc__ or "")
+    c = parse(Config, argv)
     began = time.monotonic()
 
     def left() -> float | None:

@@ -252,7 +252,7 @@ def write_record(
         "mixtures": each,
         "settings": dataclasses.asdict(settings),
         "options": dataclasses.asdict(c),
-        "command": command(c, "python -m gensep.basis"),
+        "command": command(c),
         "versions": versions(),
         "commit": commit(),
     }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gensep.cli.config import option
 from gensep.rendering.instruments_file import Source
 from gensep.rendering.notation import Note, Piece
 from gensep.rendering.performance import Performance, Sound
@@ -15,24 +14,38 @@ from gensep.rendering.soundfont import Layered
 TAIL = 1.0  # seconds that a whole piece rings on after its last note
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Playing:
     """What a rendition is like."""
 
-    rate: int = option(16_000, "samples a second")
-    seed: int = option(0, "seed of every random choice")
-    start: float = option(0.0, "seconds of the performance to leave out")
-    duration: float | None = option(None, "seconds to render; notes at the edge are clipped")
-    tempo: tuple[float, ...] = option((1.0, 1.0), "lowest and highest tempo factor")
-    transpose: tuple[int, ...] = option((0, 0), "lowest and highest transposition in semitones")
-    onset_sd: float = option(0.0, "spread of the onsets in seconds")
-    velocity_sd: float = option(0.0, "spread of the velocities as a fraction")
-    velocity: tuple[float, ...] = option((), "lowest and highest mean velocity; as written if none")
-    level: float = option(-26.0, "RMS of each stem in dB full scale")
-    gains: tuple[float, ...] = option((), "dB added to each source, in the order of the file")
-    peak: float = option(0.95, "largest sample; stems and mixture are scaled down together")
-    timbre: float = option(0.0, "spread of the way of playing, 0 (plain) to 1")
-    layer_probability: float = option(0.0, "chance that two sounds play together")
+    rate: int = 16_000
+    """Samples a second."""
+    seed: int = 0
+    """Seed of every random choice."""
+    start: float = 0.0
+    """Seconds of the performance to leave out."""
+    duration: float | None = None
+    """Seconds to render; notes at the edge are clipped."""
+    tempo: tuple[float, ...] = (1.0, 1.0)
+    """Lowest and highest tempo factor."""
+    transpose: tuple[int, ...] = (0, 0)
+    """Lowest and highest transposition in semitones."""
+    onset_sd: float = 0.0
+    """Spread of the onsets in seconds."""
+    velocity_sd: float = 0.0
+    """Spread of the velocities as a fraction."""
+    velocity: tuple[float, ...] = ()
+    """Lowest and highest mean velocity; as written if none."""
+    level: float = -26.0
+    """RMS of each stem in dB full scale."""
+    gains: tuple[float, ...] = ()
+    """DB added to each source, in the order of the file."""
+    peak: float = 0.95
+    """Largest sample; stems and mixture are scaled down together."""
+    timbre: float = 0.0
+    """Spread of the way of playing, 0 (plain) to 1."""
+    layer_probability: float = 0.0
+    """Chance that two sounds play together."""
 
     def __post_init__(self) -> None:
         """Refuse ranges that are empty."""

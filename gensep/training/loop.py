@@ -182,7 +182,7 @@ def _claim(folder: Path, c: Any) -> None:
     """Write the run's config, or check that a resumed run has the same."""
     path = folder / "config.toml"
     if path.exists():
-        old = config.parse(type(c), ["--config", str(path)], prog="", about="")
+        old = config.parse(type(c), ["--config", str(path)])
         changed = [
             f.name
             for f in dataclasses.fields(c)
