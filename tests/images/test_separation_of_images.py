@@ -365,7 +365,7 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
     ("argv", "message"),
     [
         (["--images", "digits"], "prior piano is of spectrograms"),
-        (["--images", "mnis", "--priors", "PRIOR"], "expected one of mnist"),
+        (["--images", "mnis", "--priors", "PRIOR"], "images must be one of mnist"),
         (["--images", "mnist", "--priors", "PRIOR"], "no complete mnist"),
         (
             ["--images", "digits", "--priors", "PRIOR", "PRIOR", "PRIOR"],
