@@ -37,8 +37,6 @@ SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS
 COMMON = [
     "--batch",
     "8",
-    "--frames",
-    str(FRAMES),
     "--levels",
     "3",
     "--valid_windows",
@@ -59,7 +57,7 @@ COMMON = [
     "0",
 ]
 IMAGES = ["--data", "digits", *COMMON, "--steps", "4", "--schedule", "none"]
-GLOW = [*COMMON, "--scales", "1", "--depth", "2"]
+GLOW = [*COMMON, "--frames", str(FRAMES), "--scales", "1", "--depth", "2"]
 
 
 @pytest.fixture(scope="module")
