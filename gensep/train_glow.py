@@ -1,9 +1,9 @@
 """Train a Glow: the exact density of one source at every noise level.
 
-One flow that knows sigma covers all levels with one set of weights. `--schedule none` trains the
-ordinary Glow of plain data, whose bits per dimension compare with published ones and from which
-gensep.train_noisy_glow starts. The published size is --scales 3 --depth 32 --width 512 --layout
-image --latents free.
+By default one set of weights, conditioned on sigma, serves all noise levels. `--schedule none`
+trains an ordinary Glow on clean data: its bits per dimension compare with published ones, and
+gensep.train_noisy_glow starts from it. The size of the paper (Kingma and Dhariwal 2018) is --scales
+3 --depth 32 --width 512 --layout image --latents free.
 """
 
 from dataclasses import dataclass

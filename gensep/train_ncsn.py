@@ -1,4 +1,4 @@
-"""Train a score prior (a denoiser of any noise level) of one source."""
+"""Train a score prior of one source: a network that denoises at every noise level."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,9 +1,10 @@
-"""Fine-tune a flow of plain data to every noise level, serially from small to large.
+"""Fine-tune a flow of clean data to each noise level in turn, from small to large.
 
-RESTORE is a run of gensep.train_glow (or train_realnvp, train_flowpp) --schedule none; its data,
-windows and variations are used again. Each level is a run of its own, RUN/level_00 ..., resumed by
-the same command; at the end RUN/prior.npz holds them all. One flow that knows sigma, which
-gensep.train_glow makes by default, is smaller and does not want this.
+RESTORE is a run of gensep.train_glow (or train_realnvp, train_flowpp) with --schedule none; its
+data, window length and random variation are used again. Each noise level is a run of its own,
+RUN/level_00 ..., which the same command resumes; at the end RUN/prior.npz holds the flows of all
+levels. A flow conditioned on sigma, the default of gensep.train_glow, is smaller and needs none of
+this.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Config(Run, Noise, Optimiser):
 
 
 def main(argv: list[str]) -> None:
-    """Train all levels, or go on."""
+    """Train the flows of all noise levels, or resume training them."""
     c = config.parse(Config, argv)
     from gensep.training.noisy_flows import fine_tune
 

@@ -40,7 +40,7 @@ class Config:
     pairs: int = 0
     """Random small pairs to compare the figures on."""
     threads: int = 0
-    """Threads of each engine; 0 for one a core."""
+    """Threads of each engine; 0 for one per core."""
     seed: int = 0
     """Seed of the sounds."""
     output: str | None = None

@@ -23,15 +23,15 @@ class Config:
     """What to measure."""
 
     depths: Positional[tuple[int, ...]] = (8, 32, 40, 48)
-    """Steps a level."""
+    """Steps of flow per scale."""
     unrolled: tuple[int, ...] = (8,)
     """Depths measured without scan, too."""
     scales: int = 3
-    """Levels of scale."""
+    """Number of scales."""
     width: int = 128
     """Channels of the coupling networks."""
     batch: int = 8
-    """Examples an update."""
+    """Examples per update."""
     frames: int = 64
     """Frames of an example."""
     bands: int = 96

@@ -49,17 +49,17 @@ class Config:
     """What to measure."""
 
     priors: tuple[str, ...]
-    """Run folder of a prior of images, or one a source."""
+    """Run folder of one prior of images for all sources, or of one per source."""
     data_dir: str
     """Folder with the files of the set of images."""
     images: str = "mnist"
     """Set of images."""
     mix: str = "average"
-    """Average or sum."""
+    """How two images are mixed: average or sum."""
     split: bool = False
     """Sources from different halves of the classes."""
     part: str = "test"
-    """Test or valid."""
+    """Split of the set: test or valid."""
     pairs: int = 1000
     """Mixtures."""
     rows: tuple[str, ...] = ("default", "BASIS 10 x 100")

@@ -54,7 +54,7 @@ class Config:
     pieces: int = 5
     """Pieces."""
     seconds: float = 8.0
-    """Of each piece."""
+    """Seconds of each piece."""
     samples: int = 12
     """Posterior samples of a mixture."""
     methods: tuple[str, ...] = tuple(METHODS)

@@ -24,15 +24,15 @@ class Config:
     priors: tuple[str, ...] = ("piano", "violin")
     """Shipped names or run folders."""
     frames: int = 320
-    """Of the mixture."""
+    """Frames of the mixture."""
     chains: int = 2
-    """Side by side."""
+    """Number of chains that run together."""
     steps: int = 14
     """Noise levels."""
     products: int = 4
-    """Conjugate-gradient products a level."""
+    """Conjugate-gradient products per noise level."""
     repeats: int = 5
-    """Of each measurement; the least counts."""
+    """Repetitions of each measurement, of which the shortest counts."""
     output: str | None = None
     """Path without ending for the .md."""
 

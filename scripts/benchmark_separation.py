@@ -41,7 +41,7 @@ class Config:
     priors: str | None = None
     """Folder of run folders; shipped priors by default."""
     seconds: float = 30.0
-    """Of a piece."""
+    """Seconds of each piece."""
     split: str = "valid"
     """Split of the scores."""
     pieces: int = 24

@@ -29,7 +29,7 @@ class Config:
     """What to measure."""
 
     data: Positional[tuple[str, ...]] = ()
-    """Data sets, one a source."""
+    """Data sets, one per source."""
     priors: tuple[str, ...] = ()
     """Priors; by default those named like the data sets."""
     split: str = "valid"

@@ -31,9 +31,9 @@ class Config:
     data_dir: str | None = None
     """Folder with the files of the set of images."""
     split: str = "test"
-    """Train, valid or test."""
+    """Split of the set: train, valid or test."""
     draws: int = 1
-    """Draws of the noise between integers, an image."""
+    """Samples of the dequantisation noise per image."""
     batch: int = 200
     """Images at once."""
     limit: int = 0

@@ -24,7 +24,7 @@ class Config:
     output: Positional[str]
     """Folder to write."""
     lieder: str | None = None
-    """Lieder_midi.zip (two-track songs: violin and piano)."""
+    """Path of lieder_midi.zip (two-track songs: violin and piano)."""
     chorales: bool = False
     """Convert the Bach chorales of music21."""
     quartets: bool = False

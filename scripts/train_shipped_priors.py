@@ -12,9 +12,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from gensep.cli.config import parse
-from gensep.cli.options import Positional
+from gensep.cli.options import Positional, choices
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -80,9 +81,9 @@ class Config:
     """Folder that scripts/prepare_scores.py wrote."""
     sounds: tuple[str, ...]
     """Folders with the SoundFonts of the instruments file."""
-    sources: tuple[str, ...] = SOURCES
+    sources: tuple[Annotated[str, choices("scripts.train_shipped_priors:SOURCES")], ...] = SOURCES
     """Priors to train."""
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[Annotated[str, choices("scripts.train_shipped_priors:STAGES")], ...] = STAGES
     """Stages to go through."""
     instruments: str = str(ROOT / "configs/shipped_instruments.toml")
     """Their sounds."""
@@ -100,12 +101,6 @@ class Config:
     """Stop, resumable, after so many minutes; 0 never."""
     limit: int = 0
     """Scores of a set, for trying things out; 0 all."""
-
-    def __post_init__(self):
-        for given, known in ((self.sources, SOURCES), (self.stages, STAGES)):
-            for name in given:
-                if name not in known:
-                    raise ValueError(f"'{name}' is none of {', '.join(known)}")
 
 
 def chance(*names: object) -> float:

@@ -51,6 +51,8 @@ def commands() -> dict[str, Path]:
 def candidates(words: list[str]) -> list[str]:
     """Return what may stand in the place of the last word; nothing if it may be any file."""
     *before, last = words or [""]
+    before = [word for word in before if word != "="]  # bash makes three words of --name=value
+    last = "" if last == "=" else last
     if not before:
         found = [*commands(), "--help", "--version", "--install-completion"]
     elif before[0] == "--install-completion":
@@ -69,7 +71,7 @@ def _of_command(options: dict[str, Option], before: list[str], last: str) -> lis
         named = [flag for flag in options if flag.startswith("--")]
         return [*named, "--config", "--print-config", "--help"]
     at = max((i for i, word in enumerate(before) if word.startswith("--")), default=-1)
-    option = options.get(before[at]) if at >= 0 else None
+    option = options.get("--" + before[at][2:].replace("-", "_")) if at >= 0 else None
     values = len(before) - at - 1
     if option and (option.many or not values):
         return ["true", "false"] if option.kind is bool else [*option.words]

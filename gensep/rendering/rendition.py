@@ -16,36 +16,36 @@ TAIL = 1.0  # seconds that a whole piece rings on after its last note
 
 @dataclass(frozen=True, kw_only=True)
 class Playing:
-    """What a rendition is like."""
+    """Rendition."""
 
     rate: int = 16_000
-    """Samples a second."""
+    """Sample rate in Hz."""
     seed: int = 0
-    """Seed of every random choice."""
+    """Seed of all random choices."""
     start: float = 0.0
-    """Seconds of the performance to leave out."""
+    """Seconds to skip at the start of the performance."""
     duration: float | None = None
-    """Seconds to render; notes at the edge are clipped."""
+    """Seconds to render; by default all. Notes that last longer are cut off."""
     tempo: tuple[float, ...] = (1.0, 1.0)
-    """Lowest and highest tempo factor."""
+    """Lowest and highest factor of the tempo."""
     transpose: tuple[int, ...] = (0, 0)
     """Lowest and highest transposition in semitones."""
     onset_sd: float = 0.0
-    """Spread of the onsets in seconds."""
+    """Standard deviation of random shifts of the onsets in seconds."""
     velocity_sd: float = 0.0
-    """Spread of the velocities as a fraction."""
+    """Relative standard deviation of random changes of the velocities."""
     velocity: tuple[float, ...] = ()
-    """Lowest and highest mean velocity; as written if none."""
+    """Lowest and highest mean velocity; by default the velocities as written."""
     level: float = -26.0
-    """RMS of each stem in dB full scale."""
+    """Loudness of each stem: its RMS in dB relative to full scale."""
     gains: tuple[float, ...] = ()
-    """DB added to each source, in the order of the file."""
+    """Gain in dB of each source, in the order of the instruments file."""
     peak: float = 0.95
-    """Largest sample; stems and mixture are scaled down together."""
+    """Largest magnitude of a sample; stems and mixture are scaled down together to stay below."""
     timbre: float = 0.0
-    """Spread of the way of playing, 0 (plain) to 1."""
+    """Amount of random variation of timbre, from 0 (none) to 1."""
     layer_probability: float = 0.0
-    """Chance that two sounds play together."""
+    """Probability that two sounds play the same notes together."""
 
     def __post_init__(self) -> None:
         """Refuse ranges that are empty."""

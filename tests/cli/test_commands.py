@@ -100,6 +100,9 @@ def test_completion_knows_commands_options_choices_and_priors():
     assert candidates([]) == [*commands(), "--help", "--version", "--install-completion"]
     assert candidates(["basis", "--pr"]) == ["--priors", "--preset", "--print-config"]
     assert candidates(["basis", "--preset", ""]) == ["fast", "default", "best"]
+    assert candidates(["basis", "--preset", "="]) == ["fast", "default", "best"]
+    assert candidates(["basis", "--preset", "=", "b"]) == ["best"]
+    assert candidates(["basis", "--save-masks", "t"]) == ["true"]
     assert candidates(["basis", "a.wav", "--priors", "piano", "v"]) == ["violin"]
     assert candidates(["basis", "--uncertainty", ""]) == ["true", "false"]
     assert candidates(["basis", "--output", ""]) == []  # any file

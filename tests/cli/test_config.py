@@ -233,6 +233,14 @@ def test_print_config_works_before_the_required_options_are_given(capsys):
     assert tomllib.loads(text)["steps"] == train_ncsn.Config(data="d", run="r").steps
 
 
+def test_names_may_have_hyphens():
+    from gensep import train_ncsn
+
+    needed = ["--data", "d", "--run", "r"]
+    assert config.parse(train_ncsn.Config, [*needed, "--sigma-min", "0.1"]).sigma_min == 0.1
+    assert config.parse(train_ncsn.Config, [*needed, "--sigma-min=0.1"]).sigma_min == 0.1
+
+
 def test_training_numbers_are_checked():
     from gensep import train_ncsn
 
