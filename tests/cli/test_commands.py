@@ -28,7 +28,7 @@ def gensep(*argv, **environment):
 
 
 def seconds():
-    """Return the processor time of all children, which other work on the machine does not change."""
+    """Return the processor time of all children; other work on the machine does not add to it."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
