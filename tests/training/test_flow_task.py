@@ -338,8 +338,8 @@ def test_bad_options_are_refused_in_one_line(folder):
     for words, more in (
         ("plain data: give --schedule none", ["--logit", "0.1"]),
         ("schedule must be one of uniform, lognormal, none", ["--schedule", "x"]),
-        ("denoising must be 0 or more", ["--denoising", "-1"]),
-        ("latents must be conv or free", ["--latents", "x"]),
+        ("denoising must be at least 0", ["--denoising", "-1"]),
+        ("latents must be one of conv, free", ["--latents", "x"]),
         ("depth must be at least 1", ["--depth", "0"]),
     ):
         with pytest.raises(UserError, match=words) as caught:
