@@ -15,7 +15,7 @@ from basis.mixing import AncestorDecibel, CrossTerms, Decibel, Linear, Power, av
 from basis.mmps import mmps, mmps_draws, mmps_heun, mmps_pc, moment_matching
 from basis.msdm import msdm
 from basis.pigdm import pigdm, pseudo_inverse
-from basis.prior import Prior, denoise
+from basis.prior import Density, Prior, denoise
 from basis.quadrature import bin_posterior
 from basis.sampler import Info, Kernel, Problem, sample
 from basis.smc import twisted_smc
@@ -33,6 +33,7 @@ __all__ = [
     "AncestorDecibel",
     "CrossTerms",
     "Decibel",
+    "Density",
     "ElementMixture",
     "Gaussian",
     "GaussianMixture",

@@ -1,17 +1,44 @@
 """Source separation with generative priors: `gensep.separate(audio, rate, priors=...)`."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gensep.cli.records import __version__
 
-__all__ = ["__version__", "separate"]
-
 if TYPE_CHECKING:
+    from gensep.datasets.layouts import find_songs
+    from gensep.datasets.windows import open_windows
+    from gensep.evaluation.scoring import score_song
+    from gensep.priors.files import load_prior
+    from gensep.representation.mel import Representation
+    from gensep.runtime.errors import UserError
     from gensep.separation.separate import separate
 
-# Our libraries have names that others use too; a stranger found first would fail far from here.
+# public name -> where it is defined; loaded on first use, because most of them import JAX
+_PUBLIC = {
+    "Representation": "gensep.representation.mel:Representation",
+    "UserError": "gensep.runtime.errors:UserError",
+    "find_songs": "gensep.datasets.layouts:find_songs",
+    "load_prior": "gensep.priors.files:load_prior",
+    "open_windows": "gensep.datasets.windows:open_windows",
+    "score_song": "gensep.evaluation.scoring:score_song",
+    "separate": "gensep.separation.separate:separate",
+}
+__all__ = [
+    "Representation",
+    "UserError",
+    "__version__",
+    "find_songs",
+    "load_prior",
+    "open_windows",
+    "score_song",
+    "separate",
+]
+
+# Other packages have modules called basis, flows and score, too. Check here that ours are found,
+# because another one would fail far from the cause.
 for _name in ("basis", "flows", "score"):
     _spec = find_spec(_name)
     _wanted = Path(__file__).resolve().parents[1] / _name / "__init__.py"
@@ -23,10 +50,9 @@ for _name in ("basis", "flows", "score"):
         )
 
 
-def __getattr__(name: str) -> Any:
-    """Load the separator, and JAX with it, on first use."""
-    if name == "separate":
-        from gensep.separation.separate import separate
-
-        return separate
-    raise AttributeError(f"module 'gensep' has no attribute '{name}'")
+def __getattr__(name: str) -> object:
+    """Load a public name on first use."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'gensep' has no attribute '{name}'")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute)

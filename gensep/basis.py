@@ -5,73 +5,66 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Positional, PriorName, StemFormat, choices
 from gensep.runtime.errors import UserError, run
 
 if TYPE_CHECKING:
     from gensep.separation.separate import SourcePriors
     from gensep.separation.settings import Settings
 
-PROG = "python -m gensep.basis"
 
+@dataclass(frozen=True, kw_only=True)
+class Config(StemFormat):
+    """Options of gensep.basis."""
 
-@dataclass(frozen=True)
-class Config:
-    """Options of `gensep.basis`."""
-
-    mixtures: tuple[str, ...] = option((), "audio files to separate", positional=True)
-    priors: tuple[str, ...] = option(
-        ("piano", "violin"),
-        "a prior for each source, 1 to 8: shipped names, run folders or files; they may repeat",
-    )
-    output: str = option(
-        "separated/{name}", "folder of the stems; {name} is the input's name, {folder} its folder"
-    )
-    preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
-    sampler: str | None = option(None, "sampler, in place of the preset's")
-    steps: int | None = option(
-        None, "noise levels, in place of the preset's (more the more sources)"
-    )
-    samples: int | None = option(None, "posterior samples to average, in place of the preset's")
-    constraint: Literal["soft", "hard"] = option(
-        "soft", "hard moves the sources onto the mixing law at every noise level"
-    )
-    uncertainty: bool = option(
-        False,
-        "write how far the posterior samples "
-        "lie apart: uncertainty.npz, .png, energy intervals; calibrated "
-        "only as far as the sampler is, see docs/samplers.md",
-    )
-    seed: int = option(0, "seed of the sampler")
-    window: int | None = option(None, "frames that a prior sees at once (32 ms each)")
-    overlap: float | None = option(None, "share of a window that overlaps the next")
-    start: float = option(0.0, "seconds to skip")
-    duration: float | None = option(None, "seconds to separate; all by default")
-    ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
-    subtype: str | None = option(
-        None, "sample format, e.g. PCM_16; by default float in wav, 24 bits in flac"
-    )
-    reference: str | None = option(
-        None,
-        "folder of true stems named like the priors: prints "
-        "SI-SDR, its gain over the mixture, and the mel-mask oracle's",
-    )
-    picture: bool = option(True, "draw spectrograms of mixture and stems")
-    save_masks: bool = option(
-        False,
-        "write masks.npz beside the stems, for gensep.invert",
-    )
-    list_priors: bool = option(False, "list the shipped priors and exit")
+    mixtures: Positional[tuple[str, ...]] = ()
+    """Audio files to separate."""
+    priors: tuple[PriorName, ...] = ("piano", "violin")
+    """One prior per source, 1 to 8: shipped names, run folders or prior files; may repeat."""
+    output: str = "separated/{name}"
+    """Folder of the stems; {name} is the name of the input, {folder} its folder."""
+    preset: Annotated[str, choices("gensep.separation.settings:PRESETS")] = "default"
+    """Trade-off between speed and quality."""
+    sampler: Annotated[str | None, choices("gensep.separation.samplers:SAMPLERS")] = None
+    """Posterior sampler, instead of that of the preset."""
+    steps: int | None = None
+    """Number of noise levels, instead of that of the preset, which grows with the sources."""
+    samples: int | None = None
+    """Number of posterior samples to average, instead of that of the preset."""
+    constraint: Literal["soft", "hard"] = "soft"
+    """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
+    uncertainty: bool = False
+    """Write the spread of the posterior samples to uncertainty.npz and .png, and energy intervals
+    to separation.json. It is only as reliable as the sampler, see docs/samplers.md."""
+    seed: int = 0
+    """Seed of the sampler."""
+    window: int | None = None
+    """Number of frames (of 32 ms) that a prior sees at once."""
+    overlap: float | None = None
+    """Share of a window that overlaps the next one."""
+    start: float = 0.0
+    """Seconds to skip at the start of each mixture."""
+    duration: float | None = None
+    """Seconds of each mixture to separate; by default all."""
+    reference: str | None = None
+    """Folder of true stems, named like the priors; prints the SI-SDR of the stems, its gain over
+    the mixture and that of the mel-mask oracle."""
+    picture: bool = True
+    """Plot spectrograms of the mixture and the stems."""
+    save_masks: bool = False
+    """Write masks.npz beside the stems, for gensep.invert."""
+    list_priors: bool = False
+    """List the shipped priors and exit."""
 
 
 def main(argv: list[str]) -> None:
     """Separate every input; stop at the first that cannot be."""
     if any(word.partition("=")[0] == "--images" for word in argv):
         raise UserError("images are separated by 'python -m gensep.basis_images SET'")
-    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = config.parse(Config, argv)
     if c.list_priors:
         return print(list_priors())
     if not c.mixtures:

@@ -6,56 +6,55 @@ Writes images.json (every mixture's PSNR), images.npz (the estimates) and images
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import IMAGE_SETS, Count, Positional, PriorName, choices
 from gensep.runtime.errors import run
 
-PROG = "python -m gensep.basis_images"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of `gensep.basis_images`."""
+    """Options of gensep.basis_images."""
 
-    set: str = option(
-        ..., "set of images: mnist, fashion_mnist, cifar10 or digits", positional=True
-    )
-    priors: tuple[str, ...] = option(
-        ..., "run folders or files of priors of images: one for all sources, or one per source"
-    )
-    output: str = option("separated/{name}", "folder of the results; {name} is the set's name")
-    preset: Literal["fast", "default", "best"] = option("default", "speed against quality")
-    sampler: str | None = option(None, "sampler, in place of the preset's")
-    steps: int | None = option(None, "noise levels, in place of the preset's")
-    samples: int | None = option(None, "posterior samples to average, in place of the preset's")
-    constraint: Literal["soft", "hard"] = option(
-        "soft", "hard moves the sources onto the mixing law at every noise level"
-    )
-    seed: int = option(0, "seed of the sampler and of the choice of images")
-    data_dir: str | None = option(None, "folder with the files of the set of images")
-    pairs: int = option(1000, "mixtures")
-    mix: Literal["average", "sum", "grey"] = option(
-        "average", "of two images, or the mean of one image's channels, to be coloured"
-    )
-    split: bool = option(
-        False, "first image from the first half of the classes, second from the second"
-    )
-    part: Literal["test", "valid"] = option("test", "images that are mixed")
-    judge: Literal["denoising", "likelihood"] = option(
-        "denoising", "how the samples of a mixture are weighed; likelihood is for flows"
-    )
-    picture: bool = option(True, "draw mixtures, true sources and estimates")
-
-    def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise ValueError(f"pairs must be at least 1, not {self.pairs}")
+    set: Positional[Annotated[str, choices(IMAGE_SETS)]]
+    """Set of images that are mixed."""
+    priors: tuple[PriorName, ...]
+    """Run folders or files of priors of images: one for all sources, or one per source."""
+    output: str = "separated/{name}"
+    """Folder of the results; {name} is the name of the set."""
+    preset: Annotated[str, choices("gensep.images.settings:IMAGE_PRESETS")] = "default"
+    """Trade-off between speed and quality."""
+    sampler: Annotated[str | None, choices("gensep.separation.samplers:SAMPLERS")] = None
+    """Posterior sampler, instead of that of the preset."""
+    steps: int | None = None
+    """Number of noise levels, instead of that of the preset."""
+    samples: int | None = None
+    """Number of posterior samples to average, instead of that of the preset."""
+    constraint: Literal["soft", "hard"] = "soft"
+    """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
+    seed: int = 0
+    """Seed of the sampler and of the choice of images."""
+    data_dir: str | None = None
+    """Folder with the files of the set of images."""
+    pairs: Count = 1000
+    """Number of mixtures."""
+    mix: Annotated[str, choices("gensep.images.mixtures:MIXES")] = "average"
+    """How images are mixed: the average or sum of two, or the grey version of one."""
+    split: bool = False
+    """Take the first image from the first half of the classes and the second from the other."""
+    part: Literal["test", "valid"] = "test"
+    """Split of the set that the images come from."""
+    judge: Annotated[str, choices("gensep.images.settings:JUDGES")] = "denoising"
+    """How posterior samples are weighted: by denoising error, or by exact likelihood (flows
+    only)."""
+    picture: bool = True
+    """Draw mixtures, true sources and estimates."""
 
 
 def main(argv: list[str]) -> None:
     """Mix, separate and compare; print the table."""
-    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = config.parse(Config, argv)
     from gensep.images.run import mix_images, psnr_table, separate_mixed
     from gensep.images.settings import make_image_settings
 

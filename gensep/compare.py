@@ -9,28 +9,29 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Positional
 from gensep.runtime.errors import UserError, run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of `gensep.compare`."""
+    """Options of gensep.compare."""
 
-    runs: tuple[str, ...] = option(
-        (),
-        "output folders of gensep.evaluate; the others are compared with the first",
-        positional=True,
-    )
-    output: str = option("comparison", "folder of the results")
-    metrics: tuple[str, ...] = option((), "metrics to show, e.g. SDR si_sdr_gain; all by default")
-    statistic: Literal["median", "mean"] = option("median", "what the table shows over songs")
-    picture: bool = option(True, "draw boxes and songs")
+    runs: Positional[tuple[str, ...]] = ()
+    """Output folders of gensep.evaluate; the first is compared with each of the others."""
+    output: str = "comparison"
+    """Folder of the results."""
+    metrics: tuple[str, ...] = ()
+    """Metrics to show, e.g. SDR si_sdr_gain; by default all."""
+    statistic: Literal["median", "mean"] = "median"
+    """Statistic over songs that the table shows."""
+    picture: bool = True
+    """Plot boxes per method and points per song."""
 
 
 def main(argv: list[str]) -> None:
     """Print the tables and write them with the pictures."""
-    c = config.parse(Config, argv, prog="python -m gensep.compare", about=__doc__ or "")
+    c = config.parse(Config, argv)
     if not c.runs:
         raise UserError(
             "expected folders that gensep.evaluate wrote: python -m gensep.compare "

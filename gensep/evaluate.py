@@ -7,50 +7,62 @@ the same files with the same options, are kept.
 
 import sys
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Annotated, Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
-from gensep.evaluation.measures import metrics_help
+from gensep.cli.options import Layout, Positional, Range, Short, choices
 from gensep.runtime.errors import run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of `gensep.evaluate`."""
+    """Options of gensep.evaluate."""
 
-    estimates: str = option(..., "folder of separated songs", positional=True)
-    references: str = option(..., "folder of songs with their true stems", positional=True)
-    output: str = option("scores/{name}", "folder of the results; {name} is the method's")
-    name: str | None = option(None, "the method's name; by default that of the folder ESTIMATES")
-    metrics: tuple[str, ...] = option(("bsseval", "si_sdr"), metrics_help())
-    win: float = option(1.0, "seconds of a frame of bsseval")
-    hop: float = option(1.0, "seconds from frame to frame")
-    mode: Literal["v4", "v3"] = option("v4", "bsseval's filters: one a track, or one a frame")
-    mixture: bool = option(True, "score the mixture as every source too")
-    oracle: bool = option(False, "score the 96-mel oracle mask too")
-    silent: Literal["skip", "refuse"] = option("skip", "stems silent throughout, for bsseval")
-    compat_nan: bool = option(False, "write NaN, as museval does, for null")
-    layout: str = option(
-        "auto",
-        "layout of REFERENCES: auto, musdb_hq, stem_mp4, dsd100, ikala, "
-        "bach10, separated, flat, tree",
+    estimates: Positional[str]
+    """Folder of separated songs."""
+    references: Positional[str]
+    """Folder of songs with their true stems."""
+    output: str = "scores/{name}"
+    """Folder of the results; {name} is the name of the method."""
+    name: str | None = None
+    """Name of the method; by default the name of the folder ESTIMATES."""
+    metrics: tuple[Annotated[str, choices("gensep.evaluation.measures:METRICS")], ...] = (
+        "bsseval",
+        "si_sdr",
     )
-    estimate_layout: str = option("auto", "layout of ESTIMATES")
-    split: str | None = option(None, "score only this split of REFERENCES")
-    stems: tuple[str, ...] = option((), "score these stems; by default all that both sides have")
-    jobs: int = option(1, "processes, -j for short; 0 for one a core")
-    force: bool = option(False, "score again what is there already")
-
-    def __post_init__(self) -> None:
-        if self.jobs < 0:
-            raise ValueError(f"jobs must be 0 or more, not {self.jobs}")
+    """Metrics to compute; sdr is the SDR of bsseval alone, which is much faster."""
+    win: float = 1.0
+    """Length of a frame of bsseval in seconds."""
+    hop: float = 1.0
+    """Distance between frames of bsseval in seconds."""
+    mode: Literal["v4", "v3"] = "v4"
+    """Distortion filters of bsseval: one per track (v4) or one per frame (v3)."""
+    mixture: bool = True
+    """Score the unprocessed mixture as an estimate of every source as well."""
+    oracle: bool = False
+    """Score the oracle mask of 96 mel bands as well."""
+    silent: Literal["skip", "refuse"] = "skip"
+    """What bsseval does with stems that are silent throughout."""
+    compat_nan: bool = False
+    """Write NaN instead of null, as museval does."""
+    layout: Layout = "auto"
+    """Layout of the folder REFERENCES."""
+    estimate_layout: Layout = "auto"
+    """Layout of the folder ESTIMATES."""
+    split: str | None = None
+    """Score only this split of REFERENCES."""
+    stems: tuple[str, ...] = ()
+    """Score only these stems; by default all that both sides have."""
+    jobs: Annotated[int, Range(0), Short("-j")] = 1
+    """Number of processes; 0 means one per core."""
+    force: bool = False
+    """Score songs again that are scored already."""
 
 
 def main(argv: list[str]) -> None:
     """Score what is not scored yet, then write and print the scores of all songs."""
     argv = ["--jobs" if arg == "-j" else arg for arg in argv]
-    c = config.parse(Config, argv, prog="python -m gensep.evaluate", about=__doc__ or "")
+    c = config.parse(Config, argv)
     from gensep.evaluation.campaign import AGGREGATION, evaluate
     from gensep.evaluation.measures import Protocol
 

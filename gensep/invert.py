@@ -3,52 +3,47 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Positional, StemFormat, choices
 from gensep.runtime.errors import UserError, run
 
 if TYPE_CHECKING:
     from gensep.separation.from_masks import Inversion
 
 
-@dataclass(frozen=True)
-class Config:
-    """Options of `gensep.invert`."""
+@dataclass(frozen=True, kw_only=True)
+class Config(StemFormat):
+    """Options of gensep.invert."""
 
-    inputs: tuple[str, ...] = option(
-        (),
-        "folders that gensep.basis wrote with --save_masks, or .npz files of mel power alone",
-        positional=True,
-    )
-    method: str | None = option(
-        None,
-        "spread, nnls, pinv, mixture_phase, griffin_lim, "
-        "fast_griffin_lim, misi or em_wiener; by default misi, "
-        "fast_griffin_lim without a mixture",
-    )
-    iterations: int | None = option(
-        None, "of the method, in place of its own: 32 for Griffin-Lim, 5 for misi, 1 for em_wiener"
-    )
-    powers: str | None = option(
-        None, "how mel bands become bins, in place of the method's own: spread, nnls or pinv"
-    )
-    residual: bool = option(
-        False,
-        "one more stem for what the powers lack of the mixture's; with powers nnls or pinv",
-    )
-    output: str | None = option(None, "folder of the stems; by default FOLDER/METHOD")
-    mixture: str | None = option(None, "the mixture, if it is no longer where it was separated")
-    reference: str | None = option(None, "folder of true stems: prints SI-SDR and its gain")
-    seed: int = option(0, "seed of random phases, where there is no mixture")
-    ext: str = option("wav", "format of the stems: wav, flac, ogg, ...")
-    subtype: str | None = option(None, "sample format, e.g. PCM_16")
+    inputs: Positional[tuple[str, ...]] = ()
+    """Folders that gensep.basis wrote with --save_masks, or .npz files of mel power alone."""
+    method: Annotated[str | None, choices("gensep.inversion.methods:METHODS")] = None
+    """Method that makes spectra from masks; by default misi, or fast_griffin_lim for an input
+    without a mixture."""
+    iterations: int | None = None
+    """Iterations, instead of the default of the method: 32 of Griffin-Lim, 5 of misi, 1 of
+    em_wiener."""
+    powers: Annotated[str | None, choices("gensep.inversion.methods:POWERS")] = None
+    """How the power of mel bands becomes that of frequency bins, instead of the default of the
+    method."""
+    residual: bool = False
+    """Write one more stem with the power of the mixture that no source explains; for powers nnls or
+    pinv."""
+    output: str | None = None
+    """Folder of the stems; by default FOLDER/METHOD."""
+    mixture: str | None = None
+    """Audio file of the mixture, if it has moved since the separation."""
+    reference: str | None = None
+    """Folder of true stems; prints the SI-SDR of the stems and its gain over the mixture."""
+    seed: int = 0
+    """Seed of random phases, if there is no mixture."""
 
 
 def main(argv: list[str]) -> None:
     """Invert every input; stop at the first that cannot be inverted."""
-    c = config.parse(Config, argv, prog="python -m gensep.invert", about=__doc__ or "")
+    c = config.parse(Config, argv)
     if not c.inputs:
         raise UserError("expected a folder that gensep.basis wrote with --save_masks; see --help")
     if c.output is not None and len(c.inputs) > 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count, DataName, Positional, PriorName
 from gensep.cli.records import Json, command, write_record
 from gensep.runtime.errors import UserError, run
 
@@ -19,47 +19,43 @@ if TYPE_CHECKING:
     from gensep.priors.likelihood import Measured
     from gensep.representation.form import Form
 
-PROG = "python -m gensep.likelihood"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of `gensep.likelihood`."""
+    """Options of gensep.likelihood."""
 
-    priors: tuple[str, ...] = option((), "shipped names, run folders or files", positional=True)
-    data: tuple[str, ...] = option(
-        (),
-        "data sets that gensep.wav_to_spec wrote, or sets of images:"
-        " mnist, fashion_mnist, cifar10, digits",
-    )
-    data_dir: str | None = option(None, "folder with the files of a set of images")
-    output: str = option("likelihood", "folder of the results")
-    split: str | None = option(
-        None, "split of the data; by default valid of spectrograms, test of images"
-    )
-    examples: int = option(32, "windows or images of a data set, drawn by the seed")
-    frames: int = option(64, "frames of a window")
-    sigma: float | None = option(
-        None, "noise of the density, model units; the prior's smallest by default"
-    )
-    levels: int = option(33, "noise levels of the ODE; a network of fixed levels has its own")
-    probes: int = option(1, "random probes of the Jacobian's trace")
-    ode: bool = option(
-        True,
-        "solve the ODE, or ask flows; false leaves the bound alone",
-    )
-    block: int = option(16, "examples at once")
-    seed: int = option(0, "seed of examples, noise and probes")
-
-    def __post_init__(self) -> None:
-        for name in ("examples", "frames", "probes", "block"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+    priors: Positional[tuple[PriorName, ...]] = ()
+    """Shipped names, run folders or prior files."""
+    data: tuple[DataName, ...] = ()
+    """Data sets written by gensep.wav_to_spec, or names of sets of images."""
+    data_dir: str | None = None
+    """Folder with the files of a set of images."""
+    output: str = "likelihood"
+    """Folder of the results."""
+    split: str | None = None
+    """Split of the data; by default valid for spectrograms, test for images."""
+    examples: Count = 32
+    """Number of windows or images per data set, chosen at random."""
+    frames: Count = 64
+    """Frames of a window of spectrograms."""
+    sigma: float | None = None
+    """Noise level of the density in model units; by default the smallest of the prior."""
+    levels: int = 33
+    """Noise levels at which the ODE is solved; networks with fixed noise levels use their own."""
+    probes: Count = 1
+    """Random vectors that estimate the trace of the Jacobian."""
+    ode: bool = True
+    """Compute densities (exact for flows, by the ODE for score networks); false computes only the
+    bound."""
+    block: Count = 16
+    """Examples that are processed at once."""
+    seed: int = 0
+    """Seed of examples, noise and random vectors."""
 
 
 def main(argv: list[str]) -> None:
     """Measure every prior on every data set; print and write the table."""
-    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = config.parse(Config, argv)
     if not c.priors or not c.data:
         raise UserError(
             "expected priors and data sets: python -m gensep.likelihood piano --data "
@@ -85,7 +81,7 @@ def main(argv: list[str]) -> None:
             rows.append(make_row(prior.name, Path(data).name, prior.form, found))
     page = table(rows)
     write_record(Path(c.output) / "likelihood.json", c, {"rows": rows})
-    shown = f"```sh\n{command(c, PROG)}\n```\n"
+    shown = f"```sh\n{command(c)}\n```\n"
     write_atomically(Path(c.output) / "likelihood.md", f"{page}\n\n{shown}")
     print(page)
 

@@ -10,48 +10,44 @@ Examples:
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count, DataName, Positional, Range
 from gensep.runtime.errors import run
 
 if TYPE_CHECKING:
     from gensep.priors.noise_levels import Advice
 
-PROG = "python -m gensep.noise_levels"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of `gensep.noise_levels`."""
+    """Options of gensep.noise_levels."""
 
-    data: str = option(
-        ..., "data set that gensep.wav_to_spec wrote, or a set of images by name", positional=True
-    )
-    data_dir: str | None = option(None, "folder with the files of a set of images")
-    examples: int = option(
-        5000,
-        "training examples to compare, drawn by the seed; n take time as "
-        "n^2, 60000 digits some minutes",
-    )
-    frames: int = option(64, "frames a window of spectrograms")
-    sigma_min: float = option(0.01, "smallest level, model units: where noise does no more harm")
-    langevin: int = option(5, "Langevin steps a level")
-    seed: int = option(0, "seed of the examples")
+    data: Positional[DataName]
+    """Data set written by gensep.wav_to_spec, or the name of a set of images."""
+    data_dir: str | None = None
+    """Folder with the files of a set of images."""
+    examples: Annotated[int, Range(2)] = 5000
+    """Number of random training examples to compare. The time grows with its square: 60000 digits
+    take some minutes."""
+    frames: Count = 64
+    """Frames of a window of spectrograms."""
+    sigma_min: float = 0.01
+    """Smallest noise level in model units, at which noise is no longer noticeable."""
+    langevin: Count = 5
+    """Langevin steps per noise level."""
+    seed: int = 0
+    """Seed of the choice of examples."""
 
     def __post_init__(self) -> None:
-        if self.examples < 2 or self.frames < 1 or self.langevin < 1 or self.sigma_min <= 0:
-            raise ValueError(
-                "expected examples of 2 or more, frames and langevin of 1 or more and "
-                f"sigma_min above 0, not {self.examples}, {self.frames}, "
-                f"{self.langevin} and {self.sigma_min}"
-            )
+        if self.sigma_min <= 0:
+            raise ValueError(f"expected sigma_min above 0, not {self.sigma_min}")
 
 
 def main(argv: list[str]) -> None:
     """Measure the data and print the table."""
-    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = config.parse(Config, argv)
     from gensep.datasets.examples import Request
     from gensep.datasets.kinds import read_examples
     from gensep.priors.noise_levels import advise

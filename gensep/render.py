@@ -16,7 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from gensep.cli.config import option, parse, to_toml
+from gensep.cli.config import parse, to_toml
+from gensep.cli.options import Positional
 from gensep.rendering.instruments_file import Source, read_instruments
 from gensep.rendering.notation import Piece, find_pieces, piece_name, read_piece
 from gensep.rendering.rendition import Playing, render_song
@@ -28,21 +29,24 @@ from gensep.runtime.parallel import job_count, results
 SPLITS = ("train", "valid", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(Playing):
-    """The command's options."""
+    """Options of gensep.render."""
 
-    scores: tuple[str, ...] = option(
-        ..., "MIDI or MusicXML files, folders of them, or music21:NAME", positional=True
-    )
-    output: str = option(..., "folder to write")
-    instruments: str = option(..., "TOML file: a table for each source")
-    sounds: tuple[str, ...] = option((".",), "folders searched for fonts and recorded notes")
-    layout: Literal["songs", "solo"] = option(
-        "songs", "aligned stems and mixture, or each source on its own"
-    )
-    variants: int = option(1, "renditions of each score")
-    jobs: int = option(0, "processes; 0 for one a core")
+    scores: Positional[tuple[str, ...]]
+    """MIDI or MusicXML files, folders of them, or music21:NAME."""
+    output: str
+    """Folder to write to."""
+    instruments: str
+    """TOML file with one table per source."""
+    sounds: tuple[str, ...] = (".",)
+    """Folders that are searched for SoundFonts and recorded notes."""
+    layout: Literal["songs", "solo"] = "songs"
+    """Write aligned stems with their mixture (songs), or each source on its own (solo)."""
+    variants: int = 1
+    """Number of different renditions of each score."""
+    jobs: int = 0
+    """Number of processes; 0 means one per core."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,7 @@ def render(config: Config) -> None:
 
 def main(argv: list[str]) -> None:
     """Run the command."""
-    about = "Render scores with soundfonts and recorded notes, as songs with stems or as solos."
-    render(parse(Config, argv, prog="python -m gensep.render", about=about))
+    render(parse(Config, argv))
 
 
 if __name__ == "__main__":

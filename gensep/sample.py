@@ -16,10 +16,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count, Positional, PriorName, choices
 from gensep.runtime.errors import UserError, run
 
 if TYPE_CHECKING:
@@ -29,47 +29,43 @@ if TYPE_CHECKING:
     from gensep.representation.form import Form
     from gensep.representation.mel import Representation
 
-PROG = "python -m gensep.sample"
 ROW, SHOWN = 8, 64  # samples in a row of the picture, and in all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of `gensep.sample`."""
+    """Options of gensep.sample."""
 
-    prior: str = option(..., "shipped name, run folder or prior file", positional=True)
-    n: int = option(32, "samples")
-    sampler: Literal["sde", "heun", "predictor-corrector", "langevin"] = option(
-        "heun", "how noise becomes a sample"
-    )
-    steps: int | None = option(
-        None, "noise levels; by default 48, or those that a network of fixed levels knows"
-    )
-    corrections: int | None = option(
-        None, "Langevin steps a level: by default 2 of predictor-corrector, 100 of langevin"
-    )
-    frames: int | None = option(None, "length of spectrograms; by default that of training")
-    seed: int = option(0, "seed of the samples")
-    batch: int = option(16, "samples at once; part of what a seed means")
-    output: str = option("samples/{name}", "folder; {name} is the prior's")
-    audio: bool = option(True, "write a wave of every spectrogram")
-    quality: bool = option(
-        False,
-        "images: classifier score and Frechet distance to "
-        "the test images, by a small classifier that is trained here once",
-    )
-    data_dir: str | None = option(None, "folder with the files of the set of images, for --quality")
-
-    def __post_init__(self) -> None:
-        for name in ("n", "steps", "corrections", "frames", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+    prior: Positional[PriorName]
+    """Shipped name, run folder or prior file."""
+    n: Count = 32
+    """Number of samples."""
+    sampler: Annotated[str, choices("gensep.priors.unconditional:KERNELS")] = "heun"
+    """How noise becomes a sample, see above."""
+    steps: Count | None = None
+    """Number of noise levels; by default 48, or all those of a network with fixed noise levels."""
+    corrections: Count | None = None
+    """Langevin steps per noise level; by default 2 of predictor-corrector, 100 of langevin."""
+    frames: Count | None = None
+    """Length of spectrograms in frames; by default that of training."""
+    seed: int = 0
+    """Seed of the samples."""
+    batch: Count = 16
+    """Samples that are computed at once; another number gives other samples for the same seed."""
+    output: str = "samples/{name}"
+    """Folder to write to; {name} is the name of the prior."""
+    audio: bool = True
+    """Write the sound of every spectrogram."""
+    quality: bool = False
+    """Rate samples of images by a small classifier, trained here once: classifier score and
+    Frechet distance to the test images."""
+    data_dir: str | None = None
+    """Folder with the files of the set of images, for --quality."""
 
 
 def main(argv: list[str]) -> None:
     """Sample, write the files, and report the folder and the time."""
-    c = config.parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = config.parse(Config, argv)
     from tqdm import tqdm
 
     from gensep.cli.records import Json, write_record

@@ -3,44 +3,37 @@
 from dataclasses import dataclass
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count
 from gensep.runtime.errors import run
 from gensep.training.options import FlowConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(FlowConfig):
-    """Options of `gensep.train_flowpp`."""
+    """Options of gensep.train_flowpp."""
 
-    blocks: int = option(4, "blocks of a coupling network")
-    width: int = option(96, "channels of the coupling networks, a multiple of 4")
-    components: int = option(16, "of the mixtures")
+    blocks: Count = 4
+    """Blocks of each coupling network."""
+    width: Count = 96
+    """Channels of the coupling networks, a multiple of 4."""
+    components: Count = 16
+    """Components of each mixture of logistic distributions."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        self.positive("blocks", "width", "components")
         if self.width % 4:
             raise ValueError(f"width must be a multiple of 4, not {self.width}")
 
 
 def main(argv: list[str]) -> None:
-    """Train, or go on training, to `steps`."""
-    c = config.parse(Config, argv, prog="python -m gensep.train_flowpp", about=__doc__ or "")
+    """Train, or resume training, up to `steps` updates."""
+    c = config.parse(Config, argv)
     from gensep.datasets.kinds import open_examples
     from gensep.training.flow_task import FlowTask
     from gensep.training.loop import train
 
-    train(
-        c,
-        FlowTask(
-            c,
-            open_examples(c),
-            architecture="flowpp",
-            blocks=c.blocks,
-            width=c.width,
-            components=c.components,
-        ),
-    )
+    sizes = {"blocks": c.blocks, "width": c.width, "components": c.components}
+    train(c, FlowTask(c, open_examples(c), architecture="flowpp", **sizes))
 
 
 if __name__ == "__main__":

@@ -1,63 +1,47 @@
 """Train a Glow: the exact density of one source at every noise level.
 
-One flow that knows sigma covers all levels with one set of weights. `--schedule none` trains the
-ordinary Glow of plain data, whose bits per dimension compare with published ones and from which
-gensep.train_noisy_glow starts. The published size is --scales 3 --depth 32 --width 512 --layout
-image --latents free.
+By default one set of weights, conditioned on sigma, serves all noise levels. `--schedule none`
+trains an ordinary Glow on clean data: its bits per dimension compare with published ones, and
+gensep.train_noisy_glow starts from it. The size of the paper (Kingma and Dhariwal 2018) is --scales
+3 --depth 32 --width 512 --layout image --latents free.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count
 from gensep.runtime.errors import run
 from gensep.training.options import FlowConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(FlowConfig):
-    """Options of `gensep.train_glow`."""
+    """Options of gensep.train_glow."""
 
-    scales: int = option(3, "levels of scale (L)")
-    depth: int = option(8, "steps a scale (K)")
-    width: int = option(128, "channels of the coupling networks")
-    latents: str = option(
-        "conv",
-        "law of latents that leave: conv (given those that stay) or free "
-        "(a mean and sd for each, windows of one length only)",
-    )
-    dtype: str = option("float32", "inside the coupling networks: float32 or bfloat16")
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.positive("scales", "depth", "width")
-        for name, known in (("latents", ("conv", "free")), ("dtype", ("float32", "bfloat16"))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be {' or '.join(known)}, not '{getattr(self, name)}'"
-                )
+    scales: Count = 3
+    """Number of scales (L in the paper)."""
+    depth: Count = 8
+    """Number of steps of flow per scale (K in the paper)."""
+    width: Count = 128
+    """Channels of the coupling networks."""
+    latents: Literal["conv", "free"] = "conv"
+    """Density of the latents that leave at each scale: conditional on those that stay (conv), or
+    with a learnt mean and deviation for each (free; windows of one length only)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision inside the coupling networks."""
 
 
 def main(argv: list[str]) -> None:
-    """Train, or go on training, to `steps`."""
-    c = config.parse(Config, argv, prog="python -m gensep.train_glow", about=__doc__ or "")
+    """Train, or resume training, up to `steps` updates."""
+    c = config.parse(Config, argv)
     from gensep.datasets.kinds import open_examples
     from gensep.training.flow_task import FlowTask
     from gensep.training.loop import train
 
-    train(
-        c,
-        FlowTask(
-            c,
-            open_examples(c),
-            architecture="glow",
-            scales=c.scales,
-            depth=c.depth,
-            width=c.width,
-            latents=c.latents,
-            dtype=c.dtype,
-        ),
-    )
+    sizes = {"scales": c.scales, "depth": c.depth, "width": c.width}
+    kinds = {"latents": c.latents, "dtype": c.dtype}
+    train(c, FlowTask(c, open_examples(c), architecture="glow", **sizes, **kinds))
 
 
 if __name__ == "__main__":

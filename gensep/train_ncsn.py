@@ -1,47 +1,42 @@
-"""Train a score prior (a denoiser of any noise level) of one source."""
+"""Train a score prior of one source: a network that denoises at every noise level."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count, PriorName, choices
 from gensep.priors.score_networks import NETWORKS
 from gensep.runtime.errors import run
 from gensep.training.options import TrainingConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(TrainingConfig):
-    """Options of `gensep.train_ncsn`."""
+    """Options of gensep.train_ncsn."""
 
-    init: str | None = option(
-        None,
-        "prior to start from, of the same network: shipped name, run "
-        "folder or file; for other data, or other noise levels",
-    )
-    network: str = option(
-        "conv1d", "conv1d of spectrograms, unet of images, ncsnv1 or ncsnv2 of either"
-    )
-    width: int = option(208, "channels of the network")
-    blocks: int = option(8, "residual blocks; dilations 1 2 4 8 repeat")
-    compat: bool = option(
-        False,
-        "ncsnv1, ncsnv2: as AudioSourceSep built them, faults and all",
-    )
-    schedule: str = option("lognormal", "noise levels in training: lognormal or geometric")
-    noise_levels: int = option(10, "levels of the geometric schedule")
+    init: PriorName | None = None
+    """Prior to start from: shipped name, run folder or prior file with the same network. For other
+    data or other noise levels."""
+    network: Annotated[str, choices("gensep.priors.score_networks:NETWORKS")] = "conv1d"
+    """Network: conv1d for spectrograms, unet for images, ncsnv1 and ncsnv2 for both."""
+    width: Count = 208
+    """Channels of the network."""
+    blocks: Count = 8
+    """Number of residual blocks; their dilations cycle through 1, 2, 4, 8 in conv1d."""
+    compat: bool = False
+    """Reproduce ncsnv1 and ncsnv2 as in AudioSourceSep, including its errors."""
+    schedule: Literal["lognormal", "geometric"] = "lognormal"
+    """Distribution of noise levels in training: lognormal, or a fixed geometric series."""
+    noise_levels: Count = 10
+    """Number of noise levels of the geometric schedule."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        self.positive("width", "blocks", "noise_levels")
-        if self.network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not '{self.network}'")
-        if self.schedule not in ("lognormal", "geometric"):
-            raise ValueError(f"schedule must be lognormal or geometric, not '{self.schedule}'")
         network = NETWORKS[self.network]
         if network.geometric and self.schedule != "geometric":
             raise ValueError(
-                f"{self.network} knows fixed noise levels: give it schedule geometric, and "
-                "noise_levels (python -m gensep.noise_levels says how many)"
+                f"{self.network} has fixed noise levels: use --schedule geometric and choose "
+                "--noise_levels (python -m gensep.noise_levels recommends a number)"
             )
         if self.compat and "compat" not in network.of_options:
             takers = [name for name, row in NETWORKS.items() if "compat" in row.of_options]
@@ -49,8 +44,8 @@ class Config(TrainingConfig):
 
 
 def main(argv: list[str]) -> None:
-    """Train, or go on training, to `steps`."""
-    c = config.parse(Config, argv, prog="python -m gensep.train_ncsn", about=__doc__)
+    """Train, or resume training, up to `steps` updates."""
+    c = config.parse(Config, argv)
     from gensep.datasets.kinds import open_examples
     from gensep.training.loop import train
     from gensep.training.score_task import ScoreTask

@@ -1,61 +1,48 @@
-"""Fine-tune a flow of plain data to every noise level, serially from small to large.
+"""Fine-tune a flow of clean data to each noise level in turn, from small to large.
 
-RESTORE is a run of gensep.train_glow (or train_realnvp, train_flowpp) --schedule none; its data,
-windows and variations are used again. Each level is a run of its own, RUN/level_00 ..., resumed by
-the same command; at the end RUN/prior.npz holds them all. One flow that knows sigma, which
-gensep.train_glow makes by default, is smaller and does not want this.
+RESTORE is a run of gensep.train_glow (or train_realnvp, train_flowpp) with --schedule none; its
+data, window length and random variation are used again. Each noise level is a run of its own,
+RUN/level_00 ..., which the same command resumes; at the end RUN/prior.npz holds the flows of all
+levels. A flow conditioned on sigma, the default of gensep.train_glow, is smaller and needs none of
+this.
 """
 
 from dataclasses import dataclass
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count, Positional, PriorName
 from gensep.runtime.errors import run
+from gensep.training.options import Noise, Optimiser, Run
 
 
-@dataclass(frozen=True)
-class Config:
-    """Options of `gensep.train_noisy_glow`."""
+@dataclass(frozen=True, kw_only=True)
+class Config(Run, Noise, Optimiser):
+    """Options of gensep.train_noisy_glow."""
 
-    restore: str = option(..., "run folder or prior file of a flow of plain data", positional=True)
-    run: str = option(..., "run folder; resumed if there")
-    data_dir: str | None = option(None, "folder with the files of a set of images, if it moved")
-    noise_levels: int = option(10, "levels, geometric")
-    sigma_min: float = option(0.01, "smallest noise level, model units")
-    sigma_max: float = option(1.0, "largest noise level, model units")
-    steps: int = option(2000, "updates a level")
-    batch: int = option(32, "examples an update")
-    denoising: float = option(1.0, "weight of the denoising loss beside the likelihood")
-    rate: float = option(3e-4, "peak learning rate of Adam")
-    warmup: int = option(100, "updates of linear warm-up, at every level")
-    clip: float = option(1.0, "largest gradient norm")
-    ema: float = option(0.999, "decay of the weight average")
-    seed: int = option(0, "seed of everything random")
-    validate_every: int = option(500, "updates between validations")
-    valid_windows: int = option(256, "examples of the fixed validation batch")
-    save_every: int = option(500, "updates between checkpoints")
-    max_minutes: float = option(0.0, "stop a level, resumable, after so many minutes; 0 never")
-
-    def __post_init__(self):
-        for name in (
-            "noise_levels",
-            "steps",
-            "batch",
-            "validate_every",
-            "valid_windows",
-            "save_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(
-                f"expected 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
-            )
+    restore: Positional[PriorName]
+    """Run folder or prior file of a flow that was trained with --schedule none."""
+    data_dir: str | None = None
+    """Folder with the files of the set of images, if it has moved."""
+    noise_levels: Count = 10
+    """Number of noise levels, a geometric series."""
+    denoising: float = 1.0
+    """Weight of the denoising loss, added to the negative log likelihood."""
+    # other defaults than in the groups
+    steps: Count = 2000
+    """Number of updates per noise level."""
+    rate: float = 3e-4
+    warmup: int = 100
+    sigma_min: float = 0.01
+    sigma_max: float = 1.0
+    validate_every: Count = 500
+    max_minutes: float = 0.0
+    """Stop a noise level after so many minutes, to be resumed by the same command; 0 means no
+    limit."""
 
 
 def main(argv: list[str]) -> None:
-    """Train all levels, or go on."""
-    c = config.parse(Config, argv, prog="python -m gensep.train_noisy_glow", about=__doc__ or "")
+    """Train the flows of all noise levels, or resume training them."""
+    c = config.parse(Config, argv)
     from gensep.training.noisy_flows import fine_tune
 
     fine_tune(c)

@@ -3,42 +3,32 @@
 from dataclasses import dataclass
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Count
 from gensep.runtime.errors import run
 from gensep.training.options import FlowConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(FlowConfig):
-    """Options of `gensep.train_realnvp`."""
+    """Options of gensep.train_realnvp."""
 
-    scales: int = option(2, "levels of scale; the last has 4 couplings, each other 6")
-    blocks: int = option(4, "residual blocks of a coupling network")
-    width: int = option(32, "channels of the coupling networks")
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.positive("scales", "blocks", "width")
+    scales: Count = 2
+    """Number of scales; the last has 4 couplings, each of the others 6."""
+    blocks: Count = 4
+    """Residual blocks of each coupling network."""
+    width: Count = 32
+    """Channels of the coupling networks."""
 
 
 def main(argv: list[str]) -> None:
-    """Train, or go on training, to `steps`."""
-    c = config.parse(Config, argv, prog="python -m gensep.train_realnvp", about=__doc__ or "")
+    """Train, or resume training, up to `steps` updates."""
+    c = config.parse(Config, argv)
     from gensep.datasets.kinds import open_examples
     from gensep.training.flow_task import FlowTask
     from gensep.training.loop import train
 
-    train(
-        c,
-        FlowTask(
-            c,
-            open_examples(c),
-            architecture="realnvp",
-            scales=c.scales,
-            blocks=c.blocks,
-            width=c.width,
-        ),
-    )
+    sizes = {"scales": c.scales, "blocks": c.blocks, "width": c.width}
+    train(c, FlowTask(c, open_examples(c), architecture="realnvp", **sizes))
 
 
 if __name__ == "__main__":

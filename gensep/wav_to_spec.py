@@ -7,45 +7,49 @@ data set; one that exists and was made of the same files with the same options i
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional, Range
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
-PROG = "python -m gensep.wav_to_spec"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of wav_to_spec."""
+    """Options of gensep.wav_to_spec."""
 
-    input: str = option(
-        ..., "folder with SOURCE/{train,valid,test}/**, or one source", positional=True
-    )
-    output: str = option(..., "folder for the data sets OUTPUT/SOURCE", positional=True)
-    level: float = option(-26.0, "bring each track to this RMS in dBFS over its sounding 100 ms")
-    keep_level: bool = option(False, "leave the tracks at their own levels")
-    on_bad: Literal["skip", "refuse"] = option("skip", "what to do about an unreadable file")
-    jobs: int = option(0, "threads; 0 for one a core")
-    force: bool = option(False, "write data sets again that are up to date")
-    sample_rate: int = option(16000, "Hz; every file is resampled to it")
-    n_fft: int = option(2048, "samples of a frame")
-    hop_length: int = option(512, "samples from frame to frame")
-    n_mels: int = option(96, "mel bands")
-    fmin: float = option(30.0, "lowest frequency in Hz")
-    fmax: float = option(8000.0, "highest frequency in Hz")
-
-    def __post_init__(self) -> None:
-        if self.jobs < 0:
-            raise ValueError(f"jobs must be 0 or more, not {self.jobs}")
-        if not -100 <= self.level <= 0:
-            raise ValueError(f"level must lie in -100 ... 0 dBFS, not {self.level}")
+    input: Positional[str]
+    """Folder with SOURCE/{train,valid,test}/**, or the folder of one source."""
+    output: Positional[str]
+    """Folder of the data sets OUTPUT/SOURCE."""
+    level: Annotated[float, Range(-100, 0)] = -26.0
+    """Scale each track to this loudness: RMS in dBFS over the parts of 100 ms that sound."""
+    keep_level: bool = False
+    """Keep the loudness of the tracks."""
+    on_bad: Literal["skip", "refuse"] = "skip"
+    """What to do with an unreadable file."""
+    jobs: Annotated[int, Range(0)] = 0
+    """Number of threads; 0 means one per core."""
+    force: bool = False
+    """Write data sets again that are up to date."""
+    sample_rate: int = 16000
+    """Sample rate in Hz to which every file is resampled."""
+    n_fft: int = 2048
+    """Length of an analysis frame in samples."""
+    hop_length: int = 512
+    """Distance between frames in samples."""
+    n_mels: int = 96
+    """Number of mel bands."""
+    fmin: float = 30.0
+    """Lowest frequency in Hz."""
+    fmax: float = 8000.0
+    """Highest frequency in Hz."""
 
 
 def main(argv: list[str]) -> None:
     """Write every source that is not up to date; list the skipped files at the end."""
-    c = parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = parse(Config, argv)
     from gensep.datasets.ingest import ingest
     from gensep.datasets.spectrograms import POWER_FIELDS
     from gensep.representation.mel import Representation

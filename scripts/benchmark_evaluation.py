@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,19 +26,28 @@ RATE = 44100
 NAMES = ("SDR", "ISR", "SIR", "SAR")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    seconds: tuple[float, ...] = option((10.0, 60.0, 240.0), "lengths of the songs")
-    sources: int = option(4, "sources, each stereo")
-    museval: bool = option(True, "also run museval")  # noqa: FBT003
-    museval_limit: float = option(1e9, "run museval only on songs up to this many seconds")
-    pairs: int = option(0, "number of random small pairs on which the metrics are compared")
-    threads: int = option(0, "threads of each engine; 0 for one per core")
-    seed: int = option(0, "random seed of the sounds")
-    output: str | None = option(None, "path without ending for the .md and .json")
-    work: str = option("", "internal: engine and folder of one measurement, ENGINE:FOLDER")
+    seconds: tuple[float, ...] = (10.0, 60.0, 240.0)
+    """Lengths of the songs."""
+    sources: int = 4
+    """Sources, each stereo."""
+    museval: bool = True
+    """Also run museval."""
+    museval_limit: float = 1e9
+    """Run museval only on songs up to this many seconds."""
+    pairs: int = 0
+    """Number of random small pairs on which the metrics are compared."""
+    threads: int = 0
+    """Threads of each engine; 0 for one per core."""
+    seed: int = 0
+    """Random seed of the sounds."""
+    output: str | None = None
+    """Path without ending for the .md and .json."""
+    work: str = ""
+    """Internal: engine and folder of one measurement, ENGINE:FOLDER."""
 
 
 def make(folder: Path, c: Config, seconds: float) -> None:
@@ -229,7 +238,7 @@ def page(rows: list[dict[str, Any]], pairs: dict[str, Any] | None) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, print the table and write it if asked."""
-    c = parse(Config, argv, prog="python scripts/benchmark_evaluation.py", about=__doc__ or "")
+    c = parse(Config, argv)
     if c.work:
         engine, _, folder = c.work.partition(":")
         return work(engine, Path(folder), c.threads)

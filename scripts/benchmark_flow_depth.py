@@ -11,24 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 
 PROG = "python scripts/benchmark_flow_depth.py"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    depths: tuple[int, ...] = option((8, 32, 40, 48), "steps per level", positional=True)
-    unrolled: tuple[int, ...] = option((8,), "depths that are also measured without scan")
-    scales: int = option(3, "levels of scale")
-    width: int = option(128, "channels of the coupling networks")
-    batch: int = option(8, "examples per update")
-    frames: int = option(64, "frames of an example")
-    bands: int = option(96, "mel bands of an example, used as channels")
-    output: str | None = option(None, "path without ending for the .md")
+    depths: Positional[tuple[int, ...]] = (8, 32, 40, 48)
+    """Steps per level."""
+    unrolled: tuple[int, ...] = (8,)
+    """Depths that are also measured without scan."""
+    scales: int = 3
+    """Levels of scale."""
+    width: int = 128
+    """Channels of the coupling networks."""
+    batch: int = 8
+    """Examples per update."""
+    frames: int = 64
+    """Frames of an example."""
+    bands: int = 96
+    """Mel bands of an example, used as channels."""
+    output: str | None = None
+    """Path without ending for the .md."""
 
 
 def unroll(module):
@@ -109,7 +117,7 @@ def measure(c, depth, *, scan):
 
 def main(argv):
     """Measure, print and write the table."""
-    c = config.parse(Config, argv, prog=PROG, about=__doc__)
+    c = config.parse(Config, argv)
     from gensep.cli.records import commit, versions
     from gensep.evaluation.statistics import markdown
     from gensep.runtime.files import write_atomically

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 
 if TYPE_CHECKING:
@@ -47,23 +47,30 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of the benchmark."""
+    """What to measure."""
 
-    priors: tuple[str, ...] = option(..., "run folder of a prior of images, or one per source")
-    data_dir: str = option(..., "folder with the files of the set of images")
-    images: str = option("mnist", "set of images")
-    mix: str = option("average", "average or sum")
-    split: bool = option(False, "sources from different halves of the classes")  # noqa: FBT003
-    part: str = option("test", "test or valid")
-    pairs: int = option(1000, "mixtures")
-    rows: tuple[str, ...] = option(
-        ("default", "BASIS 10 x 100"),
-        f"of {', '.join(ROWS)}; NAME@N takes the first N mixtures only",
-    )
-    seed: int = option(0, "random seed of mixtures and samplers")
-    output: str = option(..., "path without ending for the .md, .json and .png")
+    priors: tuple[str, ...]
+    """Run folder of one prior of images for all sources, or of one per source."""
+    data_dir: str
+    """Folder with the files of the set of images."""
+    images: str = "mnist"
+    """Set of images."""
+    mix: str = "average"
+    """How two images are mixed: average or sum."""
+    split: bool = False
+    """Sources from different halves of the classes."""
+    part: str = "test"
+    """Split of the set: test or valid."""
+    pairs: int = 1000
+    """Mixtures."""
+    rows: tuple[str, ...] = ("default", "BASIS 10 x 100")
+    """Rows of the table; NAME@N takes the first N mixtures only."""
+    seed: int = 0
+    """Seed of mixtures and samplers."""
+    output: str
+    """Path without ending for the .md, .json and .png."""
 
 
 def measure(c: Config, mixed: "MixedImages", row: str) -> dict[str, Any]:
@@ -171,7 +178,7 @@ Commit {commit() or "unknown"}; {packages}.
 
 def main(argv: list[str]) -> None:
     """Measure the rows that are missing; write the tables after each."""
-    c = parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = parse(Config, argv)
     unknown = [r for r in c.rows if r.partition("@")[0] not in ROWS]
     if unknown:
         raise errors.UserError(f"rows must be of {', '.join(ROWS)}, not {', '.join(unknown)}")

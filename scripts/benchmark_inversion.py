@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gensep.cli.config import build, option, parse
+from gensep.cli.config import build, parse
 from gensep.runtime import errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -41,17 +41,24 @@ EXPECTED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
-    sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
-    set: str = option("duo_same", "instruments file in configs/benchmark")
-    pieces: int = option(8, "pieces, at most")
-    seed: int = option(0, "random seed of renderings and phases")
-    librosa: bool = option(True, "compare speed with librosa")  # noqa: FBT003
-    output: str | None = option(None, "path without ending for the .md and .json")
+    scores: str
+    """Folder that scripts/prepare_scores.py wrote."""
+    sounds: tuple[str, ...]
+    """Folders with SoundFonts and recorded notes."""
+    set: str = "duo_same"
+    """Instruments file in configs/benchmark."""
+    pieces: int = 8
+    """Pieces, at most."""
+    seed: int = 0
+    """Random seed of renderings and phases."""
+    librosa: bool = True
+    """Compare speed with librosa."""
+    output: str | None = None
+    """Path without ending for the .md and .json."""
 
 
 def methods(true: np.ndarray, mixture: np.ndarray, seed: int) -> dict[str, Callable[[], Any]]:
@@ -264,7 +271,7 @@ def speed_table(rows: list[dict[str, Any]]) -> str:
 
 def main(argv: list[str]) -> None:
     """Measure, print the tables and write them if asked."""
-    c = parse(Config, argv, prog="python scripts/benchmark_inversion.py", about=__doc__ or "")
+    c = parse(Config, argv)
     from benchmark_separation import hide_paths
     from results import raw_file
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gensep.cli.config import build, option, parse
+from gensep.cli.config import build, parse
 from gensep.runtime import errors
 
 PROG = "scripts/benchmark_network_samplers.py"
@@ -40,20 +40,30 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
-    sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
-    set: str = option("duo_same", "instruments file in configs/benchmark")
-    split: str = option("valid", "split of the scores")
-    pieces: int = option(5, "number of pieces")
-    seconds: float = option(8.0, "seconds of each piece")
-    samples: int = option(12, "posterior samples per mixture")
-    methods: tuple[str, ...] = option(tuple(METHODS), "samplers of gensep.separation.samplers")
-    seed: int = option(0, "random seed of renderings and samplers")
-    output: str | None = option(None, "path without ending for the .md and .json")
+    scores: str
+    """Folder that scripts/prepare_scores.py wrote."""
+    sounds: tuple[str, ...]
+    """Folders with SoundFonts and recorded notes."""
+    set: str = "duo_same"
+    """Instruments file in configs/benchmark."""
+    split: str = "valid"
+    """Split of the scores."""
+    pieces: int = 5
+    """Number of pieces."""
+    seconds: float = 8.0
+    """Seconds of each piece."""
+    samples: int = 12
+    """Posterior samples per mixture."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Samplers of gensep.separation.samplers."""
+    seed: int = 0
+    """Random seed of renderings and samplers."""
+    output: str | None = None
+    """Path without ending for the .md and .json."""
 
 
 class Case(NamedTuple):
@@ -229,7 +239,7 @@ so that errors there are due to the sampler alone (as far as these samples follo
 
 def main(argv: list[str]) -> None:
     """Measure all methods on both kinds of mixtures."""
-    c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
+    c = parse(Config, argv)
     sys.path.insert(0, str(Path(__file__).parent))
     from benchmark_separation import hide_paths
     from results import compact, raw_file

@@ -11,23 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 
 PROG = "scripts/benchmark_overhead.py"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    priors: tuple[str, ...] = option(("piano", "violin"), "shipped names or run folders")
-    frames: int = option(320, "frames of the mixture")
-    chains: int = option(2, "number of parallel chains")
-    steps: int = option(14, "noise levels")
-    products: int = option(4, "conjugate-gradient products per level")
-    repeats: int = option(5, "repetitions of each measurement, of which the least is reported")
-    output: str | None = option(None, "path without ending for the .md")
+    priors: tuple[str, ...] = ("piano", "violin")
+    """Shipped names or run folders."""
+    frames: int = 320
+    """Frames of the mixture."""
+    chains: int = 2
+    """Number of parallel chains."""
+    steps: int = 14
+    """Noise levels."""
+    products: int = 4
+    """Conjugate-gradient products per level."""
+    repeats: int = 5
+    """Repetitions of each measurement, of which the least is reported."""
+    output: str | None = None
+    """Path without ending for the .md."""
 
 
 def clock(program: Callable[..., Any], *arguments: Any, repeats: int) -> float:
@@ -126,7 +133,7 @@ networks."""
 
 def main(argv: list[str]) -> None:
     """Measure and write the table."""
-    c = parse(Config, argv, prog=f"python {PROG}", about=__doc__ or "")
+    c = parse(Config, argv)
     import jax
 
     from gensep.cli.records import commit

@@ -17,7 +17,7 @@ import numpy as np
 from results import compact, raw_file
 from sampler_table import COSTS, read_rows, write_page
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -97,24 +97,22 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    methods: tuple[str, ...] = option(
-        (), "rows of the table, e.g. --methods exact 'MMPS SDE 16'; all by default"
-    )
-    cases: tuple[str, ...] = option((*LINEAR, *DECIBEL), "problems")
-    seeds: int = option(4, "problems per case, each with its own noise")
-    mixtures: int | None = option(
-        None, "mixtures per problem; by default 24, or 100 for the cases of one bin"
-    )
-    samples: int | None = option(
-        None, "samples per mixture; by default 256, or 200 for the cases of one bin"
-    )
-    output: str = option(
-        "docs/results/samplers/known_posteriors", "path without ending for the .json, .md and .png"
-    )
+    methods: tuple[str, ...] = ()
+    """Rows of the table, e.g. --methods exact 'MMPS SDE 16'; all by default."""
+    cases: tuple[str, ...] = (*LINEAR, *DECIBEL)
+    """Problems."""
+    seeds: int = 4
+    """Problems per case, each with its own noise."""
+    mixtures: int | None = None
+    """Mixtures per problem; by default 24, or 100 for the cases of one bin."""
+    samples: int | None = None
+    """Samples per mixture; by default 256, or 200 for the cases of one bin."""
+    output: str = "docs/results/samplers/known_posteriors"
+    """Path without ending for the .json, .md and .png."""
 
 
 def check(c: Config) -> None:
@@ -261,7 +259,7 @@ def row_key(settings: dict[str, Any], seed: int) -> tuple[str, str, int]:
 
 def main(argv: list[str]) -> None:
     """Measure the rows that are missing, then write tables and picture of all rows."""
-    c = parse(Config, argv, prog="python scripts/benchmark_samplers.py", about=__doc__ or "")
+    c = parse(Config, argv)
     import jax
     from tqdm import tqdm
 

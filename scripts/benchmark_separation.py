@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gensep.cli.config import build, option, parse
+from gensep.cli.config import build, parse
 from gensep.runtime import errors
 
 if TYPE_CHECKING:
@@ -30,30 +30,34 @@ MEL_ORACLE = "oracle, mel ratio"
 PROG = "python scripts/benchmark_separation.py"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
-    sounds: tuple[str, ...] = option(..., "folders with SoundFonts and recorded notes")
-    sets: tuple[str, ...] = option(
-        ("duo_same", "duo_shift", "chorale_same", "chorale_shift"),
-        "instruments files in configs/benchmark; NAME@A,B,.. adds gains in dB",
-    )
-    methods: tuple[str, ...] = option(
-        ("default",),
-        "presets, or preset:field=value,...; the field priors overrides --priors",
-    )
-    priors: str | None = option(
-        None, "folder of run folders, one per source; by default the shipped priors"
-    )
-    seconds: float = option(30.0, "seconds of each piece")
-    split: str = option("valid", "split of the scores")
-    pieces: int = option(24, "largest number of pieces per set")
-    seed: int = option(0, "random seed of renderings and sampler")
-    output: str | None = option(None, "path without ending for the .md and .json")
-    keep: str | None = option(None, "folder for mixtures, references and stems to listen to")
-    keep_pieces: int = option(4, "largest number of pieces per set to keep")
+    scores: str
+    """Folder that scripts/prepare_scores.py wrote."""
+    sounds: tuple[str, ...]
+    """Folders with SoundFonts and recorded notes."""
+    sets: tuple[str, ...] = ("duo_same", "duo_shift", "chorale_same", "chorale_shift")
+    """Instruments files in configs/benchmark; NAME@A,B,.. adds gains in dB."""
+    methods: tuple[str, ...] = ("default",)
+    """Presets, or preset:field=value,...; the field priors overrides --priors."""
+    priors: str | None = None
+    """Folder of run folders, one per source; by default the shipped priors."""
+    seconds: float = 30.0
+    """Seconds of each piece."""
+    split: str = "valid"
+    """Split of the scores."""
+    pieces: int = 24
+    """Largest number of pieces per set."""
+    seed: int = 0
+    """Random seed of renderings and sampler."""
+    output: str | None = None
+    """Path without ending for the .md and .json."""
+    keep: str | None = None
+    """Folder for mixtures, references and stems to listen to."""
+    keep_pieces: int = 4
+    """Largest number of pieces per set to keep."""
 
 
 def pieces(c: Config, name: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -186,7 +190,7 @@ def keep(
         "sampling_seconds_per_second": round(row["seconds"], 4),
         "scores": figures,
         "representation": dataclasses.asdict(representation),
-        "command": shlex.join(hide_paths(shlex.split(command(c, PROG)))),
+        "command": shlex.join(hide_paths(shlex.split(command(c)))),
         "settings": dataclasses.asdict(settings_of(c, method, len(names))),
         "options": {
             "preset": method.partition(":")[0],
@@ -307,7 +311,7 @@ def _cells(rows, best, sources) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Measure every set, print the table and write it if asked."""
-    c = parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = parse(Config, argv)
     from gensep.cli.records import commit, versions
 
     rows: list[dict[str, Any]] = []

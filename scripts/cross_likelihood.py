@@ -16,34 +16,39 @@ from typing import Any
 import numpy as np
 
 from gensep import likelihood
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
 PROG = "python scripts/cross_likelihood.py"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the benchmark."""
 
-    data: tuple[str, ...] = option((), "data sets, one per source", positional=True)
-    priors: tuple[str, ...] = option((), "priors; by default those named like the data sets")
-    split: str = option("valid", "split of the data")
-    examples: int = option(16, "windows per data set")
-    levels: int = option(33, "noise levels of the ODE")
-    sigma: float | None = option(
-        None, "noise of the density, model units; each prior's smallest by default"
-    )
-    seed: int = option(0, "random seed of windows, noise and probes")
-    output: str = option(
-        "docs/results/likelihood/shipped_priors", "path without ending for the .json and .md"
-    )
+    data: Positional[tuple[str, ...]] = ()
+    """Data sets, one per source."""
+    priors: tuple[str, ...] = ()
+    """Priors; by default those named like the data sets."""
+    split: str = "valid"
+    """Split of the data."""
+    examples: int = 16
+    """Windows per data set."""
+    levels: int = 33
+    """Noise levels of the ODE."""
+    sigma: float | None = None
+    """Noise of the density, model units; each prior's smallest by default."""
+    seed: int = 0
+    """Random seed of windows, noise and probes."""
+    output: str = "docs/results/likelihood/shipped_priors"
+    """Path without ending for the .json and .md."""
 
 
 def main(argv: list[str]) -> None:
     """Measure the pairs that are missing, then write the matrices."""
-    c = parse(Config, argv, prog=PROG, about=__doc__ or "")
+    c = parse(Config, argv)
     if not c.data:
         raise UserError(f"expected data sets: {PROG} DATA/piano DATA/violin; see --help")
     from results import compact, raw_file

@@ -16,22 +16,28 @@ import numpy as np
 
 from flows import bits_per_dim, uniform
 from gensep.cli import config
-from gensep.cli.config import option
+from gensep.cli.options import Positional
 from gensep.datasets.images import load_images
 from gensep.priors.files import load_prior
 from gensep.runtime.errors import UserError, run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the measurement."""
 
-    runs: tuple[str, ...] = option(..., "run folders or prior files", positional=True)
-    data_dir: str | None = option(None, "folder with the files of the set of images")
-    split: str = option("test", "train, valid or test")
-    draws: int = option(1, "samples of the dequantisation noise per image")
-    batch: int = option(200, "images per batch")
-    limit: int = option(0, "largest number of images; 0 for all")
+    runs: Positional[tuple[str, ...]]
+    """Run folders or prior files."""
+    data_dir: str | None = None
+    """Folder with the files of the set of images."""
+    split: str = "test"
+    """Train, valid or test."""
+    draws: int = 1
+    """Samples of the dequantisation noise per image."""
+    batch: int = 200
+    """Images per batch."""
+    limit: int = 0
+    """Largest number of images; 0 for all."""
 
 
 @partial(jax.jit, static_argnums=3)
@@ -83,7 +89,7 @@ def measure(name, c):
 
 def main(argv):
     """Print one line of JSON per run."""
-    c = config.parse(Config, argv, prog="scripts/flow_bits.py", about=__doc__)
+    c = config.parse(Config, argv)
     for name in c.runs:
         print(json.dumps(measure(name, c)))
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -30,14 +31,18 @@ TINY = (
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the check."""
 
-    work: str = option(..., "folder for data and runs; emptied first", positional=True)
-    kills: int = option(25, "number of interruptions")
-    steps: int = option(400, "updates of the training")
-    seed: int = option(0, "seed of the random moments")
+    work: Positional[str]
+    """Folder for data and runs; emptied first."""
+    kills: int = 25
+    """Number of interruptions."""
+    steps: int = 400
+    """Updates of the training."""
+    seed: int = 0
+    """Seed of the random moments."""
 
 
 def make_data(folder: Path) -> None:
@@ -79,7 +84,7 @@ def leaves(run: Path) -> dict[str, "np.ndarray"]:
 
 def main(argv: list[str]) -> None:
     """Run both trainings and compare them."""
-    c = parse(Config, argv, prog="python scripts/kill_training.py", about=__doc__ or "")
+    c = parse(Config, argv)
     import numpy as np
 
     work = Path(c.work)

@@ -7,7 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -16,15 +17,20 @@ QUARTET = ("violin1", "violin2", "viola", "cello")
 QUARTET_COMPOSERS = ("beethoven", "mozart", "haydn", "schumann_robert")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Options of the preparation."""
+    """What to prepare, and where to."""
 
-    output: str = option(..., "folder to write", positional=True)
-    lieder: str | None = option(None, "lieder_midi.zip (two-track songs: violin and piano)")
-    chorales: bool = option(default=False, help="convert the Bach chorales of music21")
-    quartets: bool = option(default=False, help="convert the string quartets of music21")
-    jobs: int = option(2, "processes")
+    output: Positional[str]
+    """Folder to write."""
+    lieder: str | None = None
+    """Path of lieder_midi.zip (two-track songs: violin and piano)."""
+    chorales: bool = False
+    """Convert the Bach chorales of music21."""
+    quartets: bool = False
+    """Convert the string quartets of music21."""
+    jobs: int = 2
+    """Processes."""
 
 
 def split_of(work: str) -> str:
@@ -90,7 +96,7 @@ def corpus_files(kind: str) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Prepare every set that the options name."""
-    config = parse(Config, argv, prog="python scripts/prepare_scores.py", about=__doc__)
+    config = parse(Config, argv)
     out = Path(config.output)
     if config.lieder:
         print(f"lieder: {unpack_lieder(config.lieder, out / 'lieder')} scores")

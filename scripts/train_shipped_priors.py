@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -69,28 +70,36 @@ quartets of the music21 corpus (works in the public domain) |
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the recipe."""
 
-    work: str = option(..., "folder for all intermediate files", positional=True)
-    scores: str = option(..., "folder that scripts/prepare_scores.py wrote")
-    sounds: tuple[str, ...] = option(..., "folders with the SoundFonts of the instruments file")
-    sources: tuple[str, ...] = option(SOURCES, "priors to train")
-    stages: tuple[str, ...] = option(STAGES, "stages to run")
-    instruments: str = option(
-        str(ROOT / "configs/shipped_instruments.toml"),
-        "instruments file with the sounds of every source",
-    )
-    training: str = option(str(ROOT / "configs/shipped_prior.toml"), "the training config")
-    output: str = option(str(ROOT / "gensep/assets/priors"), "folder into which `export` writes")
-    steps: int = option(0, "updates; 0 for those of the training config")
-    batch: int = option(0, "windows per update; 0 for those of the training config")
-    jobs: int = option(1, "trainings that run at the same time; 5 on a large GPU")
-    minutes: float = option(
-        0.0, "stop after this many minutes; the same command resumes; 0 for no limit"
-    )
-    limit: int = option(0, "largest number of scores per set, for trials; 0 for all")
+    work: Positional[str]
+    """Folder for all intermediate files."""
+    scores: str
+    """Folder that scripts/prepare_scores.py wrote."""
+    sounds: tuple[str, ...]
+    """Folders with the SoundFonts of the instruments file."""
+    sources: tuple[str, ...] = SOURCES
+    """Priors to train."""
+    stages: tuple[str, ...] = STAGES
+    """Stages to run."""
+    instruments: str = str(ROOT / "configs/shipped_instruments.toml")
+    """Instruments file with the sounds of every source."""
+    training: str = str(ROOT / "configs/shipped_prior.toml")
+    """The training config."""
+    output: str = str(ROOT / "gensep/assets/priors")
+    """Folder into which `export` writes."""
+    steps: int = 0
+    """Updates; 0 for those of the training config."""
+    batch: int = 0
+    """Windows per update; 0 for those of the training config."""
+    jobs: int = 1
+    """Trainings that run at the same time; 5 on a large GPU."""
+    minutes: float = 0.0
+    """Stop after this many minutes; the same command resumes; 0 for no limit."""
+    limit: int = 0
+    """Largest number of scores per set, for trials; 0 for all."""
 
     def __post_init__(self):
         for given, known in ((self.sources, SOURCES), (self.stages, STAGES)):
@@ -188,7 +197,7 @@ def export(c: Config, source: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Run the stages."""
-    c = parse(Config, argv, prog="python scripts/train_shipped_priors.py", about=__doc__ or "")
+    c = parse(Config, argv)
     began = time.monotonic()
 
     def left() -> float | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gensep.cli.config import option, parse
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
 
@@ -29,16 +30,18 @@ RECORDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Options of the command."""
 
-    font: str = option(..., "SF2 file to read", positional=True)
-    output: str = option(
-        "", "SF2 file to write; without it the presets are listed", positional=True
-    )
-    programs: tuple[int, ...] = option((), "programs to keep (0..127)")
-    banks: tuple[int, ...] = option((), "banks to keep; by default all")
+    font: Positional[str]
+    """SF2 file to read."""
+    output: Positional[str] = ""
+    """SF2 file to write; without it the presets are listed."""
+    programs: tuple[int, ...] = ()
+    """Programs to keep (0..127)."""
+    banks: tuple[int, ...] = ()
+    """Banks to keep; by default all."""
 
 
 def read_chunks(data: bytes, start: int, end: int) -> list[tuple[str, int, int]]:
@@ -162,7 +165,7 @@ def _chunk(name: str, content: bytes) -> bytes:
 
 def main(argv: list[str]) -> None:
     """Trim a font, or list its presets."""
-    config = parse(Config, argv, prog="python scripts/trim_soundfont.py", about=__doc__)
+    config = parse(Config, argv)
     try:
         data = Path(config.font).read_bytes()
     except OSError as error:

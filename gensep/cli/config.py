@@ -1,260 +1,179 @@
-"""One frozen dataclass a command: its defaults, its TOML file and its command line.
+"""One frozen dataclass per command: its defaults, its TOML file and its command line.
 
-A command states its options as fields made by `option`; `parse` fills them from, in this order,
-the defaults, `--config FILE` (TOML) and the command line. Unknown keys, wrong types and values
-outside the choices are refused in one line.
+`parse` fills the fields of a config (see `gensep.cli.options`) from, in this order, the defaults,
+`--config FILE` (TOML) and the command line. Every mistake is refused in one line.
 """
 
-import dataclasses
-import difflib
-import math
+import shutil
 import sys
+import textwrap
 import tomllib
-import types
-import typing
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from gensep.cli.options import KINDS, Option, options_of, title
+from gensep.cli.records import prog_of
+from gensep.cli.values import build, refuse_unknown, to_toml, toml_lines, words_of_value
 from gensep.runtime.errors import UserError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
-def option(default: Any, help: str, *, positional: bool = False) -> Any:
-    """A config field: its default (`...` for a required one) and the meaning `--help` shows."""
-    meta = {"help": help, "positional": positional}
-    if default is ...:
-        return dataclasses.field(metadata=meta, kw_only=True)
-    return dataclasses.field(default=default, metadata=meta, kw_only=True)
+def parse(cls: type[Config], argv: list[str]) -> Config:
+    """Build `cls` from the words of a command line; print help or the config and exit if asked.
 
-
-def parse(cls: type[Config], argv: list[str], *, prog: str, about: str) -> Config:
-    """Build `cls` from the command line; print help or the config and exit where asked."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
+    Raises:
+        UserError: for anything that is unknown, missing, of a wrong type or out of range.
+    """
+    options = options_of(cls)
     if "-h" in argv or "--help" in argv:
-        print(_help(fields, hints, prog, about))
+        print(help_text(cls))
         sys.exit(0)
-    given, config, show = _split(argv, fields, hints)
-    values = _read_toml(config, fields, prog) if config else {}
-    values |= given
+    given, path, show = split(argv, options)
+    values = (_read_toml(path, options, prog_of(cls)) if path else {}) | given
     if show:
-        print(_complete(cls, values, fields), end="")
+        print(_complete(cls, values), end="")
         sys.exit(0)
     return build(cls, values)
 
 
-def build(cls: type[Config], values: dict[str, Any]) -> Config:
-    """Make `cls` from a plain dict, checking every key and type."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
-    for name in values:
-        _known(name, fields)
-    for name, f in fields.items():
-        if name not in values and f.default is dataclasses.MISSING:
-            flag = name.upper() if f.metadata["positional"] else f"--{name}"
-            raise UserError(f"{flag} is missing: {f.metadata['help']}")
-    checked = {name: _check(name, value, hints[name]) for name, value in values.items()}
-    try:
-        return cls(**checked)
-    except ValueError as error:  # raised by a config's own __post_init__
-        raise UserError(str(error)) from None
-
-
-def to_toml(config: Any) -> str:
-    """Write a config so that `--config` reads it back; None and unset keys are left out."""
-    values = {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
-    return "".join(f"{name} = {_toml_value(value)}\n" for name, value in values.items())
-
-
-def _complete(cls: Any, values: dict[str, Any], fields) -> str:
-    """Give the complete config; what is required and not given yet is a comment."""
-    missing = [n for n, f in fields.items() if n not in values and f.default is dataclasses.MISSING]
-    if not missing:
-        return to_toml(build(cls, values))
-    rest = {n: values.get(n, f.default) for n, f in fields.items() if n not in missing}
-    lines = [f"# {n} =   # required: {fields[n].metadata['help']}\n" for n in missing]
-    return "".join(lines) + "".join(
-        f"{n} = {_toml_value(v)}\n" for n, v in rest.items() if v is not None
-    )
-
-
-def _split(argv, fields, hints) -> tuple[dict[str, Any], str | None, bool]:
-    """Sort arguments into options and positionals; values keep their text until typed."""
-    given: dict[str, Any] = {}
-    config, show, loose = None, False, []
-    rest = list(argv)
+def split(
+    argv: list[str], options: Mapping[str, Option]
+) -> tuple[dict[str, object], str | None, bool]:
+    """Return the values given by options and positionals, the path of --config, --print-config."""
+    given: dict[str, object] = {}
+    loose: list[str] = []
+    path, show = None, False
+    names = {o.short: f"--{o.name}" for o in options.values() if o.short}
+    rest = deque(names.get(word, word) for word in argv)
     while rest:
-        arg = rest.pop(0)
-        if not arg.startswith("--"):
-            loose.append(arg)
+        word = rest.popleft()
+        if not word.startswith("--"):
+            if word[:1] == "-" and word[1:2].isalpha():
+                refuse_unknown(word, names, "option")
+            loose.append(word)
             continue
-        name, equals, value = arg[2:].partition("=")
+        name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         if name == "print_config":
             show = True
-            continue
-        words = [value] if equals else []
-        if name == "config":
-            config = words[0] if words else (rest.pop(0) if rest else None)
-            if config is None:
+        elif name == "config":
+            path = value if equals else rest.popleft() if rest else ""
+            if not path:
                 raise UserError("--config needs the path of a TOML file")
-            continue
-        _known(name, fields, flag="--")
-        if not equals:
-            many, flag = _is_tuple(hints[name]), _plain(hints[name]) is bool
-            while (
-                rest
-                and not rest[0].startswith("--")
-                and (many or not words)
-                and not (flag and rest[0] not in ("true", "false"))
-            ):
-                words.append(rest.pop(0))
-        given[name] = _from_words(name, words, hints[name])
-    _place(loose, given, fields, hints)
-    return given, config, show
+        else:
+            refuse_unknown(name, options, "option", "--")
+            words = [value] if equals else _take(options[name], rest)
+            given[name] = _typed(options[name], words)
+    _place(loose, given, options)
+    return given, path, show
 
 
-def _place(loose, given, fields, hints) -> None:
-    spots = [n for n, f in fields.items() if f.metadata["positional"] and n not in given]
-    for name in spots:
-        if not loose:
-            return
-        # a tuple takes all that the positionals behind it leave over
-        take = len(loose) - (len(spots) - spots.index(name) - 1) if _is_tuple(hints[name]) else 1
-        if take < 1:
-            continue
-        given[name] = _from_words(name, loose[:take], hints[name])
-        del loose[:take]
+def _take(option: Option, rest: deque[str]) -> list[str]:
+    """Take the words of an option: all up to the next option, one, or true or false of a flag."""
+    words: list[str] = []
+    while rest and not rest[0].startswith("--") and (option.many or not words):
+        if option.kind is bool and rest[0] not in ("true", "false"):
+            break
+        words.append(rest.popleft())
+    return words
+
+
+def _place(loose: list[str], given: dict[str, object], options: Mapping[str, Option]) -> None:
+    """Give loose words to the positionals; a tuple takes all that those after it leave."""
+    places = [o for o in options.values() if o.positional and o.name not in given]
+    for i, option in enumerate(places):
+        take = len(loose) - (len(places) - i - 1) if option.many else min(1, len(loose))
+        if take > 0:
+            given[option.name] = _typed(option, loose[:take])
+            del loose[:take]
     if loose:
         raise UserError(f"unexpected argument '{loose[0]}'; see --help")
 
 
-def _from_words(name: str, words: list[str], hint: Any) -> Any:
-    plain = _plain(hint)
-    if _is_tuple(hint):
-        kind = typing.get_args(plain)[0]
-        return tuple(_scalar(name, w, kind) for w in words)
-    if plain is bool and not words:
+def _typed(option: Option, words: list[str]) -> object:
+    """Convert the words of a command line to the type of the option."""
+    if option.many:
+        return tuple(_scalar(option, word) for word in words)
+    if not words and option.kind is bool:
         return True
     if not words:
-        raise UserError(f"--{name} needs a value ({_type_name(hint)})")
-    return _scalar(name, words[0], plain)
+        raise UserError(f"--{option.name} needs a value ({option.expected})")
+    return _scalar(option, words[0])
 
 
-def _scalar(name: str, word: str, kind: Any) -> Any:
-    if kind is bool and word in ("true", "false"):
+def _scalar(option: Option, word: str) -> object:
+    if option.kind is bool and word in ("true", "false"):
         return word == "true"
-    if kind in (int, float):
+    if option.kind in (int, float):
         try:
-            return kind(word)
+            return option.kind(word)
         except ValueError:
-            raise UserError(f"{name} must be {_type_name(kind)}, not '{word}'") from None
+            raise UserError(f"{option.name} must be {KINDS[option.kind]}, not '{word}'") from None
     return word
 
 
-def _read_toml(path: str, fields, prog: str) -> dict[str, Any]:
+def _read_toml(path: str, options: Mapping[str, Option], prog: str) -> dict[str, object]:
     try:
-        text = Path(path).read_text()
+        values = tomllib.loads(Path(path).read_text())
     except OSError as error:
         raise UserError(
             f"cannot read the config {path}: {error.strerror}; "
             f"'{prog} --print-config' writes a complete one"
         ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not TOML: {error}") from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     for name in values:
-        _known(name, fields)
+        refuse_unknown(name, options, "key")
     return values
 
 
-def _known(name: str, fields, flag: str = "") -> None:
-    if name in fields:
-        return
-    near = difflib.get_close_matches(name, fields, 1)
-    hint = f"; did you mean {flag}{near[0]}?" if near else ""
-    raise UserError(
-        f"unknown {'option' if flag else 'key'} {flag}{name}{hint} "
-        f"Known: {', '.join(fields)}".replace("? Known", "? Known")
+def _complete(cls: "type[DataclassInstance]", values: dict[str, object]) -> str:
+    """Return the complete config as TOML; what is required and not given yet is a comment."""
+    options = options_of(cls)
+    missing = [o for o in options.values() if o.required and o.name not in values]
+    if not missing:
+        return to_toml(build(cls, values))
+    rest = {name: values.get(name, o.default) for name, o in options.items() if o not in missing}
+    return "".join(f"# {o.name} =   # required: {o.help}\n" for o in missing) + toml_lines(rest)
+
+
+def help_text(cls: "type[DataclassInstance]") -> str:
+    """Return what --help prints: usage, the docstring of the module, options by groups."""
+    options = options_of(cls)
+    loose = [o.flag + " ..." * o.many for o in options.values() if o.positional]
+    about = sys.modules[cls.__module__].__doc__ or ""
+    lines = [f"usage: {' '.join([prog_of(cls), *loose])} [--option VALUE ...]", "", about.strip()]
+    own = title(cls)
+    for group in sorted({o.group: None for o in options.values()}, key=lambda name: name != own):
+        lines += ["", f"{group}:"]
+        for o in (o for o in options.values() if o.group == group):
+            default = "" if o.required or o.default is None else " ".join(words_of_value(o.default))
+            text = f"{o.help} ({o.expected})" + (f" [{default}]" if default else "")
+            lines.append(_entry(", ".join(filter(None, [o.flag, o.short])), text))
+    return "\n".join(
+        [
+            *lines,
+            "",
+            _entry("--config", "TOML file of these options; the command line wins over it."),
+            _entry("--print-config", "Print the complete config as TOML and exit."),
+            _entry("--help, -h", "Print this text and exit."),
+        ]
     )
 
 
-def _check(name: str, value: Any, hint: Any) -> Any:
-    plain = _plain(hint)
-    if value is None and plain is not hint:
-        return None
-    if typing.get_origin(plain) is typing.Literal:
-        choices = typing.get_args(plain)
-        if value not in choices:
-            raise UserError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
-        return value
-    if _is_tuple(hint):
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{name} must be {_type_name(hint)}, not {value!r}")
-        return tuple(_check(name, v, typing.get_args(plain)[0]) for v in value)
-    if plain is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
-        raise UserError(f"{name} must be {_type_name(hint)}, not {value!r}")
-    if plain is float and not math.isfinite(value):
-        raise UserError(f"{name} must be a finite number, not {value}")
-    return value
-
-
-def _plain(hint: Any) -> Any:
-    """`X | None` -> X."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next(a for a in typing.get_args(hint) if a is not type(None))
-    return hint
-
-
-def _is_tuple(hint: Any) -> bool:
-    return typing.get_origin(_plain(hint)) is tuple
-
-
-def _type_name(hint: Any) -> str:
-    plain = _plain(hint)
-    if _is_tuple(hint):
-        return f"a list of {_type_name(typing.get_args(plain)[0]).split(' ', 1)[-1]}s"
-    if typing.get_origin(plain) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(plain)))
-    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[plain]
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return repr(value)
-
-
-def _help(fields, hints, prog: str, about: str) -> str:
-    loose = [n for n, f in fields.items() if f.metadata["positional"]]
-    shown = [f"{n.upper()} ..." if _is_tuple(hints[n]) else n.upper() for n in loose]
-    lines = [
-        f"usage: {' '.join([prog, *shown])} [--config FILE] [--option value ...]",
-        "",
-        about,
-        "",
-    ]
-    for name, f in fields.items():
-        head = name.upper() if f.metadata["positional"] else f"--{name}"
-        kind = _type_name(hints[name])
-        default = f.default
-        tail = "" if default in (dataclasses.MISSING, None, ()) else f" [{_toml_value(default)}]"
-        lines.append(f"  {head:<18} {f.metadata['help']} ({kind}){tail}")
-    lines += [
-        "",
-        f"  {'--config':<18} a TOML file of these options; the command line wins over it",
-        f"  {'--print-config':<18} print the complete config as TOML and exit",
-        f"  {'--help':<18} this text",
-    ]
-    return "\n".join(lines)
+def _entry(head: str, text: str) -> str:
+    width = min(100, shutil.get_terminal_size((100, 0)).columns)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=f"  {head:<18} ",
+        subsequent_indent=" " * 21,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

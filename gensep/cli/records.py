@@ -8,9 +8,15 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gensep.cli.options import options_of
+from gensep.cli.source import ROOT
+from gensep.cli.values import words_of_value
 from gensep.runtime.files import write_atomically
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Json = dict[str, Any]  # an object as the json module reads and writes it
 
@@ -29,12 +35,12 @@ PACKAGES = (
 
 
 def describe() -> str:
-    """Give versions and the commit of the source tree as JSON text."""
+    """Return versions and the commit of the source tree as JSON text."""
     return json.dumps({"versions": versions(), "commit": commit()}, indent=1) + "\n"
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of Python and of the packages that decide results."""
+    """Return the versions of Python and of the packages that decide results."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -45,7 +51,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Give the commit of the source tree, marked where it has changes; empty outside git."""
+    """Return the commit of the source tree, with +changes if it has any; empty outside git."""
 
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
@@ -59,41 +65,39 @@ def commit() -> str:
         return ""
 
 
-def command(config: Any, prog: str) -> str:
-    """Give the command line of a config: its positionals, then what differs from the defaults."""
-    loose, words = [], []
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        many = value if isinstance(value, tuple) else (value,)
-        texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in many]
-        if f.metadata["positional"]:
-            loose += texts
-        elif value is not None and value != f.default:
-            words += [f"--{f.name}", *texts]
-    return shlex.join([*prog.split(), *loose, *words])
+def command(config: "DataclassInstance") -> str:
+    """Return the command line that makes a config: its positionals, then what is no default."""
+    loose: list[str] = []
+    words: list[str] = []
+    for option in options_of(type(config)).values():
+        value = getattr(config, option.name)
+        if option.positional:
+            loose += words_of_value(value)
+        elif value is not None and value != option.default:
+            words += [f"--{option.name}", *words_of_value(value)]
+    return shlex.join([*prog_of(type(config)).split(), *loose, *words])
 
 
 def prog_of(config_type: type) -> str:
-    """Return how the command whose options are `config_type` is run: "python -m gensep.NAME"."""
-    name = config_type.__module__
-    spec = getattr(sys.modules.get(name), "__spec__", None)  # under -m the module is __main__
-    return f"python -m {spec.name if spec else name}"
+    """Return how the file that defines a config is run: "python -m gensep.NAME", or a script."""
+    module = sys.modules[config_type.__module__]
+    spec = module.__spec__  # under -m the module is __main__, its spec has the name
+    if spec and spec.name.startswith("gensep."):
+        return f"python -m {spec.name}"
+    file = Path(getattr(module, "__file__", None) or "-c").resolve()
+    return f"python {file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name}"
 
 
-def write_record(path: Path, config: Any, facts: Json) -> None:
-    """Write `facts` as JSON with all that makes the result again: options, command, versions.
+def write_record(path: Path, config: "DataclassInstance | None", facts: Json) -> None:
+    """Write `facts` as JSON with what is needed to repeat them: options, command, versions.
 
     Args:
         path: of the file, which appears whole or not at all.
-        config: options of the command, a dataclass made by `gensep.cli.config`; None where no
-            command runs.
-        facts: what came out; values must be finite.
+        config: options of the command; None if no command runs.
+        facts: the results; numbers must be finite.
     """
     made: Json = {"versions": versions(), "commit": commit()}
     if config is not None:
-        made |= {
-            "options": dataclasses.asdict(config),
-            "command": command(config, prog_of(type(config))),
-        }
+        made |= {"options": dataclasses.asdict(config), "command": command(config)}
     text = json.dumps({**facts, **made}, indent=1, allow_nan=False)
     write_atomically(path, text + "\n")

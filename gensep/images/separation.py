@@ -4,13 +4,14 @@ import itertools
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from basis import (
+    Density,
     Kernel,
     Prior,
     check,
@@ -135,8 +136,9 @@ def weigh(
 def _judge(
     how: str, priors: tuple[Prior, ...], key: jax.Array, sources: jax.Array, levels: jax.Array
 ) -> jax.Array:
-    judge = surprise if how == "likelihood" else implausibility
-    return judge(priors, key, sources, levels)
+    if how == "likelihood":
+        return surprise(cast(tuple[Density, ...], priors), key, sources, levels)
+    return implausibility(priors, key, sources, levels)
 
 
 def _sample(

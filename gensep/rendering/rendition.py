@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gensep.cli.config import option
 from gensep.rendering.instruments_file import Source
 from gensep.rendering.notation import Note, Piece
 from gensep.rendering.performance import Performance, Sound
@@ -15,24 +14,38 @@ from gensep.rendering.soundfont import Layered
 TAIL = 1.0  # seconds that a whole piece rings on after its last note
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Playing:
-    """What a rendition is like."""
+    """Rendition."""
 
-    rate: int = option(16_000, "samples a second")
-    seed: int = option(0, "seed of every random choice")
-    start: float = option(0.0, "seconds of the performance to leave out")
-    duration: float | None = option(None, "seconds to render; notes at the edge are clipped")
-    tempo: tuple[float, ...] = option((1.0, 1.0), "lowest and highest tempo factor")
-    transpose: tuple[int, ...] = option((0, 0), "lowest and highest transposition in semitones")
-    onset_sd: float = option(0.0, "spread of the onsets in seconds")
-    velocity_sd: float = option(0.0, "spread of the velocities as a fraction")
-    velocity: tuple[float, ...] = option((), "lowest and highest mean velocity; as written if none")
-    level: float = option(-26.0, "RMS of each stem in dB full scale")
-    gains: tuple[float, ...] = option((), "dB added to each source, in the order of the file")
-    peak: float = option(0.95, "largest sample; stems and mixture are scaled down together")
-    timbre: float = option(0.0, "spread of the way of playing, 0 (plain) to 1")
-    layer_probability: float = option(0.0, "chance that two sounds play together")
+    rate: int = 16_000
+    """Sample rate in Hz."""
+    seed: int = 0
+    """Seed of all random choices."""
+    start: float = 0.0
+    """Seconds to skip at the start of the performance."""
+    duration: float | None = None
+    """Seconds to render; by default all. Notes that last longer are cut off."""
+    tempo: tuple[float, ...] = (1.0, 1.0)
+    """Lowest and highest factor of the tempo."""
+    transpose: tuple[int, ...] = (0, 0)
+    """Lowest and highest transposition in semitones."""
+    onset_sd: float = 0.0
+    """Standard deviation of random shifts of the onsets in seconds."""
+    velocity_sd: float = 0.0
+    """Relative standard deviation of random changes of the velocities."""
+    velocity: tuple[float, ...] = ()
+    """Lowest and highest mean velocity; by default the velocities as written."""
+    level: float = -26.0
+    """Loudness of each stem: its RMS in dB relative to full scale."""
+    gains: tuple[float, ...] = ()
+    """Gain in dB of each source, in the order of the instruments file."""
+    peak: float = 0.95
+    """Largest magnitude of a sample; stems and mixture are scaled down together to stay below."""
+    timbre: float = 0.0
+    """Amount of random variation of timbre, from 0 (none) to 1."""
+    layer_probability: float = 0.0
+    """Probability that two sounds play the same notes together."""
 
     def __post_init__(self) -> None:
         """Refuse ranges that are empty."""

@@ -1,106 +1,161 @@
-"""Options that training commands share."""
+"""Options that training commands share, in groups; a command inherits the groups that it needs."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from gensep.cli.config import option
+from gensep.cli.options import IMAGE_SETS, Count, DataName, Fraction, Range
+from gensep.cli.source import words_of
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Data, the loop, noise levels, random variation."""
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Data."""
 
-    data: str = option(
-        ...,
-        "data set of one source, as gensep.wav_to_spec writes it, or images: "
-        "mnist, fashion_mnist, cifar10, digits",
-    )
-    run: str = option(..., "run folder: config, checkpoints, metrics, prior.npz; resumed if there")
-    data_dir: str | None = option(None, "folder with the files of a set of images")
-    download: bool = option(False, "let tensorflow-datasets fetch images")  # noqa: FBT003
-    steps: int = option(20000, "updates in all")
-    batch: int = option(32, "examples an update")
-    frames: int = option(64, "frames a window")
-    rate: float = option(1e-3, "peak learning rate of Adam")
-    warmup: int = option(200, "updates of linear warm-up")
-    clip: float = option(1.0, "largest gradient norm")
-    ema: float = option(0.999, "decay of the weight average")
-    log_sigma_mean: float = option(-1.2, "mean of ln sigma, of the lognormal schedule")
-    log_sigma_sd: float = option(1.2, "sd of ln sigma, of the lognormal schedule")
-    sigma_min: float = option(0.02, "smallest noise level, model units")
-    sigma_max: float = option(2.5, "largest noise level, model units")
-    gain_low: float = option(-18.0, "lowest random gain, dB")
-    gain_high: float = option(8.0, "highest random gain, dB")
-    equaliser: float = option(4.0, "sd of the random equaliser, dB")
-    tilt: float = option(9.0, "largest spectral tilt, dB over all bands")
-    room: float = option(0.4, "share of windows with an added room")
-    noise: float = option(0.4, "share of windows with added background noise")
-    stretch: float = option(0.15, "largest relative change of tempo")
-    seed: int = option(0, "seed of everything random")
-    validate_every: int = option(1000, "updates between validations")
-    valid_windows: int = option(256, "examples of the fixed validation batch")
-    levels: int = option(8, "noise levels of the validation grid")
-    save_every: int = option(500, "updates between checkpoints")
-    max_minutes: float = option(0.0, "stop, resumable, after so many minutes; 0 never")
+    data: DataName
+    """Data set of one source, written by gensep.wav_to_spec, or the name of a set of images."""
+    data_dir: str | None = None
+    """Folder with the files of a set of images."""
+    download: bool = False
+    """Let tensorflow-datasets download a set of images into data_dir if it is missing there."""
+    frames: Count = 64
+    """Frames of a training window of spectrograms."""
 
-    def __post_init__(self):
-        self.positive(
-            "steps", "batch", "frames", "validate_every", "valid_windows", "levels", "save_every"
-        )
-        if not 0 < self.sigma_min < self.sigma_max or self.gain_low > self.gain_high:
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """Optimiser."""
+
+    steps: Count = 20000
+    """Number of updates."""
+    batch: Count = 32
+    """Examples per update."""
+    rate: float = 1e-3
+    """Peak learning rate of Adam."""
+    warmup: int = 200
+    """Updates over which the learning rate rises linearly to its peak."""
+    clip: float = 1.0
+    """Largest norm of the gradient; a longer gradient is scaled down to it."""
+    ema: float = 0.999
+    """Decay of the exponential moving average of the weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Noise levels."""
+
+    sigma_min: float = 0.02
+    """Smallest noise level, in model units."""
+    sigma_max: float = 2.5
+    """Largest noise level, in model units."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(
-                "expected 0 < sigma_min < sigma_max and gain_low <= gain_high, not "
-                f"{self.sigma_min}, {self.sigma_max}, {self.gain_low}, "
-                f"{self.gain_high}"
+                f"expected 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}"
             )
 
-    def positive(self, *names: str) -> None:
-        """Refuse counts below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Noise):
+    """Noise levels."""
+
+    log_sigma_mean: float = -1.2
+    """Mean of ln sigma in the lognormal schedule."""
+    log_sigma_sd: float = 1.2
+    """Standard deviation of ln sigma in the lognormal schedule."""
+    levels: Count = 8
+    """Number of noise levels at which validation measures the loss."""
 
 
-@dataclass(frozen=True)
-class FlowConfig(TrainingConfig):
-    """Options of `gensep.train_glow`, `gensep.train_realnvp` and `gensep.train_flowpp`."""
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """Random variation of spectrograms."""
 
-    layout: str = option("bands", "of windows: bands (as channels) or image")
-    squeeze: int = option(2, "places, down and across, that every level makes one of")
-    schedule: str = option(
-        "uniform",
-        "noise levels in training: uniform in ln sigma, lognormal, "
-        "or none (plain data, a flow that knows no noise)",
-    )
-    plain: float = option(0.0, "share of examples without noise, where there are levels")
-    denoising: float = option(
-        1.0,
-        "weight of the denoising loss beside the likelihood: updates "
-        "cost three times as much, scores become far better; plain data has "
-        "none",
-    )
-    embedding: int = option(64, "numbers that tell the flow its noise level")
-    logit: float = option(0.0, "margin of the logit map of images; 0 for none")
-    dequantise: str = option("uniform", "noise between integers: uniform or variational")
-    warmup: int = option(500, "updates of linear warm-up")
+    gain_low: float = -18.0
+    """Lowest random gain in dB."""
+    gain_high: float = 8.0
+    """Highest random gain in dB."""
+    equaliser: float = 4.0
+    """Standard deviation of a random equaliser in dB."""
+    tilt: float = 9.0
+    """Largest random spectral tilt in dB, from the lowest to the highest band."""
+    room: float = 0.4
+    """Share of windows with added reverberation."""
+    noise: float = 0.4
+    """Share of windows with added background noise."""
+    stretch: float = 0.15
+    """Largest relative change of tempo."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.positive("embedding", "squeeze")
-        for name, known in (
-            ("layout", ("bands", "image")),
-            ("schedule", ("uniform", "lognormal", "none")),
-            ("dequantise", ("uniform", "variational")),
-        ):
-            if getattr(self, name) not in known:
+    def __post_init__(self) -> None:
+        if self.gain_low > self.gain_high:
+            raise ValueError(
+                f"expected gain_low <= gain_high, not {self.gain_low} and {self.gain_high}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Run."""
+
+    run: str
+    """Run folder for config, checkpoints, metrics and prior.npz; training resumes if it exists."""
+    seed: int = 0
+    """Seed of weights, order of the data, noise and random variation."""
+    validate_every: Count = 1000
+    """Updates between validations."""
+    valid_windows: Count = 256
+    """Number of examples in the fixed validation batch."""
+    save_every: Count = 500
+    """Updates between checkpoints."""
+    max_minutes: float = 0.0
+    """Stop after so many minutes, to be resumed by the same command; 0 means no limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Run, Variation, Schedule, Optimiser, Data):
+    """Options of every command that trains a prior on a data set."""
+
+    def __post_init__(self) -> None:
+        Noise.__post_init__(self)
+        Variation.__post_init__(self)
+        if self.data in words_of(IMAGE_SETS):
+            audio = list(dataclasses.fields(Variation))
+            audio += [f for f in dataclasses.fields(Data) if f.name == "frames"]
+            if given := [f.name for f in audio if getattr(self, f.name) != f.default]:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'"
+                    f"{given[0]} is for spectrograms, but {self.data} is a set of images; "
+                    f"leave out {', '.join(given)}"
                 )
-        if not 0 <= self.plain <= 1 or not 0 <= self.logit < 0.5:
-            raise ValueError(
-                f"expected 0 <= plain <= 1 and 0 <= logit < 0.5, not {self.plain} and {self.logit}"
-            )
-        if self.denoising < 0:
-            raise ValueError(f"denoising must be 0 or more, not {self.denoising}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig(TrainingConfig):
+    """Flow."""
+
+    layout: Literal["bands", "image"] = "bands"
+    """How a window enters the flow: mel bands as channels, or as an image of one channel."""
+    squeeze: Count = 2
+    """Factor, in time and frequency, by which each scale trades resolution for channels."""
+    schedule: Literal["uniform", "lognormal", "none"] = "uniform"
+    """Distribution of ln sigma in training; none trains on clean data, without noise levels."""
+    plain: Fraction = 0.0
+    """Share of training examples without noise, if the schedule has noise levels."""
+    denoising: Annotated[float, Range(0)] = 1.0
+    """Weight of the denoising loss, added to the negative log likelihood. It makes updates three
+    times as slow and scores far better; unused for schedule none."""
+    embedding: Count = 64
+    """Size of the embedding of the noise level."""
+    logit: float = 0.0
+    """Margin of the logit transform of images, below 0.5; 0 for no transform."""
+    dequantise: Literal["uniform", "variational"] = "uniform"
+    """Noise added to integer pixel values: uniform, or sampled by a learnt flow."""
+    warmup: int = 500
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.logit < 0.5:
+            raise ValueError(f"expected 0 <= logit < 0.5, not {self.logit}")
         if self.schedule != "none" and (self.logit or self.dequantise != "uniform"):
             raise ValueError(
                 "logit and variational dequantisation are for plain data: give "

@@ -40,7 +40,7 @@ class RunFolder:
         """Write the options of the run, or check that a resumed run has the same."""
         path = self.path / "config.toml"
         if path.exists():
-            old = config.parse(type(c), ["--config", str(path)], prog="", about="")
+            old = config.parse(type(c), ["--config", str(path)])
             changed = [
                 f.name
                 for f in dataclasses.fields(c)

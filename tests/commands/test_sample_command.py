@@ -4,7 +4,6 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import soundfile
 
 from basis import full_gaussian
 from gensep import sample
+from gensep.cli.options import options_of
 from gensep.priors import files, score_networks, unconditional
 from gensep.representation.image import ImageForm
 from gensep.representation.mel import Representation
@@ -138,8 +138,7 @@ def test_what_cannot_be_is_refused_in_one_line(run, argv, words):
 
 
 def test_the_table_of_samplers_is_what_the_command_offers():
-    hint = get_type_hints(sample.Config)["sampler"]
-    assert set(get_args(hint)) == set(unconditional.KERNELS)
+    assert options_of(sample.Config)["sampler"].words == tuple(unconditional.KERNELS)
     assert set(unconditional.CORRECTIONS) < set(unconditional.KERNELS)
 
 

@@ -445,11 +445,11 @@ def test_runs_that_cannot_be_paired(made, tmp_path):
 
 
 def test_commands_read_back():
-    from gensep.basis import PROG, Config
+    from gensep.basis import Config
 
     c = Config(mixtures=("my mix.wav",), priors=("a", "b"), steps=3, overlap=0.1, picture=False)
-    text = command(c, PROG)
+    text = command(c)
     assert text == (
         "python -m gensep.basis 'my mix.wav' --priors a b --steps 3 --overlap 0.1 --picture false"
     )
-    assert config.parse(Config, shlex.split(text)[3:], prog=PROG, about="") == c
+    assert config.parse(Config, shlex.split(text)[3:]) == c

@@ -14,7 +14,6 @@ from basis import Gaussian, Prior, check_levels
 from basis.prior import spread
 from basis.windowed import Windowed, windowed
 from gensep import train_ncsn
-from gensep.cli.config import build
 from gensep.priors import files, score_networks
 from gensep.representation.image import ImageForm
 from gensep.representation.mel import Representation
@@ -335,7 +334,7 @@ def test_a_new_network_is_one_row(monkeypatch):
     row = score_networks.Network(None, ("rescale", "channels"), ("warmup",), geometric=True)
     monkeypatch.setitem(score_networks.NETWORKS, "new", row)
     given = {"data": "d", "run": "r", "network": "new", "schedule": "geometric", "levels": 2}
-    c = build(train_ncsn.Config, given)
+    c = train_ncsn.Config(**given)  # not `build`, which reads the table from the source
     for form, own in ((SMALL, (False, 1)), (ImageForm("x", 4, 4, 3), (True, 3))):
         size = form.shape(4)
         examples = SimpleNamespace(
@@ -348,8 +347,8 @@ def test_a_new_network_is_one_row(monkeypatch):
         assert list(settings)[-4:] == ["sigmas", *row.of_form, *row.of_options]
         assert (settings["rescale"], settings["channels"], settings["warmup"]) == (*own, c.warmup)
     for wrong in ({"schedule": "lognormal"}, {"compat": True}):
-        with pytest.raises(UserError, match="new knows fixed|compat is for ncsnv1 and .* not new"):
-            build(train_ncsn.Config, given | wrong)
+        with pytest.raises(ValueError, match="new has fixed|compat is for ncsnv1 and .* not new"):
+            train_ncsn.Config(**given | wrong)
 
 
 def test_new_weights_reuse_the_program():

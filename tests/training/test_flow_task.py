@@ -38,8 +38,6 @@ SMALL = Representation(sample_rate=8000, n_fft=256, hop_length=128, n_mels=BANDS
 COMMON = [
     "--batch",
     "8",
-    "--frames",
-    str(FRAMES),
     "--levels",
     "3",
     "--valid_windows",
@@ -60,7 +58,7 @@ COMMON = [
     "0",
 ]
 IMAGES = ["--data", "digits", *COMMON, "--steps", "4", "--schedule", "none"]
-GLOW = [*COMMON, "--scales", "1", "--depth", "2"]
+GLOW = [*COMMON, "--frames", str(FRAMES), "--scales", "1", "--depth", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -344,8 +342,8 @@ def test_bad_options_are_refused_in_one_line(folder):
     for words, more in (
         ("plain data: give --schedule none", ["--logit", "0.1"]),
         ("schedule must be one of uniform, lognormal, none", ["--schedule", "x"]),
-        ("denoising must be 0 or more", ["--denoising", "-1"]),
-        ("latents must be conv or free", ["--latents", "x"]),
+        ("denoising must be at least 0", ["--denoising", "-1"]),
+        ("latents must be one of conv, free", ["--latents", "x"]),
         ("depth must be at least 1", ["--depth", "0"]),
     ):
         with pytest.raises(UserError, match=words) as caught:
