@@ -67,7 +67,7 @@ class Config:
 
 
 def measure(c: Config, mixed: "MixedImages", row: str) -> dict[str, Any]:
-    """Return PSNR of every mixture, cost and time of one row; plot the first mixtures."""
+    """Return the PSNR of every mixture, cost and time of one row; draw the first mixtures."""
     from tqdm import tqdm
 
     from gensep.images import run

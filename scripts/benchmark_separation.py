@@ -13,15 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gensep.cli.config import build, option, parse
 from gensep.runtime import errors
-
-if TYPE_CHECKING:
-    from gensep.separation.separate import SourcePriors
 
 ROOT = Path(__file__).parent.parent
 SETS = {"duo": "lieder", "chorale": "chorales"}
@@ -120,7 +117,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
             }
         )
         priors = {m: _priors_of(c, m, names) for m in c.methods}
-        representation = priors[c.methods[0]].representation
+        sources = priors[c.methods[0]]
         for method, estimates, took in estimate_all(c, priors, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
@@ -135,7 +132,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
                 }
             )
             if c.keep and number < c.keep_pieces and method in c.methods:
-                keep(c, stems, estimates, rows, representation)
+                keep(c, stems, estimates, rows, sources.representation)
     return rows, names
 
 
@@ -212,7 +209,7 @@ def _fields(method: str) -> tuple[str, dict[str, str]]:
     return preset, dict(pair.split("=") for pair in changes.split(",") if pair)
 
 
-def _priors_of(c: Config, method: str, names: list[str]) -> "SourcePriors":
+def _priors_of(c: Config, method: str, names: list[str]) -> Any:
     """Load the priors of a method."""
     from gensep.separation.separate import assemble
 
@@ -229,9 +226,7 @@ def settings_of(c: Config, method: str, sources: int) -> Any:
     return make_settings(preset, {"seed": c.seed, **changes}, sources)
 
 
-def estimate_all(
-    c: Config, priors: dict[str, "SourcePriors"], true: list[np.ndarray], mixture: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, float]]:
+def estimate_all(c: Config, priors, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
     from gensep.evaluation.oracles import oracle_stems
     from gensep.inversion.masking import apply_masks

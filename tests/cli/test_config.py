@@ -294,7 +294,7 @@ def test_the_defaults_of_every_command_fit_their_own_types(command):
         f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING
     }
     needed = {
-        f.name: ("x",) if f.name == "scores" else "x"
+        f.name: ("x",) if f.name in ("scores", "priors") else "x"
         for f in dataclasses.fields(cls)
         if f.default is dataclasses.MISSING
     }
