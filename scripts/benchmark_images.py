@@ -67,7 +67,7 @@ class Config:
 
 
 def measure(c: Config, mixed: "MixedImages", row: str) -> dict[str, Any]:
-    """Return the PSNR of every mixture, cost and time of one row; draw the first mixtures."""
+    """Return PSNR of every mixture, cost and time of one row; plot the first mixtures."""
     from tqdm import tqdm
 
     from gensep.images import run

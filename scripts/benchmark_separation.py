@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gensep.cli.config import build, option, parse
 from gensep.runtime import errors
+
+if TYPE_CHECKING:
+    from gensep.separation.separate import SourcePriors
 
 ROOT = Path(__file__).parent.parent
 SETS = {"duo": "lieder", "chorale": "chorales"}
@@ -117,7 +120,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
             }
         )
         priors = {m: _priors_of(c, m, names) for m in c.methods}
-        sources = priors[c.methods[0]]
+        representation = priors[c.methods[0]].representation
         for method, estimates, took in estimate_all(c, priors, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
@@ -132,7 +135,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
                 }
             )
             if c.keep and number < c.keep_pieces and method in c.methods:
-                keep(c, stems, estimates, rows, sources.representation)
+                keep(c, stems, estimates, rows, representation)
     return rows, names
 
 
@@ -209,7 +212,7 @@ def _fields(method: str) -> tuple[str, dict[str, str]]:
     return preset, dict(pair.split("=") for pair in changes.split(",") if pair)
 
 
-def _priors_of(c: Config, method: str, names: list[str]) -> Any:
+def _priors_of(c: Config, method: str, names: list[str]) -> "SourcePriors":
     """Load the priors of a method."""
     from gensep.separation.separate import assemble
 
@@ -226,7 +229,9 @@ def settings_of(c: Config, method: str, sources: int) -> Any:
     return make_settings(preset, {"seed": c.seed, **changes}, sources)
 
 
-def estimate_all(c: Config, priors, true, mixture) -> Iterator[tuple[str, np.ndarray, float]]:
+def estimate_all(
+    c: Config, priors: dict[str, "SourcePriors"], true: list[np.ndarray], mixture: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield (method, stems [source, samples], seconds of sampling)."""
     from gensep.evaluation.oracles import oracle_stems
     from gensep.inversion.masking import apply_masks

@@ -146,8 +146,9 @@ def weigh(
 def _judge(
     how: str, priors: tuple[Prior, ...], key: jax.Array, sources: jax.Array, levels: jax.Array
 ) -> jax.Array:
-    judge = surprise if how == "likelihood" else implausibility
-    return judge(priors, key, sources, levels)
+    if how == "likelihood":
+        return surprise(priors, key, sources, levels)  # type: ignore[arg-type]  # see _prepare
+    return implausibility(priors, key, sources, levels)
 
 
 def _sample(
