@@ -90,9 +90,9 @@ def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS)
     """Train on dequantised training images; the same images lead to the same network."""
     images, labels = load_images(name, "train", data_dir)
 
-    def loss(network: Network, key: jax.Array, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    def loss(network: Network, key: jax.Array, batch: tuple[np.ndarray, np.ndarray]) -> jax.Array:
         pixels, truth = batch
-        x = (pixels + jax.random.uniform(key, pixels.shape)) / PIXEL_VALUES
+        x = (jnp.asarray(pixels) + jax.random.uniform(key, pixels.shape)) / PIXEL_VALUES
         log_p = jax.nn.log_softmax(network(x)[1])
         return -jnp.take_along_axis(log_p, truth[:, None], 1).mean()
 

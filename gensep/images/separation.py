@@ -64,28 +64,12 @@ def separate_images(
     Raises:
         UserError: for what the priors or the sampler cannot work with.
     """
-    if settings.judge == "likelihood" and not all(hasattr(p, "log_prob") for p in priors):
-        raise UserError(
-            "judging samples by likelihood needs priors that know their density, as "
-            "flows do; take --judge denoising"
-        )
-    levels, kernel = settings.levels(), settings.kernel()
-    try:
-        check(kernel, mix.problem(priors, jnp.zeros_like(mixture[:1]), settings.tau), levels)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
     def observe(chains: list[Chain]) -> tuple[np.ndarray, ...]:
         place, number = np.array(chains, np.uint32).T
         return mixture[place], place, number
 
-    run: Chains[Sampled] = Chains(
-        partial(_sample, kernel, mix),
-        (settings.sampler, settings.constraint, mix),
-        (jax.random.key(settings.seed), priors, jnp.asarray(levels), settings.tau),
-        [(place, number) for number in range(settings.samples) for place in range(len(mixture))],
-        per_device=batch or (32 if jax.default_backend() == "cpu" else 1024),
-    )
+    run = _prepare(mix, priors, mixture, settings, batch)
     parts, residuals = [], []
     for group, result in run.run(observe):
         found, residual, forwards, vjps = jax.device_get(result)
@@ -106,6 +90,33 @@ def separate_images(
         int(vjps) * settings.samples,
         run.compile_seconds,
         run.run_seconds + time.perf_counter() - began,
+    )
+
+
+def _prepare(
+    mix: Mix,
+    priors: tuple[Prior, ...],
+    mixture: np.ndarray,
+    settings: ImageSettings,
+    batch: int | None,
+) -> Chains[Sampled]:
+    """Return the sampler of the mixtures; refuse what it cannot work with."""
+    if settings.judge == "likelihood" and not all(hasattr(p, "log_prob") for p in priors):
+        raise UserError(
+            "judging samples by likelihood needs priors that know their density, as "
+            "flows do; take --judge denoising"
+        )
+    levels, kernel = settings.levels(), settings.kernel()
+    try:
+        check(kernel, mix.problem(priors, jnp.zeros_like(mixture[:1]), settings.tau), levels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return Chains(
+        partial(_sample, kernel, mix),
+        (settings.sampler, settings.constraint, mix),
+        (jax.random.key(settings.seed), priors, jnp.asarray(levels), settings.tau),
+        [(place, number) for number in range(settings.samples) for place in range(len(mixture))],
+        per_device=batch or (32 if jax.default_backend() == "cpu" else 1024),
     )
 
 
