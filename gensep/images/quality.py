@@ -102,7 +102,7 @@ def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS)
     for step in range(steps):
         rows = np.random.default_rng((SEED, step)).integers(len(images), size=BATCH)
         key = jax.random.fold_in(jax.random.key(SEED), step)
-        state, _ = update(key, state, (jnp.asarray(images[rows]), jnp.asarray(labels[rows])))
+        state, _ = update(key, state, (images[rows], labels[rows]))
     classifier = Classifier(state.learner.average, 0.0)
     test, truth = load_images(name, "test", data_dir)
     guesses = classifier((test + 0.5) / PIXEL_VALUES)[1].argmax(1)
