@@ -73,12 +73,14 @@ def main(argv: list[str]) -> None:
             "[--priors piano violin]; see --help"
         )
     from gensep.audio.files import probe
+    from gensep.runtime.files import output_folder
     from gensep.separation.separate import assemble, make_settings
 
     names = ("sampler", "steps", "samples", "window", "overlap", "seed", "constraint")
     changed = {name: getattr(c, name) for name in names if getattr(c, name) is not None}
     settings = make_settings(c.preset, changed, len(c.priors))
-    folders = [output_folder(c.output, path) for path in c.mixtures]
+    paths = [Path(path) for path in c.mixtures]
+    folders = [output_folder(c.output, name=path.stem, folder=path.parent) for path in paths]
     if len(set(folders)) < len(folders):
         raise UserError(
             f"several inputs would be written to {max(folders, key=folders.count)}; "
@@ -136,16 +138,6 @@ def list_priors() -> str:
             f"{about.get('step', '?')}"
         )
     return "\n".join(lines) or "no priors ship with this installation"
-
-
-def output_folder(template: str, path: str) -> Path:
-    """Fill in {name} and {folder} of a folder template."""
-    try:
-        return Path(template.format(name=Path(path).stem, folder=Path(path).parent))
-    except (KeyError, IndexError, ValueError):
-        raise UserError(
-            f"--output knows {{name}} and {{folder}}, not what is in '{template}'"
-        ) from None
 
 
 if __name__ == "__main__":

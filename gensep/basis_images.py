@@ -5,7 +5,6 @@ Writes images.json (every mixture's PSNR), images.npz (the estimates) and images
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from gensep.cli import config
@@ -57,6 +56,7 @@ def main(argv: list[str]) -> None:
     c = config.parse(Config, argv)
     from gensep.images.run import mix_images, psnr_table, separate_mixed
     from gensep.images.settings import make_image_settings
+    from gensep.runtime.files import output_folder
 
     names = ("sampler", "steps", "samples", "seed", "constraint", "judge")
     changed = {name: getattr(c, name) for name in names if getattr(c, name) is not None}
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
         pairs=c.pairs,
         seed=c.seed,
     )
-    folder = Path(c.output.replace("{name}", c.set))
+    folder = output_folder(c.output, name=c.set)
     results = separate_mixed(mixed, settings, folder, picture=c.picture, config=c)
     print(psnr_table(results))
     print(

@@ -72,11 +72,11 @@ def main(argv: list[str]) -> None:
     from gensep.priors.files import load_prior
     from gensep.priors.unconditional import sample_prior
     from gensep.representation.form import is_sound
-    from gensep.runtime.files import new_folder, save_arrays
+    from gensep.runtime.files import new_folder, output_folder, save_arrays
 
     loaded = load_prior(c.prior)
     _check(c, loaded)
-    folder, began = Path(c.output.replace("{name}", loaded.name)), time.perf_counter()
+    folder, began = output_folder(c.output, name=loaded.name), time.perf_counter()
     names = ("sampler", "steps", "corrections", "frames", "seed", "batch")
     settings = {name: getattr(c, name) for name in names}
     bar = tqdm(total=c.n, unit="sample", desc=loaded.name, leave=False, disable=None)

@@ -228,7 +228,7 @@ def speed(seed: int) -> list[dict[str, Any]]:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """Return a markdown table with one line per method: mean SI-SDR over the sources of a piece."""
-    from gensep.evaluation.statistics import paired_interval
+    from gensep.evaluation.statistics import interval
 
     lines = [
         "| method | n | SI-SDR, dB [95 %] | elsewhere, dB | s per s |",
@@ -236,12 +236,12 @@ def summary(rows: list[dict[str, Any]]) -> str:
     ]
     for method in dict.fromkeys(r["method"] for r in rows):
         mine = [r for r in rows if r["method"] == method]
-        interval = paired_interval([np.mean(r["si_sdr"]) for r in mine])
+        spread = interval([np.mean(r["si_sdr"]) for r in mine])
         seconds = float(np.median([r["seconds"] for r in mine]))
         cells = [
             method,
             str(len(mine)),
-            "{:.2f} [{:.2f}, {:.2f}]".format(*interval),
+            "{:.2f} [{:.2f}, {:.2f}]".format(*spread),
             f"{EXPECTED[method]:.2f}" if method in EXPECTED else "",
             f"{seconds:.4f}" if seconds else "",
         ]

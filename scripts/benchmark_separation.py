@@ -293,7 +293,7 @@ def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
 
 def _cells(rows, best, sources) -> list[str]:
     """Return the cells of one method on one set."""
-    from gensep.evaluation.statistics import paired_interval
+    from gensep.evaluation.statistics import interval
 
     if rows[0]["method"] == "mixture":
         return [f"0 (SI-SDR {np.mean([r['si_sdr'] for r in rows]):.2f})", "", "", ""]
@@ -301,7 +301,7 @@ def _cells(rows, best, sources) -> list[str]:
     behind = np.array([best[r["piece"]] for r in rows]) - gains
     each = zip(sources, np.mean([r["gain"] for r in rows], 0), strict=True)
     seconds = float(np.median([r["seconds"] for r in rows]))
-    intervals = ["{:.2f} [{:.2f}, {:.2f}]".format(*paired_interval(v)) for v in (gains, behind)]
+    intervals = ["{:.2f} [{:.2f}, {:.2f}]".format(*interval(v)) for v in (gains, behind)]
     return [
         *intervals,
         ", ".join(f"{s} {g:.1f}" for s, g in each),

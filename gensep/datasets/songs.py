@@ -7,6 +7,7 @@ import numpy as np
 
 from gensep.audio.excerpt import Excerpt, Shape
 from gensep.runtime.errors import UserError
+from gensep.runtime.spool import Spool, spooled
 
 
 class Song(NamedTuple):
@@ -49,18 +50,14 @@ class Song(NamedTuple):
         together = zip(*(stem.blocks() for stem in self.stems.values()), strict=True)
         return (np.sum(blocks, axis=0) for blocks in together)
 
-    def read_mixture(self) -> tuple[np.ndarray, int]:
-        """Read the mixture, or the sum of the stems: `[channels, samples]` and the rate in Hz."""
-        if self.mixture is not None:
-            return self.mixture.read()
-        stems, rate = self.read_stems()
-        return np.sum(list(stems.values()), axis=0), rate
+    def to_disk(self) -> tuple[Spool, Spool]:
+        """Copy stems and mixture to disk: `[source, channel, samples]`, `[1, channel, samples]`.
 
-    def read_stems(self) -> tuple[dict[str, np.ndarray], int]:
-        """Read the stems by name, float32 `[channels, samples]` of one shape, and the rate in Hz.
+        The mixture is cut, or padded with zeros, to the length of the stems.
 
         Raises:
             UserError: if stems differ in rate, channels or length.
         """
-        rate = self.shape().rate
-        return {name: stem.read()[0] for name, stem in self.stems.items()}, rate
+        _, *shape = self.shape()
+        stems = spooled([stem.blocks() for stem in self.stems.values()], *shape)
+        return stems, spooled([self.mixture_blocks()], *shape)

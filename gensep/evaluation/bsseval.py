@@ -15,17 +15,15 @@ not grow with the track, and one Cholesky factor serves all sets of estimates of
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, rfft
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from gensep.evaluation.framing import frames, silent, silent_throughout
+from gensep.evaluation.metrics import frames, silent, silent_throughout
+from gensep.runtime.parallel import prefetch
 from gensep.runtime.spool import Waves
 
 TAPS = 512
@@ -51,14 +49,13 @@ class _Blocks(NamedTuple):
     low: np.ndarray
     high: np.ndarray
 
-    def groups(self) -> Iterator["_Blocks"]:
-        """Split the blocks into the tasks of the threads."""
-        for at in range(0, len(self.first), GROUP):
-            yield _Blocks(*(field[at : at + GROUP] for field in self))
-
-
-Work = Callable[[_Blocks], np.ndarray]
-Run = Callable[[Work, Iterable[_Blocks]], Iterator[np.ndarray]]  # results in the order of groups
+    def results(
+        self, work: Callable[["_Blocks"], np.ndarray], threads: int
+    ) -> Iterator[np.ndarray]:
+        """Yield `work(group)` for groups of blocks in order, computed by threads."""
+        starts = range(0, len(self.first), GROUP)
+        groups = [_Blocks(*(field[at : at + GROUP] for field in self)) for at in starts]
+        return prefetch(lambda i: work(groups[i]), 0, len(groups), threads + 1, threads)
 
 
 def bss_eval(
@@ -102,32 +99,17 @@ def bss_eval(
     sounding = [span for span in spans if not silent(references[..., slice(*span)])]
     figures = [np.full((4, references.shape[0], len(spans)), np.nan) for _ in estimates]
     threads = threads or os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        run = partial(_in_order, pool, threads + 1)
-        parts = [sounding] if mode == "v4" else [[span] for span in sounding]
-        for part in parts if sounding else []:
-            whole = (0, references.shape[-1]) if mode == "v4" else part[0]
-            filters = _fit(references, estimates, whole, run)
-            energies = _energies(references, estimates, part, filters, run)
-            place = [spans.index(span) for span in part]
-            for figure, energy in zip(figures, energies, strict=True):
-                figure[..., place] = _decibels(energy)
+    parts = [sounding] if mode == "v4" else [[span] for span in sounding]
+    for part in parts if sounding else []:
+        whole = (0, references.shape[-1]) if mode == "v4" else part[0]
+        filters = _fit(references, estimates, whole, threads)
+        energies = _energies(references, estimates, part, filters, threads)
+        place = [spans.index(span) for span in part]
+        for figure, energy in zip(figures, energies, strict=True):
+            figure[..., place] = _decibels(energy)
     for figure, estimate in zip(figures, estimates, strict=True):
         figure[..., [silent(estimate[..., slice(*span)]) for span in spans]] = np.nan
     return [Scores(*figure) for figure in figures]
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, ahead: int, work: Work, groups: Iterable[_Blocks]
-) -> Iterator[np.ndarray]:
-    """Yield `work(group)` in the order of the groups, with at most `ahead` of them submitted."""
-    waiting: deque[Future[np.ndarray]] = deque()
-    for group in groups:
-        waiting.append(pool.submit(work, group))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 class _Filters(NamedTuple):
@@ -137,11 +119,11 @@ class _Filters(NamedTuple):
     own: np.ndarray  # [bin, source, channel, channel]: each source to its own estimate
 
 
-def _fit(references: Waves, estimates: Sequence[Waves], span: Span, run: Run) -> list[_Filters]:
+def _fit(references: Waves, estimates: Sequence[Waves], span: Span, threads: int) -> list[_Filters]:
     """Fit the filters of every set of estimates to a span of the track, by least squares."""
     sources, channels = references.shape[:2]
     rows, sets = sources * channels, len(estimates)
-    r = _correlations(references, estimates, span, run)
+    r = _correlations(references, estimates, span, threads)
     gram = _gram(r[:, :rows])
     right = r[:, rows:, TAPS - 1 :].reshape(rows, sets, rows, TAPS)
     right = right.transpose(0, 3, 1, 2)  # [reference row, tap, set, estimate row]
@@ -162,7 +144,7 @@ def _fit(references: Waves, estimates: Sequence[Waves], span: Span, run: Run) ->
 
 
 def _correlations(
-    references: Waves, estimates: Sequence[Waves], span: Span, run: Run
+    references: Waves, estimates: Sequence[Waves], span: Span, threads: int
 ) -> np.ndarray:
     """Return `[row, reference and estimate rows, lag + TAPS - 1]`: sum_n x(n) y(n + lag)."""
     start, stop = span
@@ -171,15 +153,14 @@ def _correlations(
 
     def cross(part: _Blocks) -> np.ndarray:
         x_hat = _spectra(_cut(references, part, size))
-        around = _Blocks(
-            part.first - (TAPS - 1), np.full_like(part.first, start), np.full_like(part.first, stop)
-        )
+        low, high = np.full_like(part.first, start), np.full_like(part.first, stop)
+        around = _Blocks(part.first - (TAPS - 1), low, high)
         signals = [_cut(signal, around, N_FFT) for signal in (references, *estimates)]
         y_hat = _spectra(np.concatenate(signals, axis=1))
         return x_hat.conj() @ y_hat.swapaxes(1, 2)
 
     blocks = _Blocks(first, first, np.minimum(first + size, stop))
-    total = np.asarray(sum(run(cross, blocks.groups())))
+    total = np.asarray(sum(blocks.results(cross, threads)))
     return irfft(np.moveaxis(total, 0, -1), N_FFT)[..., : 2 * TAPS - 1]
 
 
@@ -216,7 +197,7 @@ def _energies(
     estimates: Sequence[Waves],
     spans: list[Span],
     filters: list[_Filters],
-    run: Run,
+    threads: int,
 ) -> list[np.ndarray]:
     """Return the energies that `_decibels` takes, `[7, source, span]` for each set of estimates."""
     total = spans[0][1] - spans[0][0] + TAPS - 1  # with what the filters add at the end
@@ -230,14 +211,10 @@ def _energies(
         x = _cut(references, before, size + TAPS - 1)
         x_hat = _spectra(x)
         s = x[..., TAPS - 1 :]
-        return np.stack(
-            [
-                _block_energies(x_hat, s, _cut(estimate, part, size), taps)
-                for estimate, taps in zip(estimates, filters, strict=True)
-            ]
-        )
+        pairs = zip(estimates, filters, strict=True)
+        return np.stack([_block_energies(x_hat, s, _cut(y, part, size), f) for y, f in pairs])
 
-    parts = np.concatenate(list(run(measure, blocks.groups())), axis=2)  # [set, 7, block, row]
+    parts = np.concatenate(list(blocks.results(measure, threads)), axis=2)  # [set, 7, block, row]
     shape = (len(estimates), 7, len(spans), count, *references.shape[:2])
     return list(parts.reshape(shape).sum((3, 5)).swapaxes(2, 3))
 
@@ -250,7 +227,8 @@ def _block_energies(
     apart = x_hat.reshape(bins, sources, channels, -1)
     p = _waves(filters.joint @ x_hat, s.shape[-1])
     p_own = _waves((filters.own @ apart).reshape(x_hat.shape), s.shape[-1])
-    return np.stack([_energy(part) for part in (s, y - s, p_own, p, p_own - s, p - p_own, y - p)])
+    parts = (s, y - s, p_own, p, p_own - s, p - p_own, y - p)
+    return np.stack([np.einsum("brn,brn->br", part, part) for part in parts])
 
 
 def _decibels(energy: np.ndarray) -> np.ndarray:
@@ -281,7 +259,3 @@ def _waves(spectra: np.ndarray, size: int) -> np.ndarray:
     """Transform `[bin, row, block]` to `[block, row, size]` without circularly aliased samples."""
     waves = irfft(np.ascontiguousarray(spectra.transpose(2, 1, 0)), N_FFT)
     return waves[..., TAPS - 1 : TAPS - 1 + size]
-
-
-def _energy(blocks: np.ndarray) -> np.ndarray:
-    return np.einsum("brn,brn->br", blocks, blocks)

@@ -7,14 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from gensep.cli.records import Json, commit, versions
+from gensep.cli.records import Json, write_record
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
 from gensep.evaluation.measures import Protocol, over_frames
 from gensep.evaluation.scoring import Pair, check_pair, collect_scores, fingerprint, score_song
-from gensep.evaluation.statistics import Row, Summary, csv_text, decibels, markdown, summarise
+from gensep.evaluation.statistics import (
+    Row,
+    Summary,
+    csv_text,
+    decibels,
+    finite,
+    markdown,
+    rounded,
+    summarise,
+)
 from gensep.runtime.errors import UserError
-from gensep.runtime.files import check_writable, write_atomically
+from gensep.runtime.files import check_writable, output_folder, write_atomically
 from gensep.runtime.parallel import job_count, results
 
 AGGREGATION = (
@@ -73,8 +82,8 @@ def evaluate(
     layouts = {"layout": layout, "estimate_layout": estimate_layout}
     options = {**paths, **asdict(protocol), **layouts, "split": split, "stems": stems}
     name = name or Path(estimates).resolve().name
-    folder = output_folder(output, name)
-    # the references keep their other stems, which the oracle and the sum of the stems need
+    folder = output_folder(output, name=name)
+    # The references keep their other stems, which the oracle and the sum of the stems need.
     found = find_songs(estimates, estimate_layout, stems=tuple(stems) or None)
     pairs, unmatched = pair_songs(
         found, find_songs(references, layout, split), (estimates, references), split
@@ -94,14 +103,6 @@ def evaluate(
     return evaluation
 
 
-def output_folder(template: str, name: str) -> Path:
-    """Fill in {name} of the template of a folder."""
-    try:
-        return Path(template.format(name=name))
-    except (KeyError, IndexError, ValueError):
-        raise UserError(f"--output knows {{name}}, not what is in '{template}'") from None
-
-
 def pair_songs(
     estimates: Sequence[Song],
     references: Sequence[Song],
@@ -118,12 +119,8 @@ def pair_songs(
     """
     pairs, unmatched = [], []
     for estimate in estimates:
-        found = [
-            r
-            for r in references
-            if r.name == estimate.name
-            and (not r.split or not estimate.split or r.split == estimate.split)
-        ]
+        found = [r for r in references if r.name == estimate.name]
+        found = [r for r in found if not r.split or estimate.split in ("", r.split)]
         if len(found) > 1:
             raise UserError(
                 f"{folders[1]} has {len(found)} songs {estimate.name}, in "
@@ -150,11 +147,7 @@ def _score_all(places: dict[Path, Pair], protocol: Protocol, jobs: int, *, force
     """Score the songs that have no record, or one from other files or options."""
     from tqdm import tqdm
 
-    todo = [
-        (place, pair)
-        for place, pair in places.items()
-        if force or not is_scored(place, pair, protocol)
-    ]
+    todo = [item for item in places.items() if force or not is_scored(*item, protocol)]
     jobs = job_count(jobs, len(todo))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     if jobs > 1:  # read by the new processes: their matrix products share the cores
@@ -183,29 +176,20 @@ def is_scored(place: Path, pair: Pair, protocol: Protocol) -> bool:
 def _write(evaluation: Evaluation, options: Json) -> None:
     """Write scores.csv and scores.json."""
     write_atomically(evaluation.output / "scores.csv", csv_text(evaluation.rows))
-    whole = {
+    summary = []
+    for line in evaluation.summary:
+        spread = {"median": rounded(line.median), "mean": rounded(line.mean)}
+        summary.append({**line._asdict(), **spread, "pooled": finite(line.pooled, 6)})
+    facts = {
         "method": evaluation.method,
         "aggregation": AGGREGATION,
         "unmatched": evaluation.unmatched,
         "notes": evaluation.notes,
         "rows": [row._asdict() for row in evaluation.rows],
-        "summary": [_as_json(line) for line in evaluation.summary],
+        "summary": summary,
         "options": options,
-        "versions": versions(),
-        "commit": commit(),
     }
-    text = json.dumps(whole, indent=1, allow_nan=False)
-    write_atomically(evaluation.output / SCORES, text + "\n")
-
-
-def _as_json(line: Summary) -> Json:
-    """Return a line of the summary, rounded, with None for nan."""
-
-    def known(x: float | None) -> float | None:
-        return None if x is None or x != x else round(x, 6)
-
-    spread = {"median": [known(x) for x in line.median], "mean": [known(x) for x in line.mean]}
-    return {**line._asdict(), **spread, "pooled": known(line.pooled)}
+    write_record(evaluation.output / SCORES, None, facts)
 
 
 def _some(songs: Sequence[Song]) -> str:

@@ -11,7 +11,7 @@ from gensep.cli.records import Json, commit, versions
 from gensep.evaluation import statistics as stats
 from gensep.evaluation.campaign import SCORES
 from gensep.evaluation.measures import MIXTURE, ORACLE
-from gensep.evaluation.statistics import Interval, Key, Row, Statistic, markdown
+from gensep.evaluation.statistics import Key, Row, Statistic, markdown, rounded
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, write_atomically
 
@@ -85,33 +85,32 @@ def compare(
 
 
 def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Read the values of all runs, each under the name of its method; baselines from all of them.
+    """Read the values of all runs, each under the name of its method, and of the baselines.
 
-    Returns:
-        The rows, baselines first, and notes on runs whose baselines differ.
+    Return the rows, baselines first, and notes on runs whose baselines differ.
     """
     found = [_read(Path(folder)) for folder in runs]
     names = [scores["method"] for scores in found]
     if len(set(names)) < len(names):
         names = [Path(folder).resolve().name for folder in runs]
-    clash = [n for n in names if names.count(n) > 1 or n in BASELINES]
-    if clash:
+    if clash := [n for n in names if names.count(n) > 1 or n in BASELINES]:
         raise UserError(f"several methods are called {clash[0]}; evaluate with another --name")
     rows, notes = [], []
     baseline: dict[tuple[str, ...], float | None] = {}
     for name, scores in zip(names, found, strict=True):
-        for entry in scores["rows"]:
-            row = Row(**entry)
+        for row in (Row(**entry) for entry in scores["rows"]):
             if row.method not in BASELINES:
                 rows.append(row._replace(method=name))
-            elif row[:4] not in baseline:
-                baseline[row[:4]] = row.value
+                continue
+            if row[:4] not in baseline:
                 rows.append(row)
-            elif _differ(baseline[row[:4]], row.value):
+            value = baseline.setdefault(row[:4], row.value)
+            a, b = (np.nan if x is None else x for x in (value, row.value))
+            if not np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True):
                 notes.append(
                     f"{name} was scored against other references or with other options: "
                     f"its {row.method} has {row.metric} {row.value} on {row.song}, "
-                    f"{row.source}, not {baseline[row[:4]]}"
+                    f"{row.source}, not {value}"
                 )
     order = [*BASELINES, *names]
     return sorted(rows, key=lambda row: order.index(row.method)), list(dict.fromkeys(notes))[:5]
@@ -143,12 +142,10 @@ def _tables(cells: Cells, statistic: str) -> tuple[str, list[Line]]:
     lines: list[Line] = []
     for metric, table in _by_metric(cells).items():
         runs = [method for method in table if method not in BASELINES]
-        for text, more in (
-            _values(metric, table, runs[0], statistic),
-            _differences(metric, table, runs),
-        ):
-            parts += text
-            lines += more
+        text, more = _values(metric, table, runs[0], statistic)
+        differences, others = _differences(metric, table, runs)
+        parts += [text, *differences]
+        lines += more + others
     return "\n\n".join(parts), lines
 
 
@@ -161,19 +158,18 @@ def _by_metric(cells: Cells) -> dict[str, Table]:
     }
 
 
-def _values(metric: str, table: Table, first: str, statistic: str) -> tuple[list[str], list[Line]]:
+def _values(metric: str, table: Table, first: str, statistic: str) -> tuple[str, list[Line]]:
     """Tabulate a statistic of each method and source over songs."""
     over_songs: Statistic = getattr(np, statistic)  # median or mean
     rows, lines = [], []
     for method, cells in table.items():
         found = {s: stats.interval(cell.values(), over_songs) for s, cell in cells.items()}
         rows.append((method, *found.values()))
-        lines += [
-            Line(metric, s, method, statistic, len(cells[s]), *_rounded(found[s])) for s in cells
-        ]
+        for s, x in found.items():
+            lines.append(Line(metric, s, method, statistic, len(cells[s]), *rounded(x)))
     count = max(len(cell) for cell in table[first].values())
     title = f"## {metric}: {statistic} over {count} songs [95 %]\n\n"
-    return [title + markdown(("method", *table[first]), rows)], lines
+    return title + markdown(("method", *table[first]), rows), lines
 
 
 def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str], list[Line]]:
@@ -182,25 +178,18 @@ def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str],
     rows, lines, parts = [], [], []
     for method in others:
         found = {s: stats.difference(cell, table[method][s]) for s, cell in table[first].items()}
-        lines += [
-            Line(metric, s, method, f"difference from {first}", x.n, *_rounded(x.mean), x.p)
-            for s, x in found.items()
-        ]
+        for s, x in found.items():
+            what = f"difference from {first}"
+            lines.append(Line(metric, s, method, what, x.n, *rounded(x.mean), x.p))
         shown = ("-" if x.p is None else f"{x.mean}, p {x.p:.2g}" for x in found.values())
         rows.append((method, *shown))
     if rows:
         title = f"Paired differences from {first}: mean [95 %], Wilcoxon p\n\n"
         parts.append(title + markdown(("method", *table[first]), rows))
     tests = [(s, stats.friedman([table[m][s] for m in runs])) for s in table[first]]
-    known = [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in tests if f]
-    if known:
+    if known := [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in tests if f]:
         parts.append(f"Friedman test over {len(runs)} methods: " + "; ".join(known))
     return parts, lines
-
-
-def _rounded(found: Interval) -> tuple[float | None, float | None, float | None]:
-    value, low, high = (round(x, 6) if x == x else None for x in found)
-    return value, low, high
 
 
 def _plot(folder: Path, cells: Cells) -> None:
@@ -233,7 +222,3 @@ def _read(folder: Path) -> Json:
     except (ValueError, KeyError, TypeError):
         pass
     raise UserError(f"{path} holds no scores of gensep.evaluate; evaluate again")
-
-
-def _differ(a: float | None, b: float | None) -> bool:
-    return (a is None) != (b is None) or (a is not None and b is not None and abs(a - b) > 1e-3)

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from gensep.audio.stems import StemWriter
-from gensep.cli.records import Json, commit, versions
+from gensep.cli.records import Json, write_record
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
 from gensep.evaluation.measures import ESTIMATE, METRICS, Protocol, SongWaves
 from gensep.evaluation.oracles import ORACLES, oracle_spool
-from gensep.evaluation.statistics import aligned, decibels, mean_known
+from gensep.evaluation.statistics import aligned, decibels, finite, mean_known
 from gensep.runtime.errors import UserError
-from gensep.runtime.files import check_writable, write_atomically
-from gensep.runtime.spool import spooled
+from gensep.runtime.files import check_writable
 
 RECORD = "oracle.json"
 
@@ -56,18 +55,14 @@ def separate_ideally(
     """Separate and score every song by every oracle; results that are there already are kept.
 
     Write OUTPUT/METHOD/SONG/STEM.EXT, a record beside them, and all scores in OUTPUT/oracle.json.
-    The arguments are the options of `gensep.oracle`.
-
-    Returns:
-        A row per song, oracle and stem: `method`, `song`, `source`, and in dB `si_sdr`,
-        `si_sdr_gain` and `sdr` (the median over frames), None where a stem is silent.
+    Return a row per song, oracle and stem: `method`, `song`, `source`, and in dB `si_sdr`,
+    `si_sdr_gain` and `sdr` (the median over frames), None where a stem is silent.
 
     Raises:
-        UserError: for unknown oracles, or files that cannot be used.
+        UserError: for unusable files, and for methods that are unknown, none, or not distinct.
     """
-    for name in methods:
-        if name not in ORACLES:
-            raise UserError(f"method must be of {', '.join(ORACLES)}, not '{name}'")
+    if unknown := [name for name in methods if name not in ORACLES]:
+        raise UserError(f"method must be of {', '.join(ORACLES)}, not '{unknown[0]}'")
     if not methods or len(set(methods)) < len(methods):
         raise UserError(f"name one or more oracles, each once, not {' '.join(methods) or 'none'}")
     songs = find_songs(options.folder, layout, split, options.stems or None)
@@ -88,31 +83,18 @@ def _song_rows(song: Song, output: Path, methods: Sequence[str], options: Option
     folders = {name: output / name / song.split / song.name for name in methods}
     done = {name: _read(folder, options) for name, folder in folders.items()}
     if None in done.values():
-        waves = read_waves(song, options)
+        excerpt = song.part(options.start, options.duration)
+        wanted, mixture = excerpt.shape(), excerpt.mixture
+        if mixture is not None and mixture.shape() != wanted:
+            raise UserError(
+                f"{song.name}: the mixture has {mixture.shape()}, the stems {wanted}; "
+                "make them alike"
+            )
+        waves = SongWaves(list(song.stems), {}, *excerpt.to_disk(), wanted.rate)
         for name, folder in folders.items():
             if done[name] is None:
                 done[name] = separate_song(name, waves, folder, song, options)
     return [row for rows in done.values() for row in rows or ()]
-
-
-def read_waves(song: Song, options: Options) -> SongWaves:
-    """Read stems and mixture to disk.
-
-    Raises:
-        UserError: if the mixture differs from the stems in rate, channels or length.
-    """
-    excerpt = song.part(options.start, options.duration)
-    stems, rate = excerpt.read_stems()
-    mixture, other = excerpt.read_mixture()
-    wanted = next(iter(stems.values())).shape
-    if mixture.shape != wanted or other != rate:
-        raise UserError(
-            f"{song.name}: the mixture has {mixture.shape[0]} channels of "
-            f"{mixture.shape[1]} samples at {other} Hz, the stems {wanted[0]} of "
-            f"{wanted[1]} at {rate} Hz; make them alike"
-        )
-    true = spooled([[wave] for wave in stems.values()], *wanted)
-    return SongWaves(list(stems), {}, true, spooled([[mixture]], *wanted), rate)
 
 
 def separate_song(
@@ -120,8 +102,7 @@ def separate_song(
 ) -> list[Json]:
     """Write the estimates of one oracle and their scores."""
     targets = options.files(folder, waves.names)
-    _, channels, samples = waves.references.shape
-    writer = StemWriter(targets, waves.rate, channels, samples, options.subtype)
+    writer = StemWriter(targets, waves.rate, *waves.references.shape[1:], options.subtype)
     estimates = oracle_spool(method, waves.references, waves.mixture, waves.rate)
     with writer:
         for i in range(len(estimates)):
@@ -129,19 +110,14 @@ def separate_song(
                 writer.write(i, block)
     scored = waves._replace(methods={ESTIMATE: estimates})
     protocol = Protocol(win=options.window, hop=options.window)
-    found = {
-        name: value
-        for metric in ("si_sdr", "sdr")
-        for name, value in METRICS[metric].measure(scored, protocol)[ESTIMATE].items()
-    }
-    rows = []
+    found = METRICS["si_sdr"].measure(scored, protocol)[ESTIMATE]
+    framewise = METRICS["sdr"].measure(scored, protocol)[ESTIMATE]["SDR"]
+    rows: list[Json] = []
     for i, stem in enumerate(waves.names):
-        frames = found["SDR"][i][np.isfinite(found["SDR"][i])]
-        values = {name: found[name][i] for name in ("si_sdr", "si_sdr_gain")}
-        values["sdr"] = np.median(frames) if len(frames) else np.nan
-        known = {name: float(v) if np.isfinite(v) else None for name, v in values.items()}
-        place = str(Path(song.split) / song.name)
-        rows.append({"method": method, "song": place, "source": stem, **known})
+        row: Json = {"method": method, "song": str(Path(song.split) / song.name), "source": stem}
+        row |= {name: finite(values[i]) for name, values in found.items()}
+        frames = framewise[i][np.isfinite(framewise[i])]
+        rows.append({**row, "sdr": float(np.median(frames)) if len(frames) else None})
     _write(folder, rows, options)
     return rows
 
@@ -160,29 +136,21 @@ def _read(folder: Path, options: Options) -> list[Json] | None:
 
 def _write(folder: Path, rows: list[Json], options: Options) -> None:
     """Write scores with what is needed to make them again."""
-    whole = {
-        "scores": rows,
-        "aggregation": "sdr: median over frames of a song; tables: mean over songs",
-        "options": asdict(options),
-        "versions": versions(),
-        "commit": commit(),
-    }
-    write_atomically(folder / RECORD, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+    about = "sdr: median over frames of a song; tables: mean over songs"
+    facts = {"scores": rows, "aggregation": about, "options": asdict(options)}
+    write_record(folder / RECORD, None, facts)
 
 
 def oracle_table(rows: Sequence[Json]) -> str:
     """Return SI-SDR gain and SDR by method and source, means over songs, as a text table."""
-    methods, sources = (
-        list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "source")
-    )
-    songs = len({row["song"] for row in rows})
+    methods = dict.fromkeys(row["method"] for row in rows)
+    sources = list(dict.fromkeys(row["source"] for row in rows))
     lines = [("method", "source", "SI-SDR gain", "SDR")]
     for method in methods:
-        for source in [*sources, *(["mean"] if len(sources) > 1 else [])]:
-            mine = [
-                row for row in rows if row["method"] == method and source in (row["source"], "mean")
-            ]
+        for source in sources + ["mean"] * (len(sources) > 1):
+            mine = [r for r in rows if r["method"] == method and source in (r["source"], "mean")]
             cells = [decibels(mean_known(r[k] for r in mine)) for k in ("si_sdr_gain", "sdr")]
             lines.append((method, source, *cells))
+    songs = len({row["song"] for row in rows})
     table = aligned(lines, ("<12", "<12", ">12", ">10"))
     return f"dB, mean over {songs} songs; SDR: median over frames of a song\n{table}"

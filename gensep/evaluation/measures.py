@@ -1,18 +1,12 @@
-"""The metrics that separated songs are scored by, as rows of METRICS.
-
-A new metric is one function and one row. The module imports neither JAX nor SciPy until something
-is measured, so that a command can list the metrics in its help.
-"""
+"""The metrics that separated songs are scored by; a new one is a function and a row of METRICS."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from gensep.evaluation import metrics
-from gensep.evaluation.framing import silent_throughout
 from gensep.runtime.errors import UserError
 from gensep.runtime.spool import Spool
 
@@ -59,11 +53,11 @@ class SongWaves(NamedTuple):
     def sounding(self) -> tuple["SongWaves", list[str]]:
         """Return the sources that are not silent throughout, and a note for each other one.
 
-        A method with a silent source among those is left out: no metric that needs sound, as
-        BSSEval, is defined for it.
+        A method with a silent source among those is left out, because BSSEval is undefined for it.
         """
-        mute = silent_throughout(self.references)
-        quiet = silent_throughout(self.methods[ESTIMATE]) & ~mute
+        silent = metrics.silent_throughout
+        mute = silent(self.references)
+        quiet = silent(self.methods[ESTIMATE]) & ~mute
         notes = [
             f"{name}'s {what} is silent throughout: no BSSEval"
             for what, which in (("reference", mute), ("estimate", quiet))
@@ -72,10 +66,9 @@ class SongWaves(NamedTuple):
         ]
         kept = [int(i) for i in np.flatnonzero(~mute & ~quiet)]
         methods = {method: waves.select(kept) for method, waves in self.methods.items() if kept}
-        methods = {m: waves for m, waves in methods.items() if not silent_throughout(waves).any()}
-        names = [self.names[i] for i in kept]
-        part = self._replace(names=names, methods=methods, references=self.references.select(kept))
-        return part, notes
+        methods = {m: waves for m, waves in methods.items() if not silent(waves).any()}
+        names, references = [self.names[i] for i in kept], self.references.select(kept)
+        return self._replace(names=names, methods=methods, references=references), notes
 
 
 # method -> name of the value -> `[source]`, or `[source, frame]` of a metric over frames
@@ -95,33 +88,30 @@ class Metric(NamedTuple):
 def _bsseval(song: SongWaves, protocol: Protocol) -> Measured:
     from gensep.evaluation.bsseval import bss_eval
 
-    p, waves = protocol, list(song.methods.values())
-    fit = partial(bss_eval, win=p.win, hop=p.hop, mode=p.mode, threads=song.threads)
-    found = fit(song.references, waves, song.rate)
-    named = [dict(zip(BSS, scores, strict=True)) for scores in found]
+    p, waves = protocol, (song.references, list(song.methods.values()), song.rate)
+    found = bss_eval(*waves, win=p.win, hop=p.hop, mode=p.mode, threads=song.threads)
+    named = (dict(zip(BSS, scores, strict=True)) for scores in found)
     return dict(zip(song.methods, named, strict=True))
 
 
 def _sdr(song: SongWaves, protocol: Protocol) -> Measured:
-    measure = partial(metrics.framewise_sdr, win=protocol.win, hop=protocol.hop)
-    true, rate = song.references, song.rate
-    return {method: {"SDR": measure(waves, true, rate)} for method, waves in song.methods.items()}
+    true, rate, how = song.references, song.rate, {"win": protocol.win, "hop": protocol.hop}
+    measure = metrics.framewise_sdr
+    return {m: {"SDR": measure(waves, true, rate, **how)} for m, waves in song.methods.items()}
 
 
 def _si_sdr(song: SongWaves, protocol: Protocol) -> Measured:
     """Measure SI-SDR (means removed) and its gain over the mixture."""
     del protocol
-    sources = [[i] for i in range(len(song.names))]
-    references = [song.references.select(i) for i in sources]
+    references = [song.references.select([i]) for i in range(len(song.names))]
     base = np.array([metrics.si_sdr(song.mixture, reference) for reference in references])
     found: Measured = {}
     for method, waves in song.methods.items():
-        pairs = zip(sources, references, strict=True)
-        values = (
-            base
-            if method == MIXTURE
-            else np.array([metrics.si_sdr(waves.select(i), reference) for i, reference in pairs])
-        )
+        values = base
+        if method != MIXTURE:
+            estimates = (waves.select([i]) for i in range(len(references)))
+            pairs = zip(estimates, references, strict=True)
+            values = np.array([metrics.si_sdr(*pair) for pair in pairs])
         with np.errstate(invalid="ignore"):
             gain = np.where(np.isfinite(base), values - base, np.nan)
         found[method] = {"si_sdr": values, "si_sdr_gain": gain}
@@ -137,7 +127,7 @@ def _msdm(song: SongWaves, protocol: Protocol) -> Measured:
 def _mel(song: SongWaves, protocol: Protocol) -> Measured:
     """Measure the RMS error of mel decibels, with the mixture brought to the level of the priors.
 
-    The bands are always those of the shipped priors: methods stay comparable.
+    The bands are always those of the shipped priors, so that methods stay comparable.
     """
     del protocol
     from gensep.audio.files import mid_stream
@@ -168,11 +158,6 @@ METRICS = {
     "msdm": Metric(_msdm, ("msdm_gain",), "SI-SDR gain in windows of 4 s", np.mean),
     "mel": Metric(_mel, ("mel_rmse",), "RMS error of mel decibels"),
 }
-
-
-def metrics_help() -> str:
-    """Return a line that names all metrics."""
-    return "any of " + ", ".join(f"{name} ({metric.help})" for name, metric in METRICS.items())
 
 
 def over_frames(value: str) -> Callable[..., np.floating]:

@@ -1,10 +1,9 @@
-"""Measures of separation quality, in float64 numpy."""
+"""Measures of separation quality in float64 numpy, and frames and silence as museval has them."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from gensep.evaluation.framing import frames, silent
 from gensep.runtime.spool import Waves
 
 BLOCK = 1 << 20  # samples that are copied to float64 at once
@@ -38,9 +37,33 @@ def si_sdr(estimate: Waves, reference: Waves, *, zero_mean: bool = True) -> floa
         return float(10 * np.log10(scale**2 * energies[2] / noise))
 
 
-def si_sdr_gain(estimate: Waves, mixture: Waves, reference: Waves) -> float:
-    """Return by how many dB the SI-SDR of the estimate exceeds that of the mixture."""
-    return si_sdr(estimate, reference) - si_sdr(mixture, reference)
+def frames(samples: int, rate: int, win: float, hop: float) -> list[tuple[int, int]]:
+    """Return (start, stop) in samples of every frame; seconds are rounded down, as in museval.
+
+    A track shorter than `win` seconds is one frame; a frame that would pass the end is left out.
+
+    Raises:
+        ValueError: if a window or hop is shorter than one sample.
+    """
+    width = samples if win == np.inf else int(win * rate)
+    step = samples if hop == np.inf else int(hop * rate)
+    if width < 1 or step < 1:
+        raise ValueError(
+            f"a window of {win} s and a hop of {hop} s must hold at least a sample at {rate} Hz"
+        )
+    if width >= samples:
+        return [(0, samples)]
+    return [(at, at + width) for at in range(0, samples - width + 1, step)]
+
+
+def silent(signal: np.ndarray) -> bool:
+    """Return whether any source of `[source, channel, n]` is silent: its channels add up to 0."""
+    return any(not np.sum(source, axis=0, dtype=np.float64).any() for source in signal)
+
+
+def silent_throughout(waves: Waves) -> np.ndarray:
+    """Return for each source whether its channels add up to 0 throughout: bool `[source]`."""
+    return ~np.any([x.sum(axis=1).any(axis=-1) for x in _blocks(waves)], axis=0)
 
 
 def framewise_sdr(
@@ -78,11 +101,7 @@ def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) ->
     window may be short. Means are kept, and 1e-8 is added to every energy, so that a silent source
     has a value too: by how much the estimate is weaker than the mixture.
 
-    Args:
-        estimates: `[source, channel, samples]`.
-        references: `[source, channel, samples]`.
-        mixture: `[1, channel, samples]`.
-        rate: in Hz.
+    Estimates and references are `[source, channel, samples]`, the mixture `[1, channel, samples]`.
     """
     samples, hop = references.shape[-1], int(MSDM_HOP * rate)
     overlap = int(MSDM_WIN * rate) - hop
@@ -93,12 +112,8 @@ def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) ->
         norms = np.sqrt(np.sum(true**2, axis=(1, 2)))
         if np.sum(norms / true.shape[-1] >= MSDM_SILENCE) > 1:
             mixed, estimated = np.asarray(mixture[cut]), np.asarray(estimates[cut])
-            windows.append(
-                [
-                    _padded_si_sdr(e, r) - _padded_si_sdr(mixed, r)
-                    for e, r in zip(estimated, true, strict=True)
-                ]
-            )
+            pairs = zip(estimated, true, strict=True)
+            windows.append([_padded_si_sdr(e, r) - _padded_si_sdr(mixed, r) for e, r in pairs])
     return np.array(windows).reshape(-1, len(references)).T
 
 
@@ -136,7 +151,7 @@ def _check_alike(estimate: Waves, reference: Waves) -> None:
 
 def _padded_si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
     """Return the SI-SDR in dB with the constant of MSDM added to every sum."""
-    e, r = _vector(estimate), _vector(reference)
+    e, r = (np.asarray(x, np.float64).ravel() for x in (estimate, reference))
     target = (e @ r + MSDM_EPS) / (r @ r + MSDM_EPS) * r
     noise = e - target
     return float(10 * np.log10((target @ target + MSDM_EPS) / (noise @ noise + MSDM_EPS)))
@@ -152,7 +167,3 @@ def _mean(waves: Waves) -> np.ndarray:
     """Return the mean over the last axis, which is kept."""
     sums = (x.sum(axis=-1, keepdims=True) for x in _blocks(waves))
     return sum(sums, np.zeros(1)) / waves.shape[-1]
-
-
-def _vector(signal: np.ndarray) -> np.ndarray:
-    return np.asarray(signal, np.float64).ravel()

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from gensep.audio.excerpt import Excerpt
 from gensep.datasets.layouts import SUFFIXES
 from gensep.evaluation.measures import ESTIMATE, METRICS, ORACLE, Protocol, SongWaves
 from gensep.evaluation.oracles import oracle_spool
-from gensep.evaluation.statistics import aligned, decibels, mean_known
+from gensep.evaluation.statistics import aligned, decibels, finite, mean_known
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.runtime.spool import spooled
@@ -20,13 +18,9 @@ StemScores = dict[str, float | None]  # si_sdr, si_sdr_gain, oracle_si_sdr_gain
 def score_stems(
     mixture: Excerpt, stems: Sequence[Path], folder: str, representation: Representation
 ) -> dict[str, StemScores]:
-    """Score the stems of a mixture; memory use is independent of its length.
+    """Score the stems of a mixture, which last as long, against true stems of the same names.
 
-    Args:
-        mixture: what was separated.
-        stems: files of the estimates, which last as long as the mixture.
-        folder: of the true stems, which are called like the estimates.
-        representation: of the oracle's masks.
+    Memory use is independent of the length. The masks of the oracle have the representation given.
 
     Raises:
         UserError: if a reference is missing or differs in rate, channels or length.
@@ -44,33 +38,19 @@ def score_stems(
 
 
 def score_waves(song: SongWaves) -> dict[str, StemScores]:
-    """Return SI-SDR of the estimates and its gain over the mixture, theirs and the oracle's, in dB.
-
-    A value that is not finite, as with a silent reference, is None.
-    """
+    """Return SI-SDR in dB and its gain over the mixture, and the oracle's; None if not finite."""
     found = METRICS["si_sdr"].measure(song, Protocol())
     columns = {
         "si_sdr": found[ESTIMATE]["si_sdr"],
         "si_sdr_gain": found[ESTIMATE]["si_sdr_gain"],
         "oracle_si_sdr_gain": found[ORACLE]["si_sdr_gain"],
     }
-    return {
-        name: {k: float(v[i]) if np.isfinite(v[i]) else None for k, v in columns.items()}
-        for i, name in enumerate(song.names)
-    }
+    rows = ({k: finite(v[i]) for k, v in columns.items()} for i in range(len(song.names)))
+    return dict(zip(song.names, rows, strict=True))
 
 
 def check_references(mixture: Excerpt, names: Sequence[str], folder: str) -> None:
-    """Refuse references that are missing or differ from the mixture in rate, channels or length.
-
-    Args:
-        mixture: what is separated.
-        names: of the stems.
-        folder: of the true stems.
-
-    Raises:
-        UserError: with the first reference that does not fit.
-    """
+    """Raise UserError for a reference that is missing or differs in rate, channels or length."""
     wanted = mixture.shape()
     for name in names:
         got = reference_of(mixture, folder, name).shape()
@@ -82,19 +62,14 @@ def check_references(mixture: Excerpt, names: Sequence[str], folder: str) -> Non
 
 
 def reference_of(mixture: Excerpt, folder: str, name: str) -> Excerpt:
-    """Return the part of a true stem that belongs to a part of the mixture."""
-    return Excerpt(find_reference(folder, name), mixture.start, mixture.duration)
-
-
-def find_reference(folder: str, name: str) -> Path:
-    """Find the file of a true stem.
+    """Return the part of the true stem `name` in `folder` that belongs to a part of the mixture.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such file.
     """
     for suffix in SUFFIXES:
         if (path := Path(folder) / f"{name}{suffix}").exists():
-            return path
+            return Excerpt(path, mixture.start, mixture.duration)
     raise UserError(
         f"no reference {name}{{{','.join(SUFFIXES)}}} in {folder}; name the true stems "
         "like the priors"

@@ -5,18 +5,18 @@ The waves lie in temporary files, so that memory use is independent of the lengt
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gensep.cli.records import Json
 from gensep.datasets.songs import Song
-from gensep.evaluation.framing import frames
 from gensep.evaluation.measures import BSS, ESTIMATE, MIXTURE, ORACLE, Protocol, SongWaves, chosen
-from gensep.evaluation.statistics import Key, Row
+from gensep.evaluation.metrics import frames
+from gensep.evaluation.statistics import Key, Row, finite
 from gensep.runtime.errors import UserError
 from gensep.runtime.spool import spooled
 
@@ -55,15 +55,16 @@ def check_pair(pair: Pair) -> list[str]:
     Raises:
         UserError: if no stem is common, or rates or numbers of channels differ.
     """
-    name, wanted, notes = pair.reference.name, pair.reference.shape(), []
+    estimate, reference = pair
+    name, wanted, notes = reference.name, reference.shape(), []
     if not pair.sources:
         raise UserError(
-            f"{name}: no estimate ({', '.join(pair.estimate.stems)}) is called like a "
-            f"reference ({', '.join(pair.reference.stems)}); rename the files"
+            f"{name}: no estimate ({', '.join(estimate.stems)}) is called like a "
+            f"reference ({', '.join(reference.stems)}); rename the files"
         )
-    tracks = {f"estimate of {s}": pair.estimate.stems[s] for s in pair.sources}
-    if pair.reference.mixture is not None:
-        tracks["mixture"] = pair.reference.mixture
+    tracks = {f"estimate of {s}": estimate.stems[s] for s in pair.sources}
+    if reference.mixture is not None:
+        tracks["mixture"] = reference.mixture
     for what, track in tracks.items():
         info = track.shape()
         if info[:2] != wanted[:2]:
@@ -74,12 +75,8 @@ def check_pair(pair: Pair) -> list[str]:
         if extra := info.samples - wanted.samples:
             how = "cut" if extra > 0 else "padded with zeros"
             notes.append(f"{what} {how} by {abs(extra)} samples")
-    for side, other, kind in (
-        (pair.estimate, pair.reference, "reference"),
-        (pair.reference, pair.estimate, "estimate"),
-    ):
-        notes += [f"{s} has no {kind}" for s in side.stems if s not in other.stems]
-    return notes
+    notes += [f"{s} has no reference" for s in estimate.stems if s not in reference.stems]
+    return notes + [f"{s} has no estimate" for s in reference.stems if s not in estimate.stems]
 
 
 def fingerprint(pair: Pair, protocol: Protocol) -> str:
@@ -92,22 +89,19 @@ def fingerprint(pair: Pair, protocol: Protocol) -> str:
             if track is not None:
                 stat = os.stat(track.path)
                 where = track[3:] if track[1:3] == (0.0, None) else track[1:]
-                digest.update(
-                    f"{Path(track.path).resolve()} {where} {stat.st_size} "
-                    f"{stat.st_mtime_ns}\n".encode()
-                )
+                facts = Path(track.path).resolve(), where, stat.st_size, stat.st_mtime_ns
+                digest.update((" ".join(map(str, facts)) + "\n").encode())
     if pair.representation != Representation():
         digest.update(repr(pair.representation).encode())
     return digest.hexdigest()
 
 
 def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Json:
-    """Measure a song by the metrics of a protocol.
+    """Measure a song by the metrics of a protocol; return its record.
 
-    Returns:
-        Its record: `targets` in the layout of museval, and under `gensep` (which museval ignores)
-        among others `values[method][source][name]` and `frames`, likewise but with lists. Values
-        are None where they are not finite. The BSSEval frames of estimates are in `targets` only.
+    It has `targets` in the layout of museval, and under `gensep` (which museval ignores) among
+    others `values[method][source][name]` and `frames`, likewise but with lists. Values are None
+    where they are not finite. The BSSEval frames of estimates are in `targets` only.
 
     Raises:
         UserError: if the files do not fit together, a frame holds no sample, or a stem is silent
@@ -133,13 +127,14 @@ def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Js
         for method, named in (metric.measure(part, protocol) if part.methods else {}).items():
             for name, rows in named.items():
                 for source, row in zip(part.names, rows, strict=True):
-                    if metric.over_frames is None:
-                        values[method][source][name] = _finite(row, DIGITS)
-                        continue
-                    rounded = [_finite(x, FRAME_DIGITS) for x in row]
-                    known = [x for x in rounded if x is not None]
-                    value = _finite(metric.over_frames(known), FRAME_DIGITS) if known else None
-                    values[method][source][name], listed[method][source][name] = value, rounded
+                    value = row
+                    if metric.over_frames is not None:
+                        rounded = [finite(x, FRAME_DIGITS) for x in row]
+                        listed[method][source][name] = rounded
+                        known = [x for x in rounded if x is not None]
+                        value = metric.over_frames(known) if known else None
+                    digits = DIGITS if metric.over_frames is None else FRAME_DIGITS
+                    values[method][source][name] = finite(value, digits)
     return {
         "targets": _targets(listed[ESTIMATE], protocol),
         "gensep": {
@@ -157,9 +152,8 @@ def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Js
 def read_waves(pair: Pair, protocol: Protocol, threads: int | None = None) -> SongWaves:
     """Decode each file of a song once, cut or padded to the length of the references."""
     names, (rate, *shape) = pair.sources, pair.reference.shape()
-    everything = spooled([stem.blocks() for stem in pair.reference.stems.values()], *shape)
+    everything, mixture = pair.reference.to_disk()
     places = [list(pair.reference.stems).index(name) for name in names]
-    mixture = spooled([pair.reference.mixture_blocks()], *shape)
     methods = {ESTIMATE: spooled([pair.estimate.stems[name].blocks() for name in names], *shape)}
     if protocol.mixture:
         methods[MIXTURE] = mixture.select([0] * len(names))
@@ -178,27 +172,22 @@ def collect_scores(records: Iterable[Json]) -> tuple[list[Row], dict[Key, list[f
     for record in records:
         own = record["gensep"]
         song = f"{own['split']}/{own['song']}" if own["split"] else own["song"]
-        for method, sources in own["values"].items():
-            rows += [
-                Row(method, song, source, name, value)
-                for source, values in sources.items()
-                for name, value in values.items()
-            ]
-        listed = [
-            ((method, source, name), values)
-            for method, sources in own["frames"].items()
-            for source, named in sources.items()
-            for name, values in named.items()
-        ]
-        listed += [
-            ((ESTIMATE, target["name"], name), [f["metrics"][name] for f in target["frames"]])
-            for target in record["targets"]
-            for name in BSS
-        ]
+        rows += [Row(m, song, source, name, x) for (m, source, name), x in _leaves(own["values"])]
+        listed = list(_leaves(own["frames"]))
+        for target in record["targets"]:
+            moments = [frame["metrics"] for frame in target["frames"]]
+            listed += [((ESTIMATE, target["name"], x), [m[x] for m in moments]) for x in BSS]
         for key, values in listed:
             known = [x for x in values if x is not None and np.isfinite(x)]
             pooled.setdefault(key, []).extend(known)
     return rows, pooled
+
+
+def _leaves(nested: Json) -> Iterator[tuple[Key, Any]]:
+    """Yield the leaves of method -> source -> name of a value -> leaf, each with its key."""
+    for method, sources in nested.items():
+        for source, named in sources.items():
+            yield from (((method, source, name), leaf) for name, leaf in named.items())
 
 
 def _targets(frames: Json, protocol: Protocol) -> list[Json]:
@@ -211,20 +200,10 @@ def _targets(frames: Json, protocol: Protocol) -> list[Json]:
         columns = {value: listed.pop(value, None) for value in BSS}
         if columns["SDR"] is None:
             continue
-        moments = [
-            {
-                "time": i * protocol.hop,
-                "duration": protocol.win,
-                "metrics": {
-                    value: unknown if column is None or column[i] is None else column[i]
-                    for value, column in columns.items()
-                },
-            }
-            for i in range(len(columns["SDR"]))
-        ]
+        moments = []
+        for i in range(len(columns["SDR"])):
+            row = {v: None if column is None else column[i] for v, column in columns.items()}
+            row = {v: unknown if x is None else x for v, x in row.items()}
+            moments.append({"time": i * protocol.hop, "duration": protocol.win, "metrics": row})
         targets.append({"name": name, "frames": moments})
     return targets
-
-
-def _finite(value: np.ndarray | np.floating | float, digits: int) -> float | None:
-    return round(float(value), digits) if np.isfinite(value) else None

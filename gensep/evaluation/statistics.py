@@ -10,28 +10,8 @@ import numpy as np
 Statistic = Callable[..., np.floating | np.ndarray]  # such as np.mean and np.median
 
 
-def paired_interval(
-    values: Sequence[float] | np.ndarray,
-    seed: int = 0,
-    level: float = 0.95,
-    statistic: Statistic = np.mean,
-) -> tuple[float, float, float]:
-    """Return (mean, low, high) of one value per piece, with a bootstrap percentile interval.
-
-    To compare two methods, pass their differences per piece. nan (a silent piece) is left out.
-    Another statistic than the mean, such as `np.median`, must accept `axis`.
-    """
-    kept = np.asarray(values, np.float64).ravel()
-    kept = kept[~np.isnan(kept)]
-    if not kept.size:
-        return float("nan"), float("nan"), float("nan")
-    pick = np.random.default_rng(seed).integers(kept.size, size=(10_000, kept.size))
-    tail = 50 * (1 - level)
-    low, high = np.percentile(statistic(kept[pick], axis=1), [tail, 100 - tail])
-    return float(statistic(kept, axis=0)), float(low), float(high)
-
-
 ALL = "all"  # the mean over a song's sources
+Key = tuple[str, str, str]  # method, source, metric
 
 
 class Row(NamedTuple):
@@ -57,7 +37,21 @@ class Interval(NamedTuple):
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-Key = tuple[str, str, str]  # method, source, metric
+def interval(
+    values: Iterable[float] | np.ndarray, statistic: Statistic = np.mean, seed: int = 0
+) -> Interval:
+    """Return a statistic of one value per song with its bootstrap percentile interval.
+
+    To compare two methods, pass their differences per song. nan (a silent song) is left out.
+    """
+    kept = np.array(list(values), np.float64)
+    kept = kept[~np.isnan(kept)]
+    if not kept.size:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    pick = np.random.default_rng(seed).integers(kept.size, size=(10_000, kept.size))
+    tail = 50 * (1 - 0.95)
+    low, high = np.percentile(statistic(kept[pick], axis=1), [tail, 100 - tail])
+    return Interval(float(statistic(kept, axis=0)), float(low), float(high))
 
 
 def by_key(rows: Iterable[Row]) -> dict[Key, dict[str, float]]:
@@ -66,7 +60,7 @@ def by_key(rows: Iterable[Row]) -> dict[Key, dict[str, float]]:
     With several sources, the source `all` is their mean, for songs in which all have a value.
     """
     table: dict[Key, dict[str, float]] = {}
-    sources: dict[tuple[str, str, str], list[float | None]] = {}
+    sources: dict[Key, list[float | None]] = {}  # method, metric, song
     for row in rows:
         cell = table.setdefault((row.method, row.source, row.metric), {})
         if row.value is not None:
@@ -79,11 +73,6 @@ def by_key(rows: Iterable[Row]) -> dict[Key, dict[str, float]]:
             if len(known) == len(values):
                 cell[song] = float(np.mean(known))
     return table
-
-
-def interval(values: Iterable[float], statistic: Statistic = np.mean) -> Interval:
-    """Return a statistic (mean or median) over songs with its bootstrap interval."""
-    return Interval(*paired_interval(list(values), statistic=statistic))
 
 
 class Summary(NamedTuple):
@@ -101,16 +90,10 @@ class Summary(NamedTuple):
 def summarise(
     rows: Sequence[Row], frames: dict[Key, list[float]], pooled: Callable[[str], Statistic]
 ) -> list[Summary]:
-    """Aggregate over songs (median and mean) and over the frames of all songs.
-
-    Args:
-        rows: one value per song, itself the median (or mean) over the frames of that song.
-        frames: the frames of all songs together, for metrics that have frames.
-        pooled: function from a metric to the statistic of its pooled frames.
-    """
+    """Aggregate values over songs, and `frames` of all songs by the statistic `pooled(metric)`."""
     lines = []
     for key, songs in by_key(rows).items():
-        values, together = list(songs.values()), frames.get(key)
+        values, together = songs.values(), frames.get(key)
         whole = float(pooled(key[2])(together)) if together else None
         spread = interval(values, np.median), interval(values)
         lines.append(Summary(*key, len(values), *spread, whole))
@@ -158,9 +141,8 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     """Return a markdown table with columns of even width."""
     cells = [[str(c) for c in line] for line in (header, *lines)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    text = [
-        f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in cells
-    ]
+    rows = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in cells]
+    text = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([text[0], f"|{'|'.join('-' * (w + 2) for w in widths)}|", *text[1:]])
 
 
@@ -175,6 +157,19 @@ def mean_known(values: Iterable[float | None]) -> float | None:
     """Return the mean of the values that are not None, or None without any."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def finite(value: float | np.ndarray | None, digits: int | None = None) -> float | None:
+    """Return a number, rounded to `digits` if given, or None for None, nan and infinity."""
+    if value is None or not np.isfinite(value):
+        return None
+    return float(value) if digits is None else round(float(value), digits)
+
+
+def rounded(found: Interval) -> tuple[float | None, float | None, float | None]:
+    """Return value, low and high for a file: six decimals, None for nan."""
+    value, low, high = (finite(x, 6) for x in found)
+    return value, low, high
 
 
 def decibels(value: float | None) -> str:

@@ -41,7 +41,7 @@ def loaded(covariances: jax.Array, load: float = LOAD) -> jax.Array:
     The covariance of a silent source, which is zero, becomes the identity.
     """
     channels = covariances.shape[1]
-    eye = jnp.eye(channels)[:, :, None]
+    eye = jnp.eye(channels)[None, :, :, None]
     trace = jnp.trace(covariances, axis1=1, axis2=2).real[:, None, None]
     return jnp.where(trace > 0, covariances + load / channels * trace * eye, eye)
 

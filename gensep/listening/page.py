@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import soundfile
 
 from gensep.audio.files import mid_stream
 from gensep.cli.records import Json
+from gensep.evaluation.statistics import mean_known
 from gensep.listening.tracks import PlayedSong, Run
 from gensep.plots.spectrograms import image, mel_places
 from gensep.representation.analysis import analyse
@@ -37,23 +37,21 @@ def write_song(folder: Path, index: int, song: PlayedSong) -> Json:
         (folder / name).mkdir(exist_ok=True)
     peak = max(float(np.abs(track.wave).max()) for track in song.tracks)
     gain = min(1.0, 32767 / 32768 / max(peak, 1e-9))
-    files = [
-        base64.b64encode(flac(t.wave * np.float32(gain), song.rate)).decode() for t in song.tracks
-    ]
+    files = [_base64(flac(track.wave * np.float32(gain), song.rate)) for track in song.tracks]
     (folder / f"audio/{index}.json").write_text(json.dumps(files))
     images = _images(folder, index, song)
     tracks = [
         {"role": t.role, "source": t.source, "method": t.method, **images[i]}
         for i, t in enumerate(song.tracks)
     ]
-    length = song.tracks[0].wave.shape[1]
+    channels, length = song.tracks[0].wave.shape
     return {
         "name": song.name,
         "rate": song.rate,
         "seconds": length / song.rate,
         "start": song.start,
         "whole": song.whole,
-        "channels": len(song.tracks[0].wave),
+        "channels": channels,
         "gain_db": round(20 * np.log10(gain), 2),
         "ticks": _ticks(song),
         "tracks": tracks,
@@ -109,34 +107,22 @@ def about_run(run: Run) -> Json:
 def overview(songs: list[Json]) -> Json:
     """Return the table of songs: gains in SI-SDR by method, and the oracle's, mean over sources."""
     methods = list(dict.fromkeys(method for song in songs for method in song["scores"]))
-
-    def mean(values: Iterable[float | None]) -> float | None:
-        known = [v for v in values if v is not None]
-        return float(np.mean(known)) if known else None
-
     rows = []
     for song in songs:
         scores = [song["scores"].get(method, {}).values() for method in methods]
         first: Json = next(iter(song["scores"].values()), {})
-        ideal = mean(row.get("oracle_si_sdr_gain") for row in first.values())
-        gains = [mean(row.get("si_sdr_gain") for row in of_method) for of_method in scores]
+        ideal = mean_known(row.get("oracle_si_sdr_gain") for row in first.values())
+        gains = [mean_known(row.get("si_sdr_gain") for row in of_method) for of_method in scores]
         rows.append({"name": song["name"], "oracle": ideal, "gains": gains})
-    columns = zip(*(row["gains"] for row in rows), strict=True)
-    return {
-        "methods": methods,
-        "rows": rows,
-        "mean": [mean(column) for column in columns],
-        "oracle": mean(row["oracle"] for row in rows),
-    }
+    means = [mean_known(column) for column in zip(*(row["gains"] for row in rows), strict=True)]
+    oracle = mean_known(row["oracle"] for row in rows)
+    return {"methods": methods, "rows": rows, "mean": means, "oracle": oracle}
 
 
 def size(folder: Path) -> int:
     """Return how many bytes a page with all files of `folder` inside takes."""
-    return sum(
-        p.stat().st_size * (4 if p.suffix == ".png" else 3) // 3
-        for p in folder.rglob("*")
-        if p.is_file()
-    )
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sum(p.stat().st_size * (4 if p.suffix == ".png" else 3) // 3 for p in files)
 
 
 def one_file(folder: Path, data: Json) -> str:
@@ -144,14 +130,12 @@ def one_file(folder: Path, data: Json) -> str:
     blocks = []
     for i, song in enumerate(data["songs"]):
         song["audio"] = None
-        blocks.append(
-            f'<script type="application/json" id="audio-{i}">'
-            f"{(folder / f'audio/{i}.json').read_text()}</script>"
-        )
+        audio = (folder / f"audio/{i}.json").read_text()
+        blocks.append(f'<script type="application/json" id="audio-{i}">{audio}</script>')
         for track in song["tracks"]:
             for name in ("image", "deviation"):
                 if track[name]:
-                    code = base64.b64encode((folder / track[name]).read_bytes()).decode()
+                    code = _base64((folder / track[name]).read_bytes())
                     track[name] = f"data:image/png;base64,{code}"
     return render(data, "\n".join(blocks))
 
@@ -172,6 +156,10 @@ def render(data: Json, blocks: str) -> str:
     template, css, *js = [(ASSETS / name).read_text("utf-8") for name in names]
     parts = {"css": css, "js": "".join(js), "data": text, "audio": blocks}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _images(folder: Path, index: int, song: PlayedSong) -> list[dict[str, str | None]]:

@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -17,13 +16,6 @@ from gensep.runtime.files import check_writable, write_atomically
 PARTS = ("audio", "images")  # folders beside index.html
 
 
-class Report(NamedTuple):
-    """A page on disk."""
-
-    path: Path  # file to open in a browser
-    songs: int
-
-
 def make_report(
     runs: Sequence[str],
     output: str | None = None,
@@ -33,20 +25,11 @@ def make_report(
     duration: float | None = 60.0,
     inline_limit: float = 40.0,
     command: str = "",
-) -> Report:
-    """Make a page to listen to separations and compare them.
+) -> tuple[Path, int]:
+    """Make a page to listen to separations; return the file to open and the number of songs.
 
-    Args:
-        runs: folders that `gensep.basis` wrote, or folders of such; several are compared.
-        output: page.html, or a folder for index.html and its files; by default RUN/report.html, or
-            RUN/report/ where the page is large; for several runs in the current folder.
-        references: folder of true stems, or of one folder of them per song; by default those of the
-            separations; "none" for none.
-        root: folder that the paths in separation.json start from.
-        start: seconds to skip of what was separated.
-        duration: seconds of every song at most; None for all.
-        inline_limit: megabytes up to which everything goes into one file.
-        command: what the page says about how it was made.
+    The arguments are the options of `gensep.report`, save that a duration of None takes all; the
+    page shows `command`.
 
     Raises:
         UserError: if files are missing or do not fit together, or `output` is no earlier page.
@@ -78,7 +61,7 @@ def make_report(
         made = _put(part, base, data, inline_limit, may_be_file=one_file or not output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Report(made, len(songs))
+    return made, len(songs)
 
 
 def _put(part: Path, base: Path, data: Json, inline_limit: float, *, may_be_file: bool) -> Path:
@@ -99,19 +82,14 @@ def _put(part: Path, base: Path, data: Json, inline_limit: float, *, may_be_file
         )
     else:
         page.make_folder(part, data)
-    _replace_folder(part, base)
+    old = base.with_name(f"{part.name}.old")
+    if base.exists():
+        base.rename(old)
+    part.rename(base)
+    shutil.rmtree(old, ignore_errors=True)
     return base / "index.html"
 
 
 def _is_page(folder: Path) -> bool:
     """Return whether a folder holds an earlier page, or nothing, and may be replaced."""
     return folder.is_dir() and {p.name for p in folder.iterdir()} <= {"index.html", *PARTS}
-
-
-def _replace_folder(part: Path, base: Path) -> None:
-    """Move a folder to its name; an older page is removed once the new one is in place."""
-    old = base.with_name(f"{part.name}.old")
-    if base.exists():
-        base.rename(old)
-    part.rename(base)
-    shutil.rmtree(old, ignore_errors=True)

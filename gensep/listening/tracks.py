@@ -16,7 +16,7 @@ from gensep.evaluation.oracles import oracle_stems
 from gensep.evaluation.reference import reference_of, score_waves
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
-from gensep.runtime.spool import spooled
+from gensep.runtime.spool import Spool, spooled
 
 GENERIC = ("mix", "mixture")  # names of mixtures that are told apart by their folders
 Scores = dict[str, dict[str, float | None]]  # by source and by name of the figure
@@ -54,9 +54,7 @@ class PlayedSong(NamedTuple):
 
 
 def find_runs(folders: Sequence[str], root: str) -> dict[str, list[Run]]:
-    """Find the runs in and under `folders`, by song.
-
-    Runs are of one song if their mixtures have one name.
+    """Find the runs in and under `folders`, by song: those whose mixtures have one name.
 
     Raises:
         UserError: if a folder holds no run, or one method has two runs of a song.
@@ -98,13 +96,8 @@ def load_song(
 ) -> PlayedSong:
     """Read an excerpt of a song's mixture, stems and references, and filter the oracles.
 
-    Args:
-        name: of the song.
-        runs: at least one; the first says where the mixture is.
-        references: folder of true stems, or of one folder of them per song; by default the folder
-            that the first run was compared with; "none" for none.
-        start: seconds to skip of what was separated.
-        duration: seconds to read at most.
+    The first run says where the mixture is and, unless `references` names a folder or "none", where
+    the true stems are. `start` seconds of what was separated are skipped, `duration` are read.
 
     Raises:
         UserError: if a file is missing or differs from the mixture in rate, channels or length.
@@ -206,19 +199,19 @@ def _reference_folder(name: str, separation: Separation, given: str | None) -> P
 
 def _scores(runs: list[Run], tracks: list[PlayedTrack]) -> dict[str, Scores]:
     """Return the recorded scores, or those of the tracks where none were recorded."""
-    waves = {(t.role, t.source, t.method): [t.wave] for t in tracks}
-    mixture, found = waves["mixture", "", ""], {}
+
+    def waves(role: str, method: str = "") -> Spool:
+        found = [[t.wave] for t in tracks if (t.role, t.method) == (role, method)]
+        return spooled(found, *tracks[0].wave.shape)
+
+    found: dict[str, Scores] = {}
     for run in runs:
         if "scores" in run.separation.record:
             found[run.method] = run.separation.record["scores"]
-        elif any(role == "reference" for role, _, _ in waves):
-            names = list(run.separation.stems)
-            estimate, true, ideal = (
-                spooled([waves[role, n, method] for n in names], *mixture[0].shape)
-                for role, method in (("estimate", run.method), ("reference", ""), ("oracle", ""))
-            )
-            mixed = spooled([mixture], *mixture[0].shape)
-            methods = {ESTIMATE: estimate, ORACLE: ideal}
+        elif any(track.role == "reference" for track in tracks):
+            methods = {ESTIMATE: waves("estimate", run.method), ORACLE: waves("oracle")}
+            names = list(runs[0].separation.stems)  # in the order of the tracks
+            true, mixed = waves("reference"), waves("mixture")
             found[run.method] = score_waves(SongWaves(names, methods, true, mixed, 0))
     return found
 

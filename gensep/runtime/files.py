@@ -52,6 +52,19 @@ def check_writable(folder: str | os.PathLike) -> None:
         raise UserError(f"cannot write into {folder}: {error.strerror}; choose another") from None
 
 
+def output_folder(template: str, **names: object) -> Path:
+    """Fill {name} and the like into the template of an output folder.
+
+    Raises:
+        UserError: if the template has braces around anything else.
+    """
+    try:
+        return Path(template.format(**names))
+    except (KeyError, IndexError, ValueError):
+        known = " and ".join(f"{{{name}}}" for name in names)
+        raise UserError(f"--output knows {known}, not what is in '{template}'") from None
+
+
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Create a folder for what the body writes; if it fails, new and empty folders are removed."""

@@ -67,10 +67,10 @@ def test_flat_song_in_other_formats_and_without_mixture(tmp_path):
     assert song.mixture is None
     assert song.stems["c"].path.suffix == ".wav"
     assert values(song) == pytest.approx({"a": 0.25, "b": 0.125, "c": 0.5}, abs=0.02)
-    mixture, rate = song.read_mixture()
-    stems, _ = song.read_stems()
-    assert rate == RATE
-    np.testing.assert_array_equal(mixture, stems["a"] + stems["b"] + stems["c"])
+    stems, mixture = song.to_disk()
+    assert song.shape().rate == RATE
+    assert mixture.shape[0] == 1
+    np.testing.assert_array_equal(mixture[..., :], stems[..., :].sum(0, keepdims=True))
     put(tmp_path / "song" / "mix.wav", 0.75)
     assert heard(find_songs(tmp_path / "song", "flat")[0].mixture) == 0.75
     # one folder up the same song is a tree's
@@ -109,8 +109,8 @@ def test_ikala_channels(tmp_path):
     (tmp_path / "PitchLabel").mkdir()
     (song,) = find_songs(tmp_path)
     assert values(song) == {"accompaniment": 0.2, "voice": 0.3}
-    mixture, _ = song.read_mixture()
-    assert mixture.shape == (1, 800)
+    mixture = song.to_disk()[1][..., :]
+    assert mixture.shape == (1, 1, 800)
     assert mixture == pytest.approx(0.5)
 
 
@@ -228,5 +228,5 @@ def test_bad_folders_are_told_in_one_line(tmp_path):
     refused(r"A in .* has no drums \(it has bass, vocals\)", tmp_path, stems=["bass", "drums"])
     put(tmp_path / "test/A/drums.wav", 0.1, samples=700)
     with pytest.raises(UserError, match="bass has 1 channels of 800 samples at 8000 Hz, drums 1 "):
-        find_songs(tmp_path, split="test")[0].read_stems()
+        find_songs(tmp_path, split="test")[0].to_disk()
     assert set(LAYOUTS) >= {"stem_mp4", "musdb_hq", "dsd100", "ikala", "bach10", "flat"}

@@ -16,7 +16,7 @@ from gensep.evaluation import measures, metrics
 from gensep.evaluation.campaign import evaluate
 from gensep.evaluation.comparison import compare
 from gensep.evaluation.ideal_separation import Options, separate_ideally
-from gensep.evaluation.measures import METRICS, Metric, Protocol, metrics_help
+from gensep.evaluation.measures import METRICS, Metric, Protocol
 from gensep.evaluation.metrics import si_sdr
 from gensep.evaluation.oracles import oracle_stems
 from gensep.evaluation.reference import reference_table, score_stems
@@ -147,7 +147,6 @@ def test_a_new_metric_is_one_row(songs, monkeypatch):
 
     monkeypatch.setitem(METRICS, "peak", Metric(peak, ("peak",), "largest magnitude"))
     monkeypatch.setitem(METRICS, "half", Metric(halves, ("half",), "maxima", np.max))
-    assert "peak (largest magnitude)" in metrics_help()
     found = evaluate("mine", "true", protocol=Protocol(("peak", "half")))
     values = {(r.method, r.song, r.source, r.metric): r.value for r in found.rows}
     highest = np.abs(songs[1][1]).max()
