@@ -5,7 +5,7 @@ metric boxes_METRIC.png and songs_METRIC.png (each song, the first run against t
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from gensep.cli import config
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
         )
     from gensep.evaluation.comparison import compare
 
-    found = compare(c.runs, c.output, c.metrics, c.statistic, picture=c.picture)
+    found = compare(**asdict(c))
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     print(found.page)

@@ -6,7 +6,7 @@ the same files with the same options, are kept.
 """
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Literal
 
 from gensep.cli import config
@@ -61,24 +61,13 @@ class Config:
 
 def main(argv: list[str]) -> None:
     """Score what is not scored yet, then write and print the scores of all songs."""
-    argv = ["--jobs" if arg == "-j" else arg for arg in argv]
     c = config.parse(Config, argv)
     from gensep.evaluation.campaign import AGGREGATION, evaluate
     from gensep.evaluation.measures import Protocol
 
-    found = evaluate(
-        c.estimates,
-        c.references,
-        c.output,
-        c.name,
-        Protocol(**{field.name: getattr(c, field.name) for field in fields(Protocol)}),
-        layout=c.layout,
-        estimate_layout=c.estimate_layout,
-        split=c.split,
-        stems=c.stems,
-        jobs=c.jobs,
-        force=c.force,
-    )
+    options = asdict(c)
+    protocol = Protocol(**{field.name: options.pop(field.name) for field in fields(Protocol)})
+    found = evaluate(**options, protocol=protocol)
     for note in (*found.unmatched, *found.notes):
         print(f"note: {note}", file=sys.stderr)
     print(f"{found.method}: {len(found.records)} songs. {AGGREGATION}\n")

@@ -50,7 +50,7 @@ class Config:
 def main(argv: list[str]) -> None:
     """Write every source that is not up to date; list the skipped files at the end."""
     c = parse(Config, argv)
-    from gensep.datasets.ingest import ingest
+    from gensep.datasets.ingest import Encoding, ingest
     from gensep.datasets.spectrograms import POWER_FIELDS
     from gensep.representation.mel import Representation
 
@@ -58,16 +58,9 @@ def main(argv: list[str]) -> None:
         representation = Representation(**{name: getattr(c, name) for name in POWER_FIELDS})
     except ValueError as error:
         raise UserError(str(error)) from None
-    bad = ingest(
-        Path(c.input),
-        Path(c.output),
-        representation,
-        level_db=None if c.keep_level else c.level,
-        skip_bad=c.on_bad == "skip",
-        threads=c.jobs,
-        force=c.force,
-    )
-    for line in bad:
+    encoding = Encoding(representation, None if c.keep_level else c.level)
+    skip, folders = c.on_bad == "skip", (Path(c.input), Path(c.output))
+    for line in ingest(*folders, encoding, skip_bad=skip, threads=c.jobs, force=c.force):
         print(f"skipped: {line}", file=sys.stderr)
 
 

@@ -6,21 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gensep.audio.files import mid_stream, probe, read_blocks, samples_of
+from gensep.audio.files import Shape, mid_stream, probe, read_blocks, samples_of
 from gensep.runtime.errors import UserError
 
 MP4_SECONDS = 60  # decoded at once
-
-
-class Shape(NamedTuple):
-    """Rate in Hz, channels, and samples per channel."""
-
-    rate: int
-    channels: int
-    samples: int
-
-    def __str__(self) -> str:
-        return f"{self.channels} channels of {self.samples} samples at {self.rate} Hz"
 
 
 class Excerpt(NamedTuple):
@@ -43,16 +32,15 @@ class Excerpt(NamedTuple):
             UserError: if the file cannot be read, has too few channels, or holds nothing of the
                 excerpt.
         """
-        rate, channels, samples = self._file()
-        if self.channel is not None:
-            if channels <= self.channel:
-                raise UserError(
-                    f"{self.path} has {channels} channels where channel {self.channel + 1} holds "
-                    "a source; check the layout"
-                )
-            channels = 1
-        there = samples_of(self.path, rate, samples, self.start, self.duration)
-        return Shape(rate, channels, len(there))
+        whole = self._file()
+        if self.channel is not None and whole.channels <= self.channel:
+            raise UserError(
+                f"{self.path} has {whole.channels} channels where channel {self.channel + 1} holds "
+                "a source; check the layout"
+            )
+        channels = whole.channels if self.channel is None else 1
+        there = samples_of(self.path, whole, self.start, self.duration)
+        return Shape(whole.rate, channels, len(there))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Read float32 blocks `[channels, samples]`.
@@ -85,12 +73,11 @@ class Excerpt(NamedTuple):
 
     def _file(self) -> Shape:
         """Return rate, channels and samples of the whole file."""
-        if self.stream is not None:
-            from gensep.audio import stem_mp4
+        if self.stream is None:
+            return probe(self.path)
+        from gensep.audio import stem_mp4
 
-            return Shape(*stem_mp4.probe(self.path, self.stream))
-        info = probe(self.path)
-        return Shape(info.rate, info.channels, info.samples)
+        return stem_mp4.probe(self.path, self.stream)
 
     def _blocks(self, mp4_seconds: int | None = None) -> Iterator[np.ndarray]:
         if self.stream is None:

@@ -18,29 +18,26 @@ BLOCK = 1 << 18
 _CUT = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
-class AudioInfo(NamedTuple):
-    """What the header of a file says; samples are per channel."""
+class Shape(NamedTuple):
+    """Rate in Hz, channels, and samples per channel."""
 
-    path: Path
     rate: int
     channels: int
     samples: int
-    format: str
-    subtype: str
+
+    def __str__(self) -> str:
+        return f"{self.channels} channels of {self.samples} samples at {self.rate} Hz"
 
 
-def probe(path: str | os.PathLike) -> AudioInfo:
+def probe(path: str | os.PathLike) -> Shape:
     """Read the header of an audio file.
 
     Raises:
         UserError: if the file is missing, empty, cut short, or no audio.
     """
-    path = Path(path)
-    with _open(path) as file:
-        info = AudioInfo(
-            path, file.samplerate, file.channels, file.frames, file.format, file.subtype
-        )
-        if info.samples == 0:
+    with _open(Path(path)) as file:
+        shape = Shape(file.samplerate, file.channels, file.frames)
+        if shape.samples == 0:
             raise UserError(f"{path} is empty: it holds 0 samples; give a file with sound")
         for stated, there in _CUT.findall(file.extra_info):
             # Programs that write to a pipe cannot know the size and state 2 GB or more.
@@ -49,7 +46,7 @@ def probe(path: str | os.PathLike) -> AudioInfo:
                     f"{path} is cut short: {there} of {stated} bytes are there; copy it again"
                 )
         try:
-            file.seek(info.samples - 1)
+            file.seek(shape.samples - 1)
             whole = len(file.read(1)) == 1
         except soundfile.SoundFileError:
             whole = False
@@ -57,11 +54,11 @@ def probe(path: str | os.PathLike) -> AudioInfo:
         raise UserError(
             f"{path} is cut short or damaged: its last sample cannot be read; copy it again"
         )
-    return info
+    return shape
 
 
 def samples_of(
-    path: str | os.PathLike, rate: int, samples: int, start_s: float, duration_s: float | None
+    path: str | os.PathLike, shape: Shape, start_s: float, duration_s: float | None
 ) -> range:
     """Return which samples of a file lie from `start_s` seconds on, for `duration_s` at most.
 
@@ -70,11 +67,11 @@ def samples_of(
     Raises:
         UserError: if there are none.
     """
+    rate, _, samples = shape
     start = round(start_s * rate)
     if not 0 <= start < samples:
-        raise UserError(
-            f"{path} lasts {samples / rate:.3f} s; it cannot be read from {start_s} s on"
-        )
+        length = f"{samples / rate:.3f} s"
+        raise UserError(f"{path} lasts {length}; it cannot be read from {start_s} s on")
     stop = samples if duration_s is None else min(samples, start + round(duration_s * rate))
     if stop <= start:
         raise UserError(f"a duration of {duration_s} s of {path} holds no sample; take more")
@@ -92,8 +89,8 @@ def read_blocks(
     Raises:
         UserError: if the file cannot be read, holds none of these seconds, or holds NaN or Inf.
     """
-    info = probe(path)
-    return _blocks(info, samples_of(path, info.rate, info.samples, start_s, duration_s), block)
+    shape = probe(path)
+    return _blocks(Path(path), shape.rate, samples_of(path, shape, start_s, duration_s), block)
 
 
 def mid_stream(blocks: Iterable[np.ndarray], rate: int, to_rate: int) -> Iterator[np.ndarray]:
@@ -134,29 +131,23 @@ def _open(path: Path) -> soundfile.SoundFile:
         ) from None
 
 
-def _blocks(info: AudioInfo, wanted: range, block: int) -> Iterator[np.ndarray]:
+def _blocks(path: Path, rate: int, wanted: range, block: int) -> Iterator[np.ndarray]:
     start, left = wanted.start, len(wanted)
-    with _open(info.path) as file:
+    with _open(path) as file:
         file.seek(start)
         while left:
             try:
                 part = file.read(min(block, left), dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise UserError(
-                    f"{info.path} is damaged at {start / info.rate:.3f} s "
-                    f"({reason(error)}); copy it again"
-                ) from None
+                place = f"{start / rate:.3f} s ({reason(error)})"
+                raise UserError(f"{path} is damaged at {place}; copy it again") from None
             if not len(part):
-                raise UserError(
-                    f"{info.path} ends at {start / info.rate:.3f} s though its header "
-                    "states more; copy it again"
-                )
+                place = f"{start / rate:.3f} s though its header states more"
+                raise UserError(f"{path} ends at {place}; copy it again")
             bad = ~np.isfinite(part).all(axis=1)
             if bad.any():
-                raise UserError(
-                    f"{info.path} holds NaN or Inf at "
-                    f"{(start + bad.argmax()) / info.rate:.3f} s; write it again"
-                )
+                place = f"{(start + bad.argmax()) / rate:.3f} s"
+                raise UserError(f"{path} holds NaN or Inf at {place}; write it again")
             start, left = start + len(part), left - len(part)
             yield np.ascontiguousarray(part.T)
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from gensep.audio.files import samples_of
+from gensep.audio.files import Shape, samples_of
 from gensep.runtime.errors import UserError
 
 PRE_ROLL = 0.2  # seconds: AAC needs the frames before the one that a seek lands on
 
 
-def probe(path: Path, stream: int) -> tuple[int, int, int]:
-    """Return rate in Hz, channels and samples of the audio stream with this number."""
+def probe(path: Path, stream: int) -> Shape:
+    """Return rate, channels and samples of the audio stream with this number."""
     with _open(path, stream) as (_, found):
         samples = round(float(found.duration * found.time_base) * found.rate)
-        return found.rate, found.codec_context.channels, samples
+        return Shape(found.rate, found.codec_context.channels, samples)
 
 
 def read(path: Path, stream: int, start_s: float, duration_s: float | None) -> np.ndarray:
@@ -28,18 +28,18 @@ def read(path: Path, stream: int, start_s: float, duration_s: float | None) -> n
     Raises:
         UserError: if the file cannot be decoded, or holds none of these seconds.
     """
-    rate, channels, samples = probe(path, stream)
-    wanted = samples_of(path, rate, samples, start_s, duration_s)
-    wave = np.zeros((channels, len(wanted)), np.float32)
+    shape = probe(path, stream)
+    wanted = samples_of(path, shape, start_s, duration_s)
+    wave = np.zeros((shape.channels, len(wanted)), np.float32)
     with _open(path, stream) as (container, found):
         begin = max(0.0, start_s - PRE_ROLL)
         if begin:
             container.seek(int(begin / found.time_base), stream=found, backward=True)
         for frame in container.decode(found):
-            first = round(float(frame.pts * found.time_base) * rate) - wanted.start
+            first = round(float(frame.pts * found.time_base) * shape.rate) - wanted.start
             if first >= wave.shape[1]:
                 break
-            part = _planar(frame, channels)[:, max(0, -first) :]
+            part = _planar(frame, shape.channels)[:, max(0, -first) :]
             at = max(0, first)
             wave[:, at : at + part.shape[1]] = part[:, : wave.shape[1] - at]
     if not np.isfinite(wave).all():

@@ -38,9 +38,8 @@ class StemWriter:
         self.paths = [Path(path) for path in paths]
         self.rate, self.channels, self.samples = rate, channels, samples
         if len(set(self.paths)) < len(self.paths):
-            raise UserError(
-                f"two stems have one name: {', '.join(map(str, self.paths))}; rename one"
-            )
+            names = ", ".join(map(str, self.paths))
+            raise UserError(f"two stems have one name: {names}; rename one")
         self._kinds = [_format(path, subtype, channels, samples) for path in self.paths]
         for path, kind in zip(self.paths, self._kinds, strict=True):
             self._open(path, io.BytesIO(), kind).close()
@@ -64,10 +63,9 @@ class StemWriter:
         self, path: Path, target: Path | io.BytesIO, kind: tuple[str, str]
     ) -> soundfile.SoundFile:
         """Open `target` to write what will become the file `path`."""
+        form, subtype = kind
         try:
-            return soundfile.SoundFile(
-                target, "w", self.rate, self.channels, kind[1], format=kind[0]
-            )
+            return soundfile.SoundFile(target, "w", self.rate, self.channels, subtype, format=form)
         except soundfile.SoundFileError as error:
             raise UserError(
                 f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
@@ -119,10 +117,9 @@ def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tup
     default = DEFAULT_SUBTYPE.get(kind) or soundfile.default_subtype(kind)
     chosen = subtype.upper() if subtype else "OPUS" if name == "OPUS" else default
     if not soundfile.check_format(kind, chosen):
-        valid = ", ".join(
-            s for s in soundfile.available_subtypes(kind) if soundfile.check_format(kind, s)
-        )
-        raise UserError(f"{path.suffix} files cannot have the subtype {subtype}; use {valid}")
+        valid = [s for s in soundfile.available_subtypes(kind) if soundfile.check_format(kind, s)]
+        known = ", ".join(valid)
+        raise UserError(f"{path.suffix} files cannot have the subtype {subtype}; use {known}")
     size = samples * channels * _SAMPLE_BYTES.get(chosen, 4)
     if kind == "WAV" and size > 0xFFFF0000:  # 4 GB, less room for the header
         kind = "RF64"

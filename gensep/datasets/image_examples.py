@@ -40,13 +40,7 @@ def read_image_examples(data: str, request: Request) -> Selection:
 
 
 class ImageExamples:
-    """Examples `[height, width, channels]`; satisfies gensep.datasets.examples.Examples.
-
-    Args:
-        form: shape of the images.
-        train: uint8 `[n, height, width, channels]`.
-        valid: likewise, held out.
-    """
+    """Examples of uint8 `[n, height, width, channels]`; satisfies the protocol `Examples`."""
 
     def __init__(self, form: ImageForm, train: np.ndarray, valid: np.ndarray) -> None:
         self.form, self.features = form, form.features

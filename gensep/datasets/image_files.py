@@ -19,7 +19,7 @@ import numpy as np
 from gensep.runtime.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray]  # uint8 [n, height, width, channels], labels [n]
-Shape = tuple[int, int, int]
+Shape = tuple[int, int, int]  # height, width, channels
 
 
 class Found(NamedTuple):
@@ -90,9 +90,8 @@ def read_class_lists(folder: Path, shape: Shape, test: int = 1000) -> Iterator[F
         if any(not isinstance(i, list) or len(i) != size for images in lists for i in images):
             continue
         arrays = [np.array(images, np.uint8).reshape(-1, *shape) for images in lists]
-        yield Found(
-            _mixed([a[:-test] for a in arrays]), _mixed([a[-test:] for a in arrays]), ordered=False
-        )
+        train = _mixed([images[:-test] for images in arrays])
+        yield Found(train, _mixed([images[-test:] for images in arrays]), ordered=False)
 
 
 def _mixed(classes: list[np.ndarray]) -> Arrays:
@@ -177,9 +176,8 @@ def fetch(name: str, folder: Path | None) -> Found:
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it reports every attempt
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder = tfds.builder(
-                name, data_dir=str(folder) if folder else None, file_format="array_record"
-            )
+            place = str(folder) if folder else None
+            builder = tfds.builder(name, data_dir=place, file_format="array_record")
             builder.download_and_prepare()
             train, test = (builder.as_data_source(split=split) for split in ("train", "test"))
             return Found(_stacked(train), _stacked(test), ordered=False)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,24 +43,17 @@ class SourceFolder(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How tracks become records of a data set."""
+    """How tracks become records of a data set; floor and scale are not applied yet."""
 
     representation: Representation
-    level_db: float | None  # dBFS RMS over the sounding 100 ms; None keeps the tracks' own levels
-
-
-class BadFile(NamedTuple):
-    """A file that cannot be read."""
-
-    reason: str
+    level_db: float | None = LEVEL_DB  # dBFS RMS over the sounding 100 ms; None keeps the tracks'
 
 
 def ingest(
     folder: Path,
     output: Path,
-    representation: Representation,
+    encoding: Encoding,
     *,
-    level_db: float | None = LEVEL_DB,
     skip_bad: bool = True,
     threads: int = 0,
     force: bool = False,
@@ -68,18 +61,8 @@ def ingest(
 ) -> list[str]:
     """Write every source under a folder as the data set OUTPUT/NAME unless it is up to date.
 
-    Args:
-        folder: with SOURCE/{train,valid,test}/**, or the folder of one source.
-        output: folder of the data sets.
-        representation: sample rate, frames and mel bands; floor and scale are not applied yet.
-        level_db: dBFS RMS over its sounding 100 ms that each track is scaled to; None keeps it.
-        skip_bad: leave unreadable files out, instead of refusing them.
-        threads: 0 for one per core.
-        force: write data sets that are up to date, too.
-        report: called with a line per source.
-
-    Returns:
-        A line for each file that was left out.
+    The folders are those of `gensep.wav_to_spec`; `report` is called with a line per source. Return
+    a line for each file that was left out.
 
     Raises:
         UserError: if the folder has no audio or the output cannot be written, and for an
@@ -87,7 +70,6 @@ def ingest(
     """
     sources = find_sources(folder)
     check_writable(output)
-    encoding = Encoding(representation, level_db)
     bad: list[str] = []
     for source in sources:
         if not force and _up_to_date(source, output, encoding, skip_bad=skip_bad):
@@ -114,8 +96,7 @@ def find_sources(folder: Path) -> list[SourceFolder]:
     sources = []
     for candidate in candidates:
         files = {split: _audio_files(candidate / split) for split in SPLITS}
-        if any(files.values()):
-            there = {split: found for split, found in files.items() if found}
+        if there := {split: found for split, found in files.items() if found}:
             sources.append(SourceFolder(candidate.name, candidate, there))
     if not sources:
         raise UserError(
@@ -125,12 +106,12 @@ def find_sources(folder: Path) -> list[SourceFolder]:
     return sources
 
 
-def encode_file(path: Path, encoding: Encoding) -> np.ndarray | BadFile:
-    """Read one file as int16 mel power in hundredths of a dB, `[frames, n_mels]`."""
+def encode_file(path: Path, encoding: Encoding) -> np.ndarray | UserError:
+    """Read one file as int16 mel power in hundredths of a dB, `[frames, n_mels]`, or its error."""
     try:
         analysis = analyse_excerpt(Excerpt(path), encoding.representation)
     except UserError as error:
-        return BadFile(str(error))
+        return error
     level = encoding.level_db
     return to_int16(analysis.power if level is None else analysis.at_level(level))
 
@@ -140,18 +121,23 @@ def write_source(
 ) -> list[str]:
     """Write one source as the data set OUTPUT/NAME; return a line for each bad file."""
     bad: list[str] = []
+    count = threads or os.cpu_count() or 1
     size = sum(path.stat().st_size for files in source.files.values() for path in files)
     with tqdm(total=size, unit="B", unit_scale=True, desc=source.name, mininterval=0.5) as bar:
 
         def tracks(files: list[Path]) -> Tracks:
-            for path, stored in _encode_all(files, encoding, threads):
+            def encode(i: int) -> np.ndarray | UserError:
+                return encode_file(files[i], encoding)
+
+            encoded = prefetch(encode, 0, len(files), depth=2 * count, threads=count)
+            for path, stored in zip(files, encoded, strict=True):
                 bar.update(path.stat().st_size)
                 if isinstance(stored, np.ndarray):
                     yield path.relative_to(source.folder).as_posix(), stored
                 elif skip_bad:
-                    bad.append(stored.reason)
+                    bad.append(str(stored))
                 else:
-                    raise UserError(f"{stored.reason} (or use --on_bad skip)")
+                    raise UserError(f"{stored} (or use --on_bad skip)")
 
         def describe() -> Json:
             return {
@@ -165,17 +151,6 @@ def write_source(
         splits = {split: tracks(files) for split, files in source.files.items()}
         write_dataset(output / source.name, splits, encoding.representation, describe)
     return bad
-
-
-def _encode_all(
-    files: list[Path], encoding: Encoding, threads: int
-) -> Iterator[tuple[Path, np.ndarray | BadFile]]:
-    """Encode files ahead in threads, in order."""
-    count = threads or os.cpu_count() or 1
-    encoded = prefetch(
-        lambda i: encode_file(files[i], encoding), 0, len(files), depth=2 * count, threads=count
-    )
-    return zip(files, encoded, strict=True)
 
 
 def fingerprint(source: SourceFolder, encoding: Encoding) -> str:
@@ -206,16 +181,13 @@ def _up_to_date(source: SourceFolder, output: Path, encoding: Encoding, *, skip_
         metadata = read_metadata(output / source.name)
     except UserError:
         return False
-    if not skip_bad and metadata.get("skipped"):
-        return False
-    return metadata.get("fingerprint") == fingerprint(source, encoding)
+    usable = skip_bad or not metadata.get("skipped")
+    return usable and metadata.get("fingerprint") == fingerprint(source, encoding)
 
 
 def _summary(name: str, metadata: Json) -> str:
-    stored = metadata["representation"]
+    stored, splits = metadata["representation"], metadata["splits"]
     hours = stored["hop_length"] / stored["sample_rate"] / 3600
-    parts = [
-        f"{split} {len(tracks)} tracks, {hours * sum(tracks.values()):.2f} h"
-        for split, tracks in metadata["splits"].items()
-    ]
+    total = {split: f"{hours * sum(tracks.values()):.2f} h" for split, tracks in splits.items()}
+    parts = [f"{split} {len(tracks)} tracks, {total[split]}" for split, tracks in splits.items()]
     return f"{name}: " + "; ".join(parts)

@@ -30,11 +30,7 @@ def kind_of(data: str) -> Kind:
 
 
 def open_examples(c: Options) -> Examples:
-    """Open the data set `c.data` of a training command.
-
-    Raises:
-        UserError: if there is no such data set, or this version cannot read it.
-    """
+    """Open the data set `c.data` of a training command, or raise UserError if there is none."""
     return kind_of(c.data).open(c)
 
 

@@ -26,11 +26,8 @@ def find_songs(
 ) -> list[Song]:
     """Find the songs of a folder, sorted by split and name, each with at least one stem.
 
-    Args:
-        folder: root of the data set, one of its splits, or one song.
-        layout: a key of `LAYOUTS`; auto takes the first layout that finds a song.
-        split: keep only songs of this split.
-        stems: keep only these stems; by default all.
+    The folder is a data set, one of its splits, or one song. The layout is a key of `LAYOUTS`; auto
+    takes the first that finds a song. Only songs of `split` and stems named in `stems` are kept.
 
     Raises:
         UserError: if there is no song, or a song lacks a stem; the message names it.
@@ -61,11 +58,10 @@ def find_songs(
                 f"has {', '.join(song.stems) or 'a mixture only'}); add the file or "
                 "leave the song out"
             )
-    kept = [
-        song._replace(stems={name: song.stems[name] for name in sorted(stems or song.stems)})
-        for song in songs
-    ]
-    return sorted(kept, key=lambda song: (song.split, song.name))
+    for i, song in enumerate(songs):
+        names = sorted(stems or song.stems)
+        songs[i] = song._replace(stems={name: song.stems[name] for name in names})
+    return sorted(songs, key=lambda song: (song.split, song.name))
 
 
 def _stem_mp4(root: Path) -> Iterator[Song]:
@@ -90,11 +86,8 @@ def _dsd100(root: Path) -> Iterator[Song]:
 def _ikala(root: Path) -> Iterator[Song]:
     """Read iKala: `Wavfile/ID_PART.wav`, accompaniment left, voice right."""
     for name, sound in _sounds(root / "Wavfile").items():
-        yield Song(
-            name,
-            None,
-            {"accompaniment": sound._replace(channel=0), "voice": sound._replace(channel=1)},
-        )
+        left, right = (sound._replace(channel=i) for i in (0, 1))
+        yield Song(name, None, {"accompaniment": left, "voice": right})
 
 
 def _bach10(root: Path) -> Iterator[Song]:
@@ -102,14 +95,12 @@ def _bach10(root: Path) -> Iterator[Song]:
     for folder in _folders(root):
         if not folder.name[0].isdigit():
             continue
-        # The files of the data set say "saxphone".
-        sounds = {
-            "mixture"
-            if name == folder.name
-            else name.removeprefix(f"{folder.name}-").replace("saxphone", "saxophone"): sound
-            for name, sound in _sounds(folder).items()
-            if name.startswith(folder.name)
-        }
+        sounds = {}
+        for name, sound in _sounds(folder).items():
+            if name.startswith(folder.name):
+                source = name.removeprefix(f"{folder.name}-") if name != folder.name else "mixture"
+                # The files of the data set say "saxphone".
+                sounds[source.replace("saxphone", "saxophone")] = sound
         if sounds:
             yield _song(folder.name, sounds, "")
 
@@ -183,12 +174,14 @@ def _sounds(folder: Path) -> dict[str, Excerpt]:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+    return [path for path in _entries(folder) if path.is_file()]
 
 
 def _folders(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    return sorted(path for path in folder.iterdir() if path.name[0] != ".")

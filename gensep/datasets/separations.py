@@ -55,12 +55,7 @@ def write_separation(folder: Path, config: "DataclassInstance | None", facts: Js
 
 
 def read_separation(folder: Path, root: str | Path = "") -> Separation:
-    """Read the record of a separation.
-
-    Args:
-        folder: that holds separation.json.
-        root: folder that the record's paths start from, unless the record names one itself; by
-            default the current folder.
+    """Read separation.json; its paths start from `root` unless it names another folder itself.
 
     Raises:
         UserError: if there is no record, or it is not one that `gensep.basis` writes.
@@ -71,17 +66,16 @@ def read_separation(folder: Path, root: str | Path = "") -> Separation:
         base = folder / record["root"] if "root" in record else Path(root)
         stems = {Path(name).stem: folder / name for name in record["stems"]}
         options = record.get("options", {})
-        start, duration = options.get("start") or 0.0, options.get("duration")
+        duration = options.get("duration")
         duration = None if duration is None else float(duration)
-        mixture = Excerpt(base / record["mixture"], float(start), duration)
+        mixture = Excerpt(base / record["mixture"], float(options.get("start") or 0), duration)
         if not stems:
             raise KeyError("stems")
     except FileNotFoundError:
         raise UserError(f"there is no {path}; give a folder that gensep.basis wrote") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no record of gensep.basis ({error!r}); separate again"
-        ) from None
+        problem = f"is no record of gensep.basis ({error!r})"
+        raise UserError(f"{path} {problem}; separate again") from None
     return Separation(folder, base, record, stems, mixture)
 
 
@@ -92,9 +86,7 @@ def write_deviations(folder: Path, names: Sequence[str], sd_db: np.ndarray) -> N
 
 
 def read_deviations(folder: Path) -> dict[str, np.ndarray]:
-    """Return the deviations of a separation in dB, float32 `[frame, mel]`, by source.
-
-    Without uncertainty.npz there are none.
+    """Return the deviations of a separation in dB, float32 `[frame, mel]`, by source, if any.
 
     Raises:
         UserError: if the file is damaged.

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gensep.audio.excerpt import Excerpt, Shape
+from gensep.audio.excerpt import Excerpt
+from gensep.audio.files import Shape
 from gensep.runtime.errors import UserError
 from gensep.runtime.spool import Spool, spooled
 

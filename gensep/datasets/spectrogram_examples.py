@@ -50,17 +50,12 @@ def read_spectrograms(data: str, request: Request) -> Selection:
 class SpectrogramExamples:
     """Examples `[frames, mel]` of two sets of windows; satisfies the protocol `Examples`.
 
-    Args:
-        c: length of the windows, how far they are varied, how many validate.
-        train: windows with a margin of `PREROLL` frames at both ends.
-        valid: windows of the same size.
+    The windows have a margin of `PREROLL` frames at both ends.
     """
 
     def __init__(self, c: Options, train: "Windows", valid: "Windows") -> None:
         self.frames, self.valid_windows = c.frames, c.valid_windows
-        self.spread = Spread(
-            c.gain_low, c.gain_high, c.equaliser, c.tilt, c.room, c.noise, c.stretch
-        )
+        self.spread = Spread(*(getattr(c, name) for name in Spread._fields))
         self.train, self.valid = train, valid
         self.form = Representation(**train.representation)
         self.features = self.form.features

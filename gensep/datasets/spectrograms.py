@@ -60,12 +60,9 @@ class Spectrograms(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         level = tfds.features.Tensor(shape=(None, self._n_mels), dtype=np.int16, encoding="zlib")
-        features = {"power_db": level, "track": tfds.features.Text()}
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,  # records stay in order, so that windows can span two of them
-        )
+        features = tfds.features.FeaturesDict({"power_db": level, "track": tfds.features.Text()})
+        # Records stay in order, so that windows can span two of them.
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: object) -> "dict[str, Iterator[tuple[int, Json]]]":
         return {split: self._generate_examples(t) for split, t in self._tracks.items()}
@@ -84,13 +81,9 @@ def write_dataset(
     representation: "Representation",
     describe: Callable[[], Json] = dict,
 ) -> None:
-    """Write tracks as the data set `folder`, whole or not at all; replace an older data set.
+    """Write tracks by split as the data set `folder`, whole or not at all; replace an older one.
 
-    Args:
-        folder: of the data set.
-        splits: "train", "valid", "test" -> tracks.
-        representation: of the tracks.
-        describe: returns further metadata; called after all tracks were read.
+    `describe` returns further metadata; it is called after all tracks were read.
 
     Raises:
         UserError: if the folder holds something else, or a split has no track.

@@ -33,19 +33,14 @@ def open_windows(
     representation: "Form | None" = None,
     training: bool = True,
 ) -> "Windows":
-    """Open a split for windows of `frames` frames.
+    """Open a split of a data set for windows of `frames` frames.
 
-    Args:
-        folder: of a data set.
-        split: "train", "valid", or "test".
-        frames: of a window.
-        representation: of the model that the windows are for; refused where it has other frames or
-            bands than the data set.
-        training: whether something is fitted to the windows or chosen by them.
+    The `representation` is that of the model which the windows are for; `training` says whether
+    something is fitted to the windows or chosen by them.
 
     Raises:
-        UserError: if there is no such split, the representation differs, or the split is "test" in
-            training.
+        UserError: if there is no such split, the representation has other frames or bands, or the
+            split is "test" in training.
     """
     metadata = read_metadata(folder)
     there = [name for name, tracks in metadata["splits"].items() if tracks]
@@ -59,8 +54,8 @@ def open_windows(
         wanted = getattr(representation, name, stored)
         if wanted != stored:
             raise UserError(
-                f"{folder} has {name} = {stored}, the model wants {wanted}; change the "
-                f"model's or run wav_to_spec again with --{name} {wanted}"
+                f"{folder} has {name} = {stored}, the model wants {wanted}; change the model's "
+                f"or run wav_to_spec again with --{name} {wanted}"
             )
     records = tfds.builder_from_directory(str(folder)).as_data_source(split=split)
     return Windows(records, metadata["splits"][split], frames, metadata["representation"])
@@ -78,9 +73,8 @@ class Windows:
         self._records = records
         lengths = np.array(list(tracks.values()))
         self._first = np.r_[0, np.cumsum(lengths)]  # first frame of each track in the store
-        self._record_first = np.concatenate(
-            [np.arange(a, b, RECORD_FRAMES) for a, b in itertools.pairwise(self._first)]
-        )
+        starts = [np.arange(a, b, RECORD_FRAMES) for a, b in itertools.pairwise(self._first)]
+        self._record_first = np.concatenate(starts)
         if len(self._record_first) != len(records):
             raise UserError(
                 f"the data set has {len(records)} records, its {METADATA} names "
@@ -98,8 +92,7 @@ class Windows:
     def batch(self, seed: int, step: int, size: int) -> np.ndarray:
         """Return random windows, int16 `[size, frames, n_mels]`: a function of the arguments only.
 
-        They are uniform over all windows that lie within a track; a shorter track is padded with
-        -120 dB.
+        They are uniform over all windows within a track; a shorter track is padded with -120 dB.
         """
         return self.at(np.random.default_rng((seed, step)).integers(len(self), size=size))
 
@@ -121,10 +114,8 @@ class Windows:
         if self._decoded.all():
             return
         begin = np.searchsorted(self._record_first, first, side="right") - 1
-        end = np.searchsorted(self._record_first, last, side="right") - 1
-        wanted: set[int] = set()
-        for a, b in zip(begin, end, strict=True):
-            wanted.update(range(a, b + 1))
+        end = np.searchsorted(self._record_first, last, side="right")
+        wanted = {record for span in map(range, begin, end) for record in span}
         # two threads may decode one record at once: they write the same numbers
         for record in (r for r in wanted if not self._decoded[r]):
             stored = self._records[record]["power_db"]

@@ -83,7 +83,7 @@ def get_classifier(name: str, folder: Path, data_dir: str | None = None) -> Clas
 
 
 def _untrained(name: str) -> Network:
-    return Network(SETS[name].shape, len(SETS[name].classes), rngs=nnx.Rngs(SEED))
+    return Network(SETS[name].shape, SETS[name].classes, rngs=nnx.Rngs(SEED))
 
 
 def train_classifier(name: str, data_dir: str | None = None, steps: int = STEPS) -> Classifier:

@@ -24,9 +24,9 @@ def inverse(matrix: jax.Array) -> jax.Array:
     """Invert Hermitian positive definite `[n, n, ...]` by Gauss-Jordan elimination."""
     for k in range(matrix.shape[0]):
         pivot = matrix[k, k]
-        row, column = matrix[k] / pivot, matrix[:, k]
+        row, column = matrix[k] / pivot[None], matrix[:, k]
         matrix = matrix - column[:, None] * row[None]
-        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot).at[k, k].set(1 / pivot)
+        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot[None]).at[k, k].set(1 / pivot)
     return matrix
 
 

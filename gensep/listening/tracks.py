@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gensep.audio.excerpt import Excerpt, Shape
+from gensep.audio.excerpt import Excerpt
+from gensep.audio.files import Shape
 from gensep.datasets.separations import FILE, Separation, read_deviations, read_separation
 from gensep.evaluation.measures import ESTIMATE, ORACLE, SongWaves
 from gensep.evaluation.oracles import oracle_stems

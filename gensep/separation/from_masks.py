@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gensep.audio.excerpt import Shape
+from gensep.audio.files import Shape
 from gensep.audio.stems import StemWriter
 from gensep.cli.records import Json
 from gensep.datasets.separations import read_separation

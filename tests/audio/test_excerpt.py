@@ -6,7 +6,8 @@ import soundfile
 
 from gensep.audio import excerpt as excerpt_module
 from gensep.audio import files
-from gensep.audio.excerpt import Excerpt, Shape
+from gensep.audio.excerpt import Excerpt
+from gensep.audio.files import Shape
 from gensep.runtime.errors import UserError
 
 RATE = 22050

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from gensep import wav_to_spec
-from gensep.datasets.ingest import BadFile, Encoding, encode_file, find_sources, fingerprint, ingest
+from gensep.datasets.ingest import Encoding, encode_file, find_sources, fingerprint, ingest
 from gensep.datasets.spectrograms import (
     POWER_FIELDS,
     read_metadata,
@@ -153,7 +153,7 @@ def test_python_writes_what_the_command_writes(sounds):
     convert(sounds, "--level", "-20")
     (sounds / "in" / "piano" / "train" / "text.wav").write_text("no sound")
     lines = []
-    bad = ingest(sounds / "in", sounds / "again", SMALL, level_db=-20.0, report=lines.append)
+    bad = ingest(sounds / "in", sounds / "again", Encoding(SMALL, -20.0), report=lines.append)
     assert len(bad) == 1
     assert "text.wav is no audio" in bad[0]
     assert lines == ["piano: train 3 tracks, 0.00 h; valid 1 tracks, 0.00 h; test 1 tracks, 0.00 h"]
@@ -164,17 +164,19 @@ def test_python_writes_what_the_command_writes(sounds):
         ]
         first, second = (windows.at(np.arange(len(windows))) for windows in stored)
         np.testing.assert_array_equal(first, second)
-    assert ingest(sounds / "in", sounds / "again", SMALL, level_db=-20.0, report=lines.append) == []
+    assert (
+        ingest(sounds / "in", sounds / "again", Encoding(SMALL, -20.0), report=lines.append) == []
+    )
     assert lines[1:] == ["piano: up to date"]
     with pytest.raises(UserError, match=r"text\.wav is no audio.*or use --on_bad skip"):
-        ingest(sounds / "in", sounds / "again", SMALL, level_db=-20.0, skip_bad=False)
+        ingest(sounds / "in", sounds / "again", Encoding(SMALL, -20.0), skip_bad=False)
 
 
 def test_an_unreadable_file_is_a_value_and_others_are_arrays(sounds):
     path = sounds / "in" / "piano" / "train" / "0.flac"
     assert encode_file(path, Encoding(SMALL, None)).dtype == np.int16
     path.write_text("no sound")
-    assert isinstance(encode_file(path, Encoding(SMALL, None)), BadFile)
+    assert isinstance(encode_file(path, Encoding(SMALL, None)), UserError)
 
 
 def test_a_fingerprint_depends_on_files_and_encoding(sounds):
