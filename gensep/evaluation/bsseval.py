@@ -70,15 +70,9 @@ def bss_eval(
 ) -> list[Scores]:
     """Score several sets of estimates of one track; the work on its references is shared.
 
-    Args:
-        references: true sources, `[source, channel, samples]`, an array of any float type or a
-            `Spool`.
-        estimates: waves of the same shape, one per method.
-        rate: in Hz.
-        win: length of a frame in seconds; a shorter track is one frame, and so is any with `inf`.
-        hop: seconds from frame to frame; a frame that would pass the end is left out.
-        mode: v4, or v3 to fit the filters in every frame (slow).
-        threads: number of threads; by default one per core.
+    References and each set of estimates are `[source, channel, samples]` at `rate` Hz. Frames of
+    `win` seconds lie `hop` seconds apart (see `frames`). Mode v3 fits the filters in every frame,
+    which is slow. By default there is a thread per core.
 
     Raises:
         ValueError: if shapes differ, if a window or hop is shorter than one sample, or if a source
@@ -88,10 +82,8 @@ def bss_eval(
         raise ValueError(f"mode must be v3 or v4, not {mode!r}")
     for signal in (references, *estimates):
         if signal.shape != references.shape or signal.ndim != 3:
-            raise ValueError(
-                "expected [source, channel, samples] throughout, got "
-                f"{references.shape} and {signal.shape}"
-            )
+            shapes = f"{references.shape} and {signal.shape}"
+            raise ValueError(f"expected [source, channel, samples] throughout, got {shapes}")
         for source in np.flatnonzero(silent_throughout(signal)):
             kind = "reference" if signal is references else "estimate"
             raise ValueError(f"{kind} {source} is silent throughout; BSSEval is undefined")

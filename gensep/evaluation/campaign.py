@@ -85,9 +85,8 @@ def evaluate(
     folder = output_folder(output, name=name)
     # The references keep their other stems, which the oracle and the sum of the stems need.
     found = find_songs(estimates, estimate_layout, stems=tuple(stems) or None)
-    pairs, unmatched = pair_songs(
-        found, find_songs(references, layout, split), (estimates, references), split
-    )
+    true = find_songs(references, layout, split)
+    pairs, unmatched = pair_songs(found, true, (estimates, references), split)
     for pair in pairs:
         check_pair(pair)
     places = {folder / (p.reference.split or "test") / f"{p.reference.name}.json": p for p in pairs}

@@ -25,8 +25,8 @@ SHIPPED = Representation()  # of the shipped priors
 _einsum = partial(jnp.einsum, precision="highest")
 
 
-# ---- Masks: (complex `[source, channel, frame, bin]`, mixture `[channel, frame, bin]`) -> real,
-# in the shape of the sources.
+# Masks: (complex `[source, channel, frame, bin]`, mixture `[channel, frame, bin]`) -> real, in the
+# shape of the sources.
 
 
 def ibm(
@@ -68,9 +68,6 @@ def mix(sources: jax.Array, mixture: jax.Array) -> jax.Array:
     return jnp.full(sources.shape, 1 / len(sources), jnp.float32)
 
 
-# ---- The multichannel Wiener filter, which needs sums over the file.
-
-
 def spatial_sums(sources: jax.Array) -> jax.Array:
     """Sum y y^H / (eps + mean_channel |y|^2) over frames: `[source, channel, channel, bin]`."""
     weighted = sources / jnp.sqrt(EPS + jnp.mean(jnp.abs(sources) ** 2, 1, keepdims=True))
@@ -105,39 +102,24 @@ def mwf_compat(sources: jax.Array, mixture: jax.Array, covariances: jax.Array) -
     return _einsum("ktf,kfab,tfb->katf", power, matrices, solved[..., 0])
 
 
-# ---- Waves.
-
-
 def oracle_stems(
-    method: str,
-    stems: np.ndarray,
-    mixture: np.ndarray,
-    rate: int,
-    representation: Representation = SHIPPED,
+    method: str, stems: np.ndarray, mixture: np.ndarray, rate: int, form: Representation = SHIPPED
 ) -> np.ndarray:
     """Return the estimates that an oracle makes, float32 `[source, channel, samples]`.
 
-    Args:
-        method: a name in ORACLES.
-        stems: true stems, float32 `[source, channel, samples]`.
-        mixture: `[channel, samples]`.
-        rate: in Hz; only mel oracles depend on it.
-        representation: of the masks of mel oracles.
+    Stems are float32 `[source, channel, samples]`, the mixture is `[channel, samples]`. Only mel
+    oracles depend on the rate in Hz and on the form of their masks.
     """
-    parts = ORACLES[method](stems, mixture[None], rate, representation)
+    parts = ORACLES[method](stems, mixture[None], rate, form)
     return np.concatenate(list(parts), -1, dtype=np.float32)
 
 
 def oracle_spool(
-    method: str,
-    stems: Waves,
-    mixture: Waves,
-    rate: int,
-    representation: Representation = SHIPPED,
+    method: str, stems: Waves, mixture: Waves, rate: int, form: Representation = SHIPPED
 ) -> Spool:
     """Do the work of `oracle_stems` on disk; the mixture is `[1, channel, samples]`."""
     spool = Spool(*stems.shape)
-    for part in ORACLES[method](stems, mixture, rate, representation):
+    for part in ORACLES[method](stems, mixture, rate, form):
         for source, wave in enumerate(part):
             spool.write(source, [wave])
     return spool
@@ -154,16 +136,9 @@ def _masked(mask: Callable[[jax.Array, jax.Array], jax.Array]) -> Filter:
 
 
 def _by_stft(
-    estimate: Filter,
-    stems: Waves,
-    mixture: Waves,
-    rate: int,
-    representation: Representation,
-    *,
-    gather: Gather | None = None,
+    estimate: Filter, stems: Waves, mixture: Waves, *_: object, gather: Gather | None = None
 ) -> Iterator[np.ndarray]:
     """Yield the filtered mixture in parts; a filter that needs sums reads the file twice."""
-    del rate, representation
     sums: jax.Array | float = 0.0
     if gather is not None:
         for chunk in _chunks(stems, mixture):
@@ -207,16 +182,12 @@ def oracle_masks(stems: Sequence[Analysis]) -> np.ndarray:
 
 
 def _by_mel(
-    masks: MelMasks, stems: Waves, mixture: Waves, rate: int, representation: Representation
+    masks: MelMasks, stems: Waves, mixture: Waves, rate: int, form: Representation
 ) -> Iterator[np.ndarray]:
     """Filter by mel masks made from the true stems, in the way separation applies its masks."""
-
-    def analysis(source: int) -> Analysis:
-        mid = mid_stream(blocks_of(stems, source), rate, representation.sample_rate)
-        return analyse(mid, representation)
-
-    shares = masks([analysis(source) for source in range(len(stems))])
-    return apply_masks(blocks_of(mixture, 0), rate, shares, representation)
+    sounds = [blocks_of(stems, i) for i in range(len(stems))]
+    shares = masks([analyse(mid_stream(x, rate, form.sample_rate), form) for x in sounds])
+    return apply_masks(blocks_of(mixture, 0), rate, shares, form)
 
 
 def loudest(stems: Sequence[Analysis]) -> np.ndarray:

@@ -116,9 +116,8 @@ def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Js
             raise UserError(f"{pair.reference.name}: {error}; take a longer one") from None
         sounding, silent = song.sounding()
         if silent and protocol.silent == "refuse":
-            raise UserError(
-                f"{pair.reference.name}: {silent[0]}; take --silent skip to score the other stems"
-            )
+            remedy = "take --silent skip to score the other stems"
+            raise UserError(f"{pair.reference.name}: {silent[0]}; {remedy}")
         notes += silent
     values: Json = {m: {n: {} for n in song.names} for m in song.methods}
     listed: Json = {m: {n: {} for n in song.names} for m in song.methods}
@@ -135,18 +134,10 @@ def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Js
                         value = metric.over_frames(known) if known else None
                     digits = DIGITS if metric.over_frames is None else FRAME_DIGITS
                     values[method][source][name] = finite(value, digits)
-    return {
-        "targets": _targets(listed[ESTIMATE], protocol),
-        "gensep": {
-            "song": pair.reference.name,
-            "split": pair.reference.split,
-            "notes": notes,
-            "protocol": asdict(protocol),
-            "fingerprint": fingerprint(pair, protocol),
-            "values": values,
-            "frames": listed,
-        },
-    }
+    targets = _targets(listed[ESTIMATE], protocol)
+    facts: Json = {"song": pair.reference.name, "split": pair.reference.split, "notes": notes}
+    facts |= {"protocol": asdict(protocol), "fingerprint": fingerprint(pair, protocol)}
+    return {"targets": targets, "gensep": {**facts, "values": values, "frames": listed}}
 
 
 def read_waves(pair: Pair, protocol: Protocol, threads: int | None = None) -> SongWaves:
