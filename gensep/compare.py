@@ -33,10 +33,8 @@ def main(argv: list[str]) -> None:
     """Print the tables and write them with the pictures."""
     c = config.parse(Config, argv)
     if not c.runs:
-        raise UserError(
-            "expected folders that gensep.evaluate wrote: python -m gensep.compare "
-            "scores/A scores/B; see --help"
-        )
+        example = "python -m gensep.compare scores/A scores/B"
+        raise UserError(f"expected folders that gensep.evaluate wrote: {example}; see --help")
     from gensep.evaluation.comparison import compare
 
     found = compare(**asdict(c))

@@ -34,10 +34,8 @@ class Excerpt(NamedTuple):
         """
         whole = self._file()
         if self.channel is not None and whole.channels <= self.channel:
-            raise UserError(
-                f"{self.path} has {whole.channels} channels where channel {self.channel + 1} holds "
-                "a source; check the layout"
-            )
+            has = f"has {whole.channels} channels where channel {self.channel + 1} holds a source"
+            raise UserError(f"{self.path} {has}; check the layout")
         channels = whole.channels if self.channel is None else 1
         there = samples_of(self.path, whole, self.start, self.duration)
         return Shape(whole.rate, channels, len(there))

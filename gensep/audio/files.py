@@ -42,18 +42,16 @@ def probe(path: str | os.PathLike) -> Shape:
         for stated, there in _CUT.findall(file.extra_info):
             # Programs that write to a pipe cannot know the size and state 2 GB or more.
             if int(there) + 1 < int(stated) < 0x7FFF0000:
-                raise UserError(
-                    f"{path} is cut short: {there} of {stated} bytes are there; copy it again"
-                )
+                bytes_there = f"{there} of {stated} bytes are there"
+                raise UserError(f"{path} is cut short: {bytes_there}; copy it again")
         try:
             file.seek(shape.samples - 1)
             whole = len(file.read(1)) == 1
         except soundfile.SoundFileError:
             whole = False
     if not whole:
-        raise UserError(
-            f"{path} is cut short or damaged: its last sample cannot be read; copy it again"
-        )
+        problem = "is cut short or damaged: its last sample cannot be read"
+        raise UserError(f"{path} {problem}; copy it again")
     return shape
 
 
@@ -126,9 +124,8 @@ def _open(path: Path) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
-        raise UserError(
-            f"{path} is no audio that can be read ({reason(error)}); convert it to wav or flac"
-        ) from None
+        problem = f"is no audio that can be read ({reason(error)})"
+        raise UserError(f"{path} {problem}; convert it to wav or flac") from None
 
 
 def _blocks(path: Path, rate: int, wanted: range, block: int) -> Iterator[np.ndarray]:

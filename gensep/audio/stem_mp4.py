@@ -53,18 +53,16 @@ def _open(path: Path, stream: int) -> Iterator[tuple[Any, Any]]:
     try:
         import av
     except ModuleNotFoundError:
-        raise UserError(
-            f"{path} needs PyAV to be read: pip install av, or gensep with the extra [stems]"
-        ) from None
+        remedy = "pip install av, or gensep with the extra [stems]"
+        raise UserError(f"{path} needs PyAV to be read: {remedy}") from None
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the name")
     try:
         with av.open(str(path)) as container:
             streams = container.streams.audio
             if stream >= len(streams):
-                raise UserError(
-                    f"{path} has {len(streams)} audio streams, not {stream + 1}; give a stems file"
-                )
+                has = f"has {len(streams)} audio streams, not {stream + 1}"
+                raise UserError(f"{path} {has}; give a stems file")
             yield container, streams[stream]
     except av.FFmpegError as error:
         raise UserError(f"{path} cannot be decoded ({error.strerror}); copy it again") from None

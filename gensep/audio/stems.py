@@ -1,4 +1,4 @@
-"""Write several stems of equal length at once; all of them appear, or none."""
+"""Several stems of equal length written at once; all of them appear at the end, or none."""
 
 import io
 import os
@@ -67,10 +67,8 @@ class StemWriter:
         try:
             return soundfile.SoundFile(target, "w", self.rate, self.channels, subtype, format=form)
         except soundfile.SoundFileError as error:
-            raise UserError(
-                f"cannot write {path} with {self.channels} channels at {self.rate} Hz "
-                f"({reason(error)}); wav takes any"
-            ) from None
+            what = f"{path} with {self.channels} channels at {self.rate} Hz"
+            raise UserError(f"cannot write {what} ({reason(error)}); wav takes any") from None
 
     def write(self, stem: int, block: np.ndarray) -> None:
         """Append a block of floats `[channels, n]` to a stem; full scale is 1."""
@@ -79,10 +77,9 @@ class StemWriter:
         try:
             self._files[stem].write(np.ascontiguousarray(block.T))
         except (soundfile.SoundFileError, AssertionError):  # an assertion when the disk is full
-            raise UserError(
-                f"cannot write {self.paths[stem]}: the disk may be full; free some "
-                "space or choose another folder"
-            ) from None
+            remedy = "free some space or choose another folder"
+            problem = f"cannot write {self.paths[stem]}: the disk may be full"
+            raise UserError(f"{problem}; {remedy}") from None
         self._written[stem] += block.shape[1]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -110,10 +107,8 @@ def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tup
     """Return format and subtype of an output path; refuse what libsndfile cannot write."""
     kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(name := path.suffix[1:].upper(), name)
     if kind not in soundfile.available_formats() or kind == "RAW":
-        raise UserError(
-            f"{path}: '{path.suffix}' is no audio format that can be written; use "
-            ".wav, .flac or .ogg"
-        )
+        problem = f"'{path.suffix}' is no audio format that can be written"
+        raise UserError(f"{path}: {problem}; use .wav, .flac or .ogg")
     default = DEFAULT_SUBTYPE.get(kind) or soundfile.default_subtype(kind)
     chosen = subtype.upper() if subtype else "OPUS" if name == "OPUS" else default
     if not soundfile.check_format(kind, chosen):

@@ -12,10 +12,8 @@ from gensep.runtime.errors import UserError
 
 def open_image_examples(c: Options) -> "ImageExamples":
     """Open the set of images named `c.data` in `c.data_dir`, for training."""
-    train, valid = (
-        load_images(c.data, split, c.data_dir, download=c.download)[0]
-        for split in ("train", "valid")
-    )
+    splits = (load_images(c.data, x, c.data_dir, download=c.download) for x in ("train", "valid"))
+    (train, _), (valid, _) = splits
     return ImageExamples(ImageForm(c.data, *SETS[c.data].shape), train, valid[: c.valid_windows])
 
 
@@ -29,10 +27,9 @@ def read_image_examples(data: str, request: Request) -> Selection:
     own = ImageForm(data, *SETS[data].shape)
     form = request.form or own
     if form.shape(request.frames) != own.shape():
-        raise UserError(
-            f"{data} holds {own.describe()}, the prior is of {form.describe()}; "
-            "give the set that it was trained on, or one of the same shape"
-        )
+        problem = f"{data} holds {own.describe()}, the prior is of {form.describe()}"
+        remedy = "give the set that it was trained on, or one of the same shape"
+        raise UserError(f"{problem}; {remedy}")
     rng = np.random.default_rng(request.seed)
     chosen = images[rng.permutation(len(images))[: request.examples]]
     x = own.encode(chosen, rng.uniform(size=chosen.shape) if request.dequantise else 0.5)

@@ -50,12 +50,10 @@ def read_idx(folder: Path, shape: Shape) -> Iterator[Found]:
 
 
 def _idx_pair(path: Path, prefix: str) -> Arrays | None:
-    name = path.name.replace("train", prefix, 1)
-    labels = path.with_name(name.replace("images", "labels").replace("idx3", "idx1"))
-    images = path.with_name(name)
-    if not images.is_file() or not labels.is_file():
-        return None
-    return _idx(images)[..., None], _idx(labels)
+    images = path.with_name(path.name.replace("train", prefix, 1))
+    labels = path.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
+    there = images.is_file() and labels.is_file()
+    return (_idx(images)[..., None], _idx(labels)) if there else None
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -66,9 +64,8 @@ def _idx(path: Path) -> np.ndarray:
         raise UserError(f"{path} is not an idx file of bytes; fetch it again")
     sizes = np.frombuffer(data, ">i4", data[3], 4)
     if len(data) != 4 + 4 * data[3] + math.prod(sizes.tolist()):
-        raise UserError(
-            f"{path} is {len(data)} bytes long, its header says {sizes.tolist()}; fetch it again"
-        )
+        stated = f"its header says {sizes.tolist()}"
+        raise UserError(f"{path} is {len(data)} bytes long, {stated}; fetch it again")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(sizes)
 
 
@@ -124,9 +121,8 @@ def _sheet(path: Path, shape: Shape) -> np.ndarray:
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     if pixels.shape[1] != shape[0] * shape[1]:
-        raise UserError(
-            f"{path} has rows of {pixels.shape[1]} pixels, not of {shape[0]} x {shape[1]}"
-        )
+        wanted = f"{shape[0]} x {shape[1]}"
+        raise UserError(f"{path} has rows of {pixels.shape[1]} pixels, not of {wanted}")
     return pixels.reshape(-1, *shape)
 
 
@@ -142,12 +138,10 @@ def read_binary(folder: Path, shape: Shape) -> Iterator[Found]:
 
 def _binary(path: Path, shape: Shape) -> Arrays:
     height, width, channels = shape
-    data = np.fromfile(path, np.uint8)
-    if len(data) % (1 + math.prod(shape)):
-        raise UserError(
-            f"{path} is no whole number of records of {1 + math.prod(shape)} bytes; fetch it again"
-        )
-    records = data.reshape(-1, 1 + math.prod(shape))
+    data, size = np.fromfile(path, np.uint8), 1 + math.prod(shape)
+    if len(data) % size:
+        raise UserError(f"{path} is no whole number of records of {size} bytes; fetch it again")
+    records = data.reshape(-1, size)
     planes = records[:, 1:].reshape(-1, channels, height, width)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
 
@@ -157,9 +151,7 @@ def bundled_digits(train: int) -> Found:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise UserError(
-            "the digits come with scikit-learn, which is not installed; 'pip install scikit-learn'"
-        ) from None
+        raise UserError("the digits come with scikit-learn; pip install scikit-learn") from None
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     return Found((images[:train], labels[:train]), (images[train:], labels[train:]), ordered=False)
@@ -190,5 +182,5 @@ def fetch(name: str, folder: Path | None) -> Found:
 
 
 def _stacked(records: Iterable[Mapping[str, np.ndarray]]) -> Arrays:
-    pairs = [(record["image"], record["label"]) for record in records]
-    return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs])
+    images, labels = zip(*((record["image"], record["label"]) for record in records), strict=True)
+    return np.stack(images), np.array(labels)

@@ -69,10 +69,8 @@ def load_images(
         UserError: for an unknown name or split, or if no complete set is found.
     """
     if name not in sets or split not in SPLITS:
-        raise UserError(
-            f"expected one of {', '.join(sets)} and one of {', '.join(SPLITS)}, not "
-            f"'{name}' and '{split}'"
-        )
+        expected = f"one of {', '.join(sets)} and one of {', '.join(SPLITS)}"
+        raise UserError(f"expected {expected}, not '{name}' and '{split}'")
     known = sets[name]
     found = _find(name, known, Path(data_dir) if data_dir else None, download=download)
     cut = known.train - known.valid
@@ -86,9 +84,8 @@ def _find(name: str, known: ImageSet, folder: Path | None, *, download: bool) ->
     if name == "digits":
         return image_files.bundled_digits(known.train)
     if folder and not folder.is_dir() and not download:
-        raise UserError(
-            f"there is no folder {folder}; --data_dir names the one with the files of {name}"
-        )
+        remedy = f"--data_dir names the one with the files of {name}"
+        raise UserError(f"there is no folder {folder}; {remedy}")
     wrong = []
     for found in _candidates(name, known, folder, download=download):
         problem = _problem(found, known)
@@ -97,10 +94,9 @@ def _find(name: str, known: ImageSet, folder: Path | None, *, download: bool) ->
         wrong.append(problem)
     seen = f" (found similar files, but {'; '.join(wrong)})" if wrong else ""
     where = f"under {folder}" if folder else "without a folder"
-    raise UserError(
-        f"no complete {name} {where}{seen}; give --data_dir the folder with "
-        f"{image_files.EXPECTED[name]}, or --download to get it by tensorflow-datasets"
-    )
+    remedy = f"give --data_dir the folder with {image_files.EXPECTED[name]}"
+    remedy += ", or --download to get it by tensorflow-datasets"
+    raise UserError(f"no complete {name} {where}{seen}; {remedy}")
 
 
 def _candidates(

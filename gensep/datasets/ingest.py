@@ -99,10 +99,7 @@ def find_sources(folder: Path) -> list[SourceFolder]:
         if there := {split: found for split, found in files.items() if found}:
             sources.append(SourceFolder(candidate.name, candidate, there))
     if not sources:
-        raise UserError(
-            f"{folder} holds no audio in SOURCE/train, SOURCE/valid or SOURCE/test; "
-            "sort the files into such folders"
-        )
+        raise UserError(f"{folder} holds no audio in SOURCE/train, valid or test; sort it so")
     return sources
 
 
@@ -140,13 +137,8 @@ def write_source(
                     raise UserError(f"{stored} (or use --on_bad skip)")
 
         def describe() -> Json:
-            return {
-                "source": source.name,
-                "level": encoding.level_db,
-                "skipped": list(bad),
-                "fingerprint": fingerprint(source, encoding),
-                "gensep": __version__,
-            }
+            about = {"source": source.name, "level": encoding.level_db, "skipped": list(bad)}
+            return {**about, "fingerprint": fingerprint(source, encoding), "gensep": __version__}
 
         splits = {split: tracks(files) for split, files in source.files.items()}
         write_dataset(output / source.name, splits, encoding.representation, describe)
@@ -159,11 +151,9 @@ def fingerprint(source: SourceFolder, encoding: Encoding) -> str:
     options = {name: getattr(encoding.representation, name) for name in POWER_FIELDS}
     options |= {"level": level, "keep_level": encoding.level_db is None}
     digest = hashlib.sha256(repr(sorted(options.items())).encode())
-    for files in source.files.values():
-        for path in files:
-            stat = path.stat()
-            name = path.relative_to(source.folder).as_posix()
-            digest.update(f"\n{name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    for path in (path for files in source.files.values() for path in files):
+        stat, name = path.stat(), path.relative_to(source.folder).as_posix()
+        digest.update(f"\n{name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

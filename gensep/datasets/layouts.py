@@ -41,10 +41,8 @@ def find_songs(
     songs = next(filter(None, (list(find(folder)) for find in finders)), [])
     if not songs:
         kind = "any layout" if layout == "auto" else f"the layout {layout}"
-        raise UserError(
-            f"{folder} holds no songs with stems in {kind}; expected, for example, "
-            "SONG/{mixture,SOURCE,...}.wav"
-        )
+        expected = "expected, for example, SONG/{mixture,SOURCE,...}.wav"
+        raise UserError(f"{folder} holds no songs with stems in {kind}; {expected}")
     if split is not None:
         there = sorted({song.split for song in songs} - {""})
         songs = [song for song in songs if song.split == split]
@@ -53,11 +51,9 @@ def find_songs(
     for song in songs:
         missing = [f"no {name}" for name in stems or () if name not in song.stems]
         if missing or not song.stems:
-            raise UserError(
-                f"{song.name} in {folder} has {', '.join(missing) or 'no stems'} (it "
-                f"has {', '.join(song.stems) or 'a mixture only'}); add the file or "
-                "leave the song out"
-            )
+            has = f"has {', '.join(missing) or 'no stems'}"
+            has += f" (it has {', '.join(song.stems) or 'a mixture only'})"
+            raise UserError(f"{song.name} in {folder} {has}; add the file or leave the song out")
     for i, song in enumerate(songs):
         names = sorted(stems or song.stems)
         songs[i] = song._replace(stems={name: song.stems[name] for name in names})

@@ -81,8 +81,8 @@ def read_separation(folder: Path, root: str | Path = "") -> Separation:
 
 def write_deviations(folder: Path, names: Sequence[str], sd_db: np.ndarray) -> None:
     """Write uncertainty.npz of deviations in dB, `[source, frame, mel]`."""
-    arrays = {"sd_db": sd_db.astype(np.float16), "names": np.array(names)}
-    save_arrays(folder / UNCERTAINTY, arrays)
+    data = {"sd_db": sd_db.astype(np.float16), "names": np.array(names)}
+    save_arrays(folder / UNCERTAINTY, data)
 
 
 def read_deviations(folder: Path) -> dict[str, np.ndarray]:
@@ -100,8 +100,6 @@ def read_deviations(folder: Path) -> dict[str, np.ndarray]:
         if values.ndim != 3 or len(values) != len(names):
             raise ValueError(f"{len(names)} names, sd_db {values.shape}")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} holds no uncertainty ({error}); expected sd_db [source, frame, "
-            "mel] and names; delete it or separate again"
-        ) from None
+        expected = "expected sd_db [source, frame, mel] and names; delete it or separate again"
+        raise UserError(f"{path} holds no uncertainty ({error}); {expected}") from None
     return dict(zip(names, values, strict=True))

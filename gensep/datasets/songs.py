@@ -38,10 +38,8 @@ class Song(NamedTuple):
         first, *rest = shapes = {name: stem.shape() for name, stem in self.stems.items()}
         for name in rest:
             if shapes[name] != shapes[first]:
-                raise UserError(
-                    f"{self.name}: {first} has {shapes[first]}, {name} {shapes[name]}; "
-                    "make the stems alike"
-                )
+                both = f"{first} has {shapes[first]}, {name} {shapes[name]}"
+                raise UserError(f"{self.name}: {both}; make the stems alike")
         return shapes[first]
 
     def mixture_blocks(self) -> Iterator[np.ndarray]:

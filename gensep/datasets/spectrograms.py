@@ -117,10 +117,8 @@ def read_metadata(folder: str | os.PathLike) -> Json:
     try:
         return json.loads((Path(folder) / METADATA).read_text())
     except (OSError, ValueError):
-        raise UserError(
-            f"{folder} is no data set (it has no readable {METADATA}); make one with "
-            "'python -m gensep.wav_to_spec IN OUT' and name OUT/SOURCE"
-        ) from None
+        how = "make one with 'python -m gensep.wav_to_spec IN OUT' and name OUT/SOURCE"
+        raise UserError(f"{folder} is no data set (no readable {METADATA}); {how}") from None
 
 
 def _counted(tracks: Tracks, split: str, lengths: dict[str, int]) -> Tracks:

@@ -53,10 +53,9 @@ def open_windows(
     for name, stored in metadata["representation"].items():
         wanted = getattr(representation, name, stored)
         if wanted != stored:
-            raise UserError(
-                f"{folder} has {name} = {stored}, the model wants {wanted}; change the model's "
-                f"or run wav_to_spec again with --{name} {wanted}"
-            )
+            problem = f"{folder} has {name} = {stored}, the model wants {wanted}"
+            remedy = f"change the model's or run wav_to_spec again with --{name} {wanted}"
+            raise UserError(f"{problem}; {remedy}")
     records = tfds.builder_from_directory(str(folder)).as_data_source(split=split)
     return Windows(records, metadata["splits"][split], frames, metadata["representation"])
 
@@ -76,10 +75,9 @@ class Windows:
         starts = [np.arange(a, b, RECORD_FRAMES) for a, b in itertools.pairwise(self._first)]
         self._record_first = np.concatenate(starts)
         if len(self._record_first) != len(records):
-            raise UserError(
-                f"the data set has {len(records)} records, its {METADATA} names "
-                f"{len(self._record_first)}; run wav_to_spec again with --force"
-            )
+            stated = f"its {METADATA} names {len(self._record_first)}"
+            problem = f"the data set has {len(records)} records, {stated}"
+            raise UserError(f"{problem}; run wav_to_spec again with --force")
         # every start whose window lies within its track; one for a track that is too short
         self._last_start = np.cumsum(np.maximum(lengths - frames + 1, 1))
         self._decoded = np.zeros(len(records), bool)

@@ -10,18 +10,10 @@ from typing import NamedTuple
 from gensep.cli.records import Json, write_record
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
+from gensep.evaluation import statistics as stats
 from gensep.evaluation.measures import Protocol, over_frames
 from gensep.evaluation.scoring import Pair, check_pair, collect_scores, fingerprint, score_song
-from gensep.evaluation.statistics import (
-    Row,
-    Summary,
-    csv_text,
-    decibels,
-    finite,
-    markdown,
-    rounded,
-    summarise,
-)
+from gensep.evaluation.statistics import Row, Summary, decibels
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, output_folder, write_atomically
 from gensep.runtime.parallel import job_count, results
@@ -51,7 +43,9 @@ class Evaluation(NamedTuple):
             (x.metric, x.source, x.method, x.n, x.median, x.mean, decibels(x.pooled))
             for x in sorted(self.summary, key=lambda x: (x.metric, x.source))
         ]
-        return markdown(("metric", "source", "method", "n", "median", "mean", "pooled"), lines)
+        return stats.markdown(
+            ("metric", "source", "method", "n", "median", "mean", "pooled"), lines
+        )
 
 
 def evaluate(
@@ -96,17 +90,14 @@ def evaluate(
     records = [json.loads(place.read_text()) for place in places]
     rows, pooled = collect_scores(records)
     notes = [f"{r['gensep']['song']}: {note}" for r in records for note in r["gensep"]["notes"]]
-    summary = summarise(rows, pooled, over_frames)
+    summary = stats.summarise(rows, pooled, over_frames)
     evaluation = Evaluation(name, folder, records, rows, summary, unmatched, notes)
     _write(evaluation, options)
     return evaluation
 
 
 def pair_songs(
-    estimates: Sequence[Song],
-    references: Sequence[Song],
-    folders: tuple[str, str],
-    split: str | None = None,
+    estimates: list[Song], references: list[Song], folders: tuple[str, str], split: str | None
 ) -> tuple[list[Pair], list[str]]:
     """Pair songs by name, and by split where both sides have one.
 
@@ -121,10 +112,9 @@ def pair_songs(
         found = [r for r in references if r.name == estimate.name]
         found = [r for r in found if not r.split or estimate.split in ("", r.split)]
         if len(found) > 1:
-            raise UserError(
-                f"{folders[1]} has {len(found)} songs {estimate.name}, in "
-                f"{', '.join(r.split for r in found)}; choose one with --split"
-            )
+            splits = ", ".join(r.split for r in found)
+            several = f"{len(found)} songs {estimate.name}, in {splits}"
+            raise UserError(f"{folders[1]} has {several}; choose one with --split")
         if found:
             pairs.append(Pair(estimate, found[0]))
         elif split is None or estimate.split in ("", split):
@@ -132,10 +122,8 @@ def pair_songs(
     taken = [pair.reference for pair in pairs]
     unmatched += [f"{r.name} has no estimate" for r in references if r not in taken]
     if not pairs:
-        raise UserError(
-            f"no song of {folders[0]} ({_some(estimates)}) is called like one of "
-            f"{folders[1]} ({_some(references)}); rename the folders"
-        )
+        ours, true = f"{folders[0]} ({_some(estimates)})", f"{folders[1]} ({_some(references)})"
+        raise UserError(f"no song of {ours} is called like one of {true}; rename the folders")
     doubles = [p.reference.name for i, p in enumerate(pairs) if p.reference in taken[:i]]
     if doubles:
         raise UserError(f"{folders[0]} has several songs {doubles[0]}; score one split per run")
@@ -174,20 +162,15 @@ def is_scored(place: Path, pair: Pair, protocol: Protocol) -> bool:
 
 def _write(evaluation: Evaluation, options: Json) -> None:
     """Write scores.csv and scores.json."""
-    write_atomically(evaluation.output / "scores.csv", csv_text(evaluation.rows))
+    write_atomically(evaluation.output / "scores.csv", stats.csv_text(evaluation.rows))
     summary = []
     for line in evaluation.summary:
-        spread = {"median": rounded(line.median), "mean": rounded(line.mean)}
-        summary.append({**line._asdict(), **spread, "pooled": finite(line.pooled, 6)})
-    facts = {
-        "method": evaluation.method,
-        "aggregation": AGGREGATION,
-        "unmatched": evaluation.unmatched,
-        "notes": evaluation.notes,
-        "rows": [row._asdict() for row in evaluation.rows],
-        "summary": summary,
-        "options": options,
-    }
+        spread = {"median": stats.rounded(line.median), "mean": stats.rounded(line.mean)}
+        summary.append({**line._asdict(), **spread, "pooled": stats.finite(line.pooled, 6)})
+    facts: Json = {"method": evaluation.method, "aggregation": AGGREGATION}
+    facts |= {"unmatched": evaluation.unmatched, "notes": evaluation.notes}
+    facts |= {"rows": [row._asdict() for row in evaluation.rows], "summary": summary}
+    facts["options"] = options
     write_record(evaluation.output / SCORES, None, facts)
 
 

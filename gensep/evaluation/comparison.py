@@ -107,11 +107,9 @@ def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
             value = baseline.setdefault(row[:4], row.value)
             a, b = (np.nan if x is None else x for x in (value, row.value))
             if not np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True):
-                notes.append(
-                    f"{name} was scored against other references or with other options: "
-                    f"its {row.method} has {row.metric} {row.value} on {row.song}, "
-                    f"{row.source}, not {value}"
-                )
+                what = f"{row.method} has {row.metric} {row.value} on {row.song}, {row.source}"
+                cause = "was scored against other references or with other options"
+                notes.append(f"{name} {cause}: its {what}, not {value}")
     order = [*BASELINES, *names]
     return sorted(rows, key=lambda row: order.index(row.method)), list(dict.fromkeys(notes))[:5]
 
@@ -124,10 +122,8 @@ def common_songs(rows: Sequence[Row]) -> tuple[Cells, list[str]]:
         cells = [cell for key, cell in table.items() if key[1:] == (source, metric)]
         common = set.intersection(*map(set, cells))
         if extra := len(set.union(*map(set, cells))) - len(common):
-            notes.append(
-                f"{metric} of {source}: {extra} songs left out that not every method has "
-                f"a figure for; {len(common)} kept"
-            )
+            left_out = f"{extra} songs left out that not every method has a figure for"
+            notes.append(f"{metric} of {source}: {left_out}; {len(common)} kept")
         for cell in cells:
             for song in set(cell) - common:
                 del cell[song]
@@ -216,9 +212,8 @@ def _read(folder: Path) -> Json:
         if scores["rows"] and "method" in scores:
             return scores
     except OSError as error:
-        raise UserError(
-            f"cannot read {path} ({error.strerror}); give an output folder of gensep.evaluate"
-        ) from None
+        remedy = "give an output folder of gensep.evaluate"
+        raise UserError(f"cannot read {path} ({error.strerror}); {remedy}") from None
     except (ValueError, KeyError, TypeError):
         pass
     raise UserError(f"{path} holds no scores of gensep.evaluate; evaluate again")

@@ -35,10 +35,8 @@ class Options:
     def __post_init__(self) -> None:
         short = self.duration is not None and self.duration <= 0
         if self.start < 0 or short or self.window < 0.01:
-            raise UserError(
-                "expected start >= 0, duration > 0 and window >= 0.01 s, not "
-                f"{self.start}, {self.duration} and {self.window}"
-            )
+            got = f"{self.start}, {self.duration} and {self.window}"
+            raise UserError(f"expected start >= 0, duration > 0 and window >= 0.01 s, not {got}")
 
     def files(self, folder: Path, names: Sequence[str]) -> list[Path]:
         """Return the file of each stem."""
@@ -86,10 +84,8 @@ def _song_rows(song: Song, output: Path, methods: Sequence[str], options: Option
         excerpt = song.part(options.start, options.duration)
         wanted, mixture = excerpt.shape(), excerpt.mixture
         if mixture is not None and mixture.shape() != wanted:
-            raise UserError(
-                f"{song.name}: the mixture has {mixture.shape()}, the stems {wanted}; "
-                "make them alike"
-            )
+            problem = f"the mixture has {mixture.shape()}, the stems {wanted}"
+            raise UserError(f"{song.name}: {problem}; make them alike")
         waves = SongWaves(list(song.stems), {}, *excerpt.to_disk(), wanted.rate)
         for name, folder in folders.items():
             if done[name] is None:

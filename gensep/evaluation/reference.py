@@ -55,10 +55,8 @@ def check_references(mixture: Excerpt, names: Sequence[str], folder: str) -> Non
     for name in names:
         got = reference_of(mixture, folder, name).shape()
         if got != wanted:
-            raise UserError(
-                f"the reference of {name} has {got}, the mixture {wanted}; give stems of this very "
-                "mixture"
-            )
+            problem = f"the reference of {name} has {got}, the mixture {wanted}"
+            raise UserError(f"{problem}; give stems of this very mixture")
 
 
 def reference_of(mixture: Excerpt, folder: str, name: str) -> Excerpt:
@@ -70,10 +68,8 @@ def reference_of(mixture: Excerpt, folder: str, name: str) -> Excerpt:
     for suffix in SUFFIXES:
         if (path := Path(folder) / f"{name}{suffix}").exists():
             return Excerpt(path, mixture.start, mixture.duration)
-    raise UserError(
-        f"no reference {name}{{{','.join(SUFFIXES)}}} in {folder}; name the true stems "
-        "like the priors"
-    )
+    wanted = f"{name}{{{','.join(SUFFIXES)}}}"
+    raise UserError(f"no reference {wanted} in {folder}; name the true stems like the priors")
 
 
 def reference_table(rows: Mapping[str, StemScores]) -> str:

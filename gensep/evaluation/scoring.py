@@ -58,20 +58,17 @@ def check_pair(pair: Pair) -> list[str]:
     estimate, reference = pair
     name, wanted, notes = reference.name, reference.shape(), []
     if not pair.sources:
-        raise UserError(
-            f"{name}: no estimate ({', '.join(estimate.stems)}) is called like a "
-            f"reference ({', '.join(reference.stems)}); rename the files"
-        )
+        ours, true = (", ".join(song.stems) for song in pair)
+        problem = f"no estimate ({ours}) is called like a reference ({true})"
+        raise UserError(f"{name}: {problem}; rename the files")
     tracks = {f"estimate of {s}": estimate.stems[s] for s in pair.sources}
     if reference.mixture is not None:
         tracks["mixture"] = reference.mixture
     for what, track in tracks.items():
         info = track.shape()
         if info[:2] != wanted[:2]:
-            raise UserError(
-                f"{name}: the {what} has {info}, the references {wanted}; bring them "
-                "to one rate and one number of channels"
-            )
+            remedy = "bring them to one rate and one number of channels"
+            raise UserError(f"{name}: the {what} has {info}, the references {wanted}; {remedy}")
         if extra := info.samples - wanted.samples:
             how = "cut" if extra > 0 else "padded with zeros"
             notes.append(f"{what} {how} by {abs(extra)} samples")

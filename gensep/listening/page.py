@@ -39,11 +39,10 @@ def write_song(folder: Path, index: int, song: PlayedSong) -> Json:
     gain = min(1.0, 32767 / 32768 / max(peak, 1e-9))
     files = [_base64(flac(track.wave * np.float32(gain), song.rate)) for track in song.tracks]
     (folder / f"audio/{index}.json").write_text(json.dumps(files))
-    images = _images(folder, index, song)
-    tracks = [
-        {"role": t.role, "source": t.source, "method": t.method, **images[i]}
-        for i, t in enumerate(song.tracks)
-    ]
+    tracks = []
+    for track, drawn in zip(song.tracks, _images(folder, index, song), strict=True):
+        about = {"role": track.role, "source": track.source, "method": track.method}
+        tracks.append({**about, **drawn})
     channels, length = song.tracks[0].wave.shape
     return {
         "name": song.name,
@@ -193,7 +192,6 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 def _ticks(song: PlayedSong) -> list[tuple[str, float]]:
     """Return labels of frequencies and their heights in the images, 0 at the bottom to 1."""
     places = mel_places(song.representation, (300, 1000, 3000))
-    return [
-        (f"{h / 1000:g}k" if h >= 1000 else str(h), round(p / song.representation.n_mels, 4))
-        for h, p in places.items()
-    ]
+    names = [f"{hz / 1000:g}k" if hz >= 1000 else str(hz) for hz in places]
+    heights = [round(place / song.representation.n_mels, 4) for place in places.values()]
+    return list(zip(names, heights, strict=True))

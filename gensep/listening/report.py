@@ -39,9 +39,7 @@ def make_report(
     check_writable(base.parent)
     one_file = base.suffix == ".html"
     if base.exists() and not (base.is_file() if one_file else _is_page(base)):
-        raise UserError(
-            f"{base} exists and is no page, so it is not replaced; name another with --output"
-        )
+        raise UserError(f"{base} exists and is no page; name another file or folder with --output")
     part = base.with_name(f".{base.name}.{os.getpid()}.making")
     try:
         part.mkdir()
@@ -49,15 +47,9 @@ def make_report(
         for name, of_song in tqdm(songs.items(), unit="song", leave=False, disable=None):
             song = load_song(name, of_song, references, start, duration)
             shown.append(page.write_song(part, len(shown), song))
-        data = {
-            "songs": shown,
-            "overview": page.overview(shown),
-            "scale_db": page.SCALE_DB,
-            "deviation_db": page.DEVIATION_DB,
-            "command": command,
-            "versions": versions(),
-            "commit": commit(),
-        }
+        data: Json = {"songs": shown, "overview": page.overview(shown)}
+        data |= {"scale_db": page.SCALE_DB, "deviation_db": page.DEVIATION_DB}
+        data |= {"command": command, "versions": versions(), "commit": commit()}
         made = _put(part, base, data, inline_limit, may_be_file=one_file or not output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -76,10 +68,9 @@ def _put(part: Path, base: Path, data: Json, inline_limit: float, *, may_be_file
         part.mkdir()
         (part / "index.html").write_text(html, "utf-8")
     elif base.suffix == ".html":
-        raise UserError(
-            f"{base} would have {megabytes:.1f} MB, over --inline_limit {inline_limit:g}; raise "
-            "it, take less with --duration, or give a folder as --output"
-        )
+        remedy = "raise it, take less with --duration, or give a folder as --output"
+        excess = f"{megabytes:.1f} MB, over --inline_limit {inline_limit:g}"
+        raise UserError(f"{base} would have {excess}; {remedy}")
     else:
         page.make_folder(part, data)
     old = base.with_name(f"{part.name}.old")

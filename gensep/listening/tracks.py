@@ -36,8 +36,8 @@ class PlayedTrack(NamedTuple):
 
     role: str  # mixture, estimate, reference or oracle
     source: str  # name of the stem; empty for the mixture
-    method: str  # of an estimate
     wave: np.ndarray  # float32 [channels, samples]
+    method: str = ""  # of an estimate
     deviation: np.ndarray | None = None  # posterior standard deviation, dB [frame, mel]
 
 
@@ -70,12 +70,11 @@ def find_runs(folders: Sequence[str], root: str) -> dict[str, list[Run]]:
         for place in places:
             run = _named(read_separation(place, root), label if len(folders) > 1 else "")
             others = songs.setdefault(run.song, [])
-            for other in others:
-                if other.method == run.method:
-                    raise UserError(
-                        f"{other.separation.folder} and {place} both separate {run.song}; give "
-                        "each of them, or the folders they are in, as a RUN of its own"
-                    )
+            if same := [x.separation.folder for x in others if x.method == run.method]:
+                raise UserError(
+                    f"{same[0]} and {place} both separate {run.song}; give each of them, or the "
+                    "folders they are in, as a RUN of its own"
+                )
             others.append(run)
     return songs
 
@@ -121,18 +120,14 @@ def load_song(
                 f"of {name} into the same sources can be compared"
             )
     mixture = first.mixture.part(start, samples / rate)
-    tracks = [PlayedTrack("mixture", "", "", mixture.read()[0])]
+    tracks = [PlayedTrack("mixture", "", mixture.read()[0])]
     for run in runs:
-        begun = run.separation.mixture.start
-        if round(begun * rate) != round(first.mixture.start * rate):
-            raise UserError(
-                f"{run.separation.folder} starts at another second of {name}; give runs of the "
-                "same part"
-            )
+        if round(run.separation.mixture.start * rate) != round(first.mixture.start * rate):
+            folder = run.separation.folder
+            raise UserError(f"{folder} starts elsewhere in {name}; give runs of the same part")
         tracks += _estimates(run, mixture.shape(), start, samples / rate)
-    folder = _reference_folder(name, first, references)
-    if folder:
-        tracks += _references(first, folder, mixture, tracks[0].wave)
+    if true := _reference_folder(name, first, references):
+        tracks += _references(first, true, mixture, tracks[0].wave)
     order = ["", *first.stems]
     tracks.sort(key=lambda track: order.index(track.source))
     whole, scores = samples == separated, _scores(runs, tracks)
@@ -161,7 +156,7 @@ def _estimates(run: Run, wanted: Shape, start: float, seconds: float) -> list[Pl
             per_second = len(deviation) / (stem.shape().samples / wanted.rate)
             stop = max(1, round((start + seconds) * per_second))
             deviation = deviation[round(start * per_second) : stop]
-        found.append(PlayedTrack("estimate", name, run.method, wave, deviation))
+        found.append(PlayedTrack("estimate", name, wave, run.method, deviation))
     return found
 
 
@@ -172,11 +167,8 @@ def _references(
     names, wanted = list(separation.stems), mixture.shape()
     true = [_read_like(reference_of(mixture, str(folder), name), wanted) for name in names]
     ideal = oracle_stems("mel_irm", np.stack(true), mixed, wanted.rate, separation.representation)
-    return [
-        PlayedTrack(role, name, "", wave)
-        for role, waves in (("reference", true), ("oracle", ideal))
-        for name, wave in zip(names, waves, strict=True)
-    ]
+    found = [PlayedTrack("reference", *item) for item in zip(names, true, strict=True)]
+    return found + [PlayedTrack("oracle", *item) for item in zip(names, ideal, strict=True)]
 
 
 def _reference_folder(name: str, separation: Separation, given: str | None) -> Path | None:
@@ -220,8 +212,6 @@ def _scores(runs: list[Run], tracks: list[PlayedTrack]) -> dict[str, Scores]:
 def _read_like(excerpt: Excerpt, wanted: Shape) -> np.ndarray:
     """Read an excerpt; refuse it where its shape is not that of the mixture."""
     if (shape := excerpt.shape()) != wanted:
-        raise UserError(
-            f"{excerpt.path} has {shape} where the mixture has {wanted}; give the files of one "
-            "separation"
-        )
+        got = f"{excerpt.path} has {shape} where the mixture has {wanted}"
+        raise UserError(f"{got}; give the files of one separation")
     return excerpt.read()[0]
