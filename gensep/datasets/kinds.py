@@ -1,4 +1,4 @@
-"""Examples by the name of their data: the one table of the kinds of data."""
+"""Examples by the name of their data: the table of the kinds of data."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -111,11 +111,10 @@ def _separated(root: Path) -> Iterator[Song]:
             if not path.is_file():
                 raise UserError(f"{path} is missing though {FILE} names it; separate again")
         # The mixture of an excerpt is longer than its stems; use their sum.
-        mixture = found.mixture if found.mixture == Excerpt(found.mixture.path) else None
-        if mixture is not None and not mixture.path.is_file():
-            mixture = None
+        path = found.mixture.path
+        whole = found.mixture == Excerpt(path) and path.is_file()
         stems = {name: Excerpt(path) for name, path in found.stems.items()}
-        yield Song(folder.resolve().name, mixture, stems, split)
+        yield Song(folder.resolve().name, found.mixture if whole else None, stems, split)
 
 
 def _flat(root: Path) -> Iterator[Song]:

@@ -33,14 +33,10 @@ METADATA = "gensep.json"
 POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
 
 
-def to_db(power: np.ndarray) -> np.ndarray:
-    """Convert mel power to decibels, 10 log10, clipped to [-120, 200], same shape."""
-    return np.clip(10 * np.log10(np.maximum(power, 1e-12)), -120, 200)
-
-
 def to_int16(power: np.ndarray) -> np.ndarray:
-    """Convert mel power to int16 hundredths of a decibel, same shape."""
-    return np.rint(100 * to_db(power)).astype(np.int16)
+    """Convert mel power to int16 hundredths of a decibel, clipped to [-120, 200] dB, same shape."""
+    decibels = np.clip(10 * np.log10(np.maximum(power, 1e-12)), -120, 200)
+    return np.rint(100 * decibels).astype(np.int16)
 
 
 def to_power(stored: np.ndarray) -> np.ndarray:

@@ -124,14 +124,12 @@ class Windows:
 
 def _store(shape: tuple[int, int]) -> np.ndarray:
     """Allocate a split in memory, or in an unnamed file where memory is too small."""
-    size = 2 * shape[0] * shape[1]
+    size, place = 2 * shape[0] * shape[1], tempfile.gettempdir()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size <= memory // 2:
         return np.empty(shape, np.int16)
-    if size > shutil.disk_usage(tempfile.gettempdir()).free:
-        raise UserError(
-            f"the split takes {size / 1e9:.1f} GB; this machine has {memory / 1e9:.1f} "
-            f"GB of memory and less free space in {tempfile.gettempdir()}; set TMPDIR"
-        )
+    if size > shutil.disk_usage(place).free:
+        room = f"{memory / 1e9:.1f} GB of memory and less free space in {place}"
+        raise UserError(f"the split takes {size / 1e9:.1f} GB; there are {room}; set TMPDIR")
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.int16, "w+", shape=shape)

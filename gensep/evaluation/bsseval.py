@@ -126,13 +126,12 @@ def _fit(references: Waves, estimates: Sequence[Waves], span: Span, threads: int
         own.append(taps.reshape(channels, TAPS, sets, channels))
     joint = _solve(gram, right).reshape(rows, TAPS, sets, rows)
     apart = np.stack(own)  # [source, reference channel, tap, set, estimate channel]
-    return [
-        _Filters(
-            rfft(joint[:, :, k].transpose(2, 0, 1), N_FFT).transpose(2, 0, 1).copy(),
-            rfft(apart[:, :, :, k].transpose(0, 3, 1, 2), N_FFT).transpose(3, 0, 1, 2).copy(),
-        )
-        for k in range(sets)
-    ]
+    filters = []
+    for k in range(sets):
+        to_all = rfft(joint[:, :, k].transpose(2, 0, 1), N_FFT).transpose(2, 0, 1).copy()
+        to_own = rfft(apart[:, :, :, k].transpose(0, 3, 1, 2), N_FFT).transpose(3, 0, 1, 2).copy()
+        filters.append(_Filters(to_all, to_own))
+    return filters
 
 
 def _correlations(

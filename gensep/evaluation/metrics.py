@@ -9,18 +9,17 @@ from gensep.runtime.spool import Waves
 BLOCK = 1 << 20  # samples that are copied to float64 at once
 
 
-def si_sdr(estimate: Waves, reference: Waves, *, zero_mean: bool = True) -> float:
+def si_sdr(estimate: Waves, reference: Waves) -> float:
     """Return the scale-invariant SDR in dB of `[..., samples]` (Le Roux et al. 2019).
 
-    The mean of each channel is subtracted unless `zero_mean` is off; then all channels are taken
-    as one vector. The result is nan for a silent reference, -inf for a silent estimate and inf for
-    a perfect one.
+    The mean of each channel is subtracted, then all channels are taken as one vector. The result is
+    nan for a silent reference, -inf for a silent estimate and inf for a perfect one.
 
     Raises:
         ValueError: if the shapes differ.
     """
     _check_alike(estimate, reference)
-    e_mean, r_mean = (_mean(x) if zero_mean else 0.0 for x in (estimate, reference))
+    e_mean, r_mean = _mean(estimate), _mean(reference)
 
     def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for e, r in zip(_blocks(estimate), _blocks(reference), strict=True):
@@ -100,7 +99,6 @@ def msdm_gain(estimates: Waves, references: Waves, mixture: Waves, rate: int) ->
     Windows in which at most one source sounds (norm / samples >= 1.5e-5) are left out; the last
     window may be short. Means are kept, and 1e-8 is added to every energy, so that a silent source
     has a value too: by how much the estimate is weaker than the mixture.
-
     Estimates and references are `[source, channel, samples]`, the mixture `[1, channel, samples]`.
     """
     samples, hop = references.shape[-1], int(MSDM_HOP * rate)
