@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
 
 def augment(key: jax.Array, power_db: jax.Array, frames: int, spread: Spread) -> jax.Array:
-    """Vary windows in dB `[batch, frames + 2 PREROLL, mel]`; return power `[batch, frames, mel]`."""
+    """Vary dB windows `[batch, frames + 2 PREROLL, mel]`; return power `[batch, frames, mel]`."""
     keys = jax.random.split(key, len(power_db))
     return jax.vmap(lambda key, window: _augment_one(key, window, frames, spread))(keys, power_db)
 

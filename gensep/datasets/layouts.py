@@ -1,7 +1,7 @@
 """Find songs with stems in the layouts of the public data sets and of gensep's commands.
 
-A stem is a file, a stream of a `.stem.mp4`, or a channel of a stereo file. Dot files and whatever
-else lies beside the sound are ignored.
+A stem is a file, a stream of a `.stem.mp4`, or a channel of a stereo file. Dot files and files
+other than sound are ignored.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +61,7 @@ def find_songs(
 
 
 def _stem_mp4(root: Path) -> Iterator[Song]:
-    """MUSDB18: `[SPLIT/]Artist - Title.stem.mp4`, five audio streams each."""
+    """Read MUSDB18: `[SPLIT/]Artist - Title.stem.mp4`, five audio streams each."""
     for folder, split in [(root, ""), *((sub, sub.name) for sub in _folders(root))]:
         for path in _files(folder):
             if path.name.lower().endswith(STEM_MP4):
@@ -70,7 +70,7 @@ def _stem_mp4(root: Path) -> Iterator[Song]:
 
 
 def _dsd100(root: Path) -> Iterator[Song]:
-    """DSD100: `Sources/SPLIT/SONG/SOURCE.wav` and `Mixtures/SPLIT/SONG/mixture.wav`."""
+    """Read DSD100: `Sources/SPLIT/SONG/SOURCE.wav` and `Mixtures/SPLIT/SONG/mixture.wav`."""
     splits = {sub.name for part in ("Sources", "Mixtures") for sub in _folders(root / part)}
     for split in sorted(splits):
         sources, mixtures = root / "Sources" / split, root / "Mixtures" / split
@@ -87,7 +87,7 @@ def _ikala(root: Path) -> Iterator[Song]:
 
 
 def _bach10(root: Path) -> Iterator[Song]:
-    """Bach10: `NN-Title/NN-Title-SOURCE.wav`, perhaps with the mixture `NN-Title.wav`."""
+    """Read Bach10: `NN-Title/NN-Title-SOURCE.wav`, perhaps with the mixture `NN-Title.wav`."""
     for folder in _folders(root):
         if not folder.name[0].isdigit():
             continue

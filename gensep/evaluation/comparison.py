@@ -42,7 +42,7 @@ class Line(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Methods beside each other."""
+    """Methods compared with the first one."""
 
     page: str  # tables as markdown
     lines: list[Line]
@@ -72,7 +72,8 @@ def compare(
     cells, left_out = common_songs([row for row in rows if row.metric in (metrics or known)])
     notes += left_out
     check_writable(output)
-    page, lines = _tables(cells, statistic)
+    tables = _by_metric(cells)
+    page, lines = _tables(tables, statistic)
     options = {"runs": runs, "output": output, "metrics": metrics, "statistic": statistic}
     about = {"options": {**options, "picture": picture}, "versions": versions(), "commit": commit()}
     record = f"```json\n{json.dumps(about, allow_nan=False)}\n```\n"
@@ -80,7 +81,7 @@ def compare(
     write_atomically(Path(output) / "comparison.md", f"{HEAD}\n{listed}\n{page}\n{record}")
     write_atomically(Path(output) / "comparison.csv", stats.csv_text(lines))
     if picture:
-        _plot(Path(output), cells)
+        _plot(Path(output), tables)
     return Comparison(page, lines, notes)
 
 
@@ -132,11 +133,11 @@ def common_songs(rows: Sequence[Row]) -> tuple[Cells, list[str]]:
     return table, notes
 
 
-def _tables(cells: Cells, statistic: str) -> tuple[str, list[Line]]:
+def _tables(tables: dict[str, Table], statistic: str) -> tuple[str, list[Line]]:
     """Return the page (markdown) and the lines of the CSV."""
     parts: list[str] = []
     lines: list[Line] = []
-    for metric, table in _by_metric(cells).items():
+    for metric, table in tables.items():
         runs = [method for method in table if method not in BASELINES]
         text, more = _values(metric, table, runs[0], statistic)
         differences, others = _differences(metric, table, runs)
@@ -188,7 +189,7 @@ def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str],
     return parts, lines
 
 
-def _plot(folder: Path, cells: Cells) -> None:
+def _plot(folder: Path, tables: dict[str, Table]) -> None:
     """Draw boxes and songs of every metric."""
     from gensep.plots.songs import plot_boxes, plot_songs
 
@@ -196,7 +197,7 @@ def _plot(folder: Path, cells: Cells) -> None:
         songs = [song for song in y if song in x]
         return [x[song] for song in songs], [y[song] for song in songs]
 
-    for metric, table in _by_metric(cells).items():
+    for metric, table in tables.items():
         runs = [method for method in table if method not in BASELINES]
         first, *others = runs if len(runs) > 1 else [*list(table)[:1], *runs]
         boxes = {m: {s: list(cell.values()) for s, cell in of.items()} for m, of in table.items()}

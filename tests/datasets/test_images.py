@@ -29,7 +29,7 @@ def tiny(shape, *readers):
 
 
 def arrays(shape, seed=0):
-    """Give (training images, labels), (test images, labels) that no format may change."""
+    """Return (training images, labels), (test images, labels) that no format may change."""
     rng = np.random.default_rng(seed)
     parts = [
         (
