@@ -5,7 +5,7 @@ metric boxes_METRIC.png and songs_METRIC.png (each song, the first run against t
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from gensep.cli import config
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"expected folders that gensep.evaluate wrote: {example}; see --help")
     from gensep.evaluation.comparison import compare
 
-    found = compare(**asdict(c))
+    found = compare(c.runs, c.output, c.metrics, c.statistic, picture=c.picture)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     print(found.page)

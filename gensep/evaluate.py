@@ -6,7 +6,7 @@ the same files with the same options, are kept.
 """
 
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from gensep.cli import config
@@ -65,9 +65,10 @@ def main(argv: list[str]) -> None:
     from gensep.evaluation.campaign import AGGREGATION, evaluate
     from gensep.evaluation.measures import Protocol
 
-    options = asdict(c)
-    protocol = Protocol(**{field.name: options.pop(field.name) for field in fields(Protocol)})
-    found = evaluate(**options, protocol=protocol)
+    protocol = Protocol(**{field.name: getattr(c, field.name) for field in fields(Protocol)})
+    folders, layouts = (c.estimates, c.references, c.output), (c.layout, c.estimate_layout)
+    songs = (*layouts, c.split, c.stems)
+    found = evaluate(*folders, c.name, protocol, *songs, jobs=c.jobs, force=c.force)
     for note in (*found.unmatched, *found.notes):
         print(f"note: {note}", file=sys.stderr)
     print(f"{found.method}: {len(found.records)} songs. {AGGREGATION}\n")

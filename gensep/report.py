@@ -1,7 +1,7 @@
 """Make a page to listen to separations and compare them: it opens from disk, without a server."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from gensep.cli import config
 from gensep.cli.options import Positional
@@ -45,8 +45,8 @@ def main(argv: list[str]) -> None:
     from gensep.cli.records import command
     from gensep.listening.report import make_report
 
-    options = asdict(c) | {"duration": c.duration or None, "command": command(c)}
-    path, songs = make_report(**options)
+    folders, excerpt = (c.output, c.references, c.root), (c.start, c.duration or None)
+    path, songs = make_report(c.runs, *folders, *excerpt, c.inline_limit, command(c))
     count = "1 song" if songs == 1 else f"{songs} songs"
     print(f"{path}: {count}; open it in a browser", file=sys.stderr)
 

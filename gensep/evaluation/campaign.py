@@ -54,11 +54,11 @@ def evaluate(
     output: str = "scores/{name}",
     name: str | None = None,
     protocol: Protocol | None = None,
-    *,
     layout: str = "auto",
     estimate_layout: str = "auto",
     split: str | None = None,
     stems: Sequence[str] = (),
+    *,
     jobs: int = 1,
     force: bool = False,
 ) -> Evaluation:

@@ -1,5 +1,7 @@
 """Audio in and out: every kind of bad file, exact lengths, all stems or none."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -10,7 +12,7 @@ from gensep.audio.excerpt import Excerpt
 from gensep.audio.files import mid_stream, probe, read_blocks
 from gensep.audio.stems import StemWriter
 from gensep.runtime.errors import UserError
-from gensep.runtime.files import check_writable, write_atomically
+from gensep.runtime.files import check_writable, output_folder, write_atomically
 
 
 def noise(samples, channels=1, seed=0):
@@ -183,6 +185,14 @@ def test_rf64_is_read_back(tmp_path, monkeypatch):
     with StemWriter([tmp_path / "a.wav"], 16000, 1, 100) as stems:
         stems.write(0, np.ones((1, 100)))
     assert probe(tmp_path / "a.wav").samples == 100
+
+
+def test_output_folders_are_named_after_their_inputs():
+    assert output_folder("out/{name}/{folder}", name="a", folder=Path("b")) == Path("out/a/b")
+    assert output_folder("out", name="a") == Path("out")
+    for template in ("{x}", "{}", "{name"):
+        with pytest.raises(UserError, match=r"--output knows {name} and {folder}, not what is in"):
+            output_folder(template, name="a", folder="b")
 
 
 def test_folder_that_cannot_be_written_and_atomic_text(tmp_path):
