@@ -67,8 +67,9 @@ def main(argv: list[str]) -> None:
 
     protocol = Protocol(**{field.name: getattr(c, field.name) for field in fields(Protocol)})
     folders, layouts = (c.estimates, c.references, c.output), (c.layout, c.estimate_layout)
-    songs = (*layouts, c.split, c.stems)
-    found = evaluate(*folders, c.name, protocol, *songs, jobs=c.jobs, force=c.force)
+    found = evaluate(
+        *folders, c.name, protocol, *layouts, c.split, c.stems, jobs=c.jobs, force=c.force
+    )
     for note in (*found.unmatched, *found.notes):
         print(f"note: {note}", file=sys.stderr)
     print(f"{found.method}: {len(found.records)} songs. {AGGREGATION}\n")
