@@ -26,6 +26,10 @@ from gensep.images.settings import ImageSettings
 from gensep.runtime.errors import UserError
 from gensep.separation.chains import Chain, Chains
 
+# what all chains share: key, priors, noise levels, deviation of the observation; and what a group
+# has of its own: mixtures, their places and the numbers of the samples [chain]
+Shared = tuple[jax.Array, tuple[Prior, ...], jax.Array, jax.Array]
+Seen = tuple[jax.Array, jax.Array, jax.Array]
 # what a group of chains returns: sources [source, chain, ...], residuals [chain], forward passes
 # and vector-Jacobian products of each source's network
 Sampled = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -53,13 +57,9 @@ def separate_images(
 ) -> Separated:
     """Sample the sources of mixtures `[n, height, width, channels]`.
 
-    Args:
-        mix: how they were mixed.
-        priors: one per source.
-        mixture: as `mix.observe` returns it.
-        settings: of the sampler.
-        progress: called with the number of chains that were just done.
-        batch: chains that a device runs at once; by default few on a CPU, whose cache is small.
+    `mixture` is what `mix.observe` returns, and every source has one prior. `progress` is called
+    with the number of chains that were just done. A device runs `batch` chains at once, by default
+    few on a CPU, whose cache is small.
 
     Raises:
         UserError: for what the priors or the sampler cannot work with.
@@ -129,17 +129,10 @@ def weigh(
     """
     if not settings.weighed:
         return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
-    key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judged_at)
-    evidence = [
-        _judge(
-            settings.judge,
-            priors,
-            jax.random.fold_in(key, first),
-            sources[:, :, first : first + size],
-            levels,
-        )
-        for first in range(0, sources.shape[2], size)
-    ]
+    key, levels, evidence = jax.random.key(settings.seed), jnp.asarray(settings.judged_at), []
+    for first in range(0, sources.shape[2], size):
+        some, own = sources[:, :, first : first + size], jax.random.fold_in(key, first)
+        evidence.append(_judge(settings.judge, priors, own, some, levels))
     return np.asarray(evidence_weights(jnp.concatenate(evidence, 1), settings.temperature))
 
 
@@ -152,18 +145,9 @@ def _judge(
     return implausibility(priors, key, sources, levels)
 
 
-def _sample(
-    kernel: Kernel,
-    mix: Mix,
-    key: jax.Array,
-    priors: tuple[Prior, ...],
-    levels: jax.Array,
-    tau: jax.Array,
-    mixture: jax.Array,
-    place: jax.Array,
-    number: jax.Array,
-) -> Sampled:
+def _sample(kernel: Kernel, mix: Mix, shared: Shared, seen: Seen) -> Sampled:
     """Sample a group of chains; traced."""
+    (key, priors, levels, tau), (mixture, place, number) = shared, seen
     shape = (len(priors), *mixture.shape[1:])
 
     def one(key: jax.Array, place: jax.Array, number: jax.Array) -> jax.Array:
@@ -182,12 +166,9 @@ def _sample(
 def align(samples: np.ndarray, leading: np.ndarray | None = None) -> np.ndarray:
     """Order the sources of every sample `[sample, source, n, ...]` like those of a leading one.
 
-    Where all sources have one prior, their order is arbitrary, and a mean over samples in different
+    `leading: [n]` is the number of the leading sample of every mixture, by default the first. Where
+    all sources have one prior, their order is arbitrary, and a mean over samples in different
     orders would be a mean over sources.
-
-    Args:
-        samples: of all mixtures.
-        leading: `[n]`, the number of the leading sample of every mixture, by default the first.
     """
     out = samples.copy()
     for i in range(samples.shape[2]):
@@ -204,7 +185,5 @@ def best_order(estimate: np.ndarray, reference: np.ndarray) -> tuple[int, ...]:
         [float(np.sum(np.square(np.subtract(e, r, dtype=np.float64)))) for e in estimate]
         for r in reference
     ]
-    return min(
-        itertools.permutations(sources),
-        key=lambda order: sum(cost[i][j] for i, j in enumerate(order)),
-    )
+    orders = itertools.permutations(sources)
+    return min(orders, key=lambda order: sum(cost[i][j] for i, j in enumerate(order)))

@@ -139,7 +139,7 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
     assert not np.array_equal(
         apart.places[:, :5], choose(pictures, labels, 2, 5, 2, split=True).places
     )
-    with pytest.raises(ValueError, match="too few"):
+    with pytest.raises(UserError, match="too few"):
         choose(pictures[:1], labels[:1], 2, 1, 0, split=False)
 
 
@@ -373,7 +373,7 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
         (["digits", "--priors", "piano"], "prior piano is of spectrograms"),
         (["digits"], "--priors is missing"),
         (["--priors", "PRIOR"], "SET is missing"),
-        (["mnis", "--priors", "PRIOR"], "expected one of mnist"),
+        (["mnis", "--priors", "PRIOR"], "set must be one of mnist"),
         (["mnist", "--priors", "PRIOR"], "no complete mnist"),
         (["digits", "--priors", "PRIOR", "PRIOR", "PRIOR"], "one prior for all 2 sources"),
         (["digits", "--priors", "PRIOR", "--mix", "grey", "--split"], "--mix grey has one"),
