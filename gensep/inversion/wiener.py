@@ -24,9 +24,9 @@ def inverse(matrix: jax.Array) -> jax.Array:
     """Invert Hermitian positive definite `[n, n, ...]` by Gauss-Jordan elimination."""
     for k in range(matrix.shape[0]):
         pivot = matrix[k, k]
-        row, column = matrix[k] / pivot, matrix[:, k]
+        row, column = matrix[k] / pivot[None], matrix[:, k]
         matrix = matrix - column[:, None] * row[None]
-        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot).at[k, k].set(1 / pivot)
+        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot[None]).at[k, k].set(1 / pivot)
     return matrix
 
 
@@ -41,7 +41,7 @@ def loaded(covariances: jax.Array, load: float = LOAD) -> jax.Array:
     The covariance of a silent source, which is zero, becomes the identity.
     """
     channels = covariances.shape[1]
-    eye = jnp.eye(channels)[:, :, None]
+    eye = jnp.eye(channels)[None, :, :, None]
     trace = jnp.trace(covariances, axis1=1, axis2=2).real[:, None, None]
     return jnp.where(trace > 0, covariances + load / channels * trace * eye, eye)
 

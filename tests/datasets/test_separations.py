@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gensep.audio.excerpt import Excerpt
-from gensep.cli import config
 from gensep.datasets.separations import (
     FILE,
     read_deviations,
@@ -24,8 +23,10 @@ from gensep.runtime.errors import UserError
 class Config:
     """Options of a separation."""
 
-    start: float = config.option(0.0, "seconds to skip")
-    duration: float | None = config.option(None, "seconds to separate")
+    start: float = 0.0
+    """Seconds to skip."""
+    duration: float | None = None
+    """Seconds to separate."""
 
 
 def written(folder, c=None, **facts):

@@ -486,7 +486,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(corpus, run):
         assert not Path("comparison").exists()
 
     refused("there is no folder none", evaluate, "est", "none")
-    refused("metrics must be among bsseval, sdr", evaluate, "est", "true", "--metrics", "pesq")
+    refused("metrics must be one of bsseval, sdr", evaluate, "est", "true", "--metrics", "pesq")
     refused("win and hop must be positive", evaluate, "est", "true", "--hop", "0")
     refused("--output knows {name}", evaluate, "est", "true", "--output", "{x}")
     refused("has no split", evaluate, "est", "true", "--split", "test")
