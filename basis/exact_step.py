@@ -127,7 +127,7 @@ def _decibel(
         within = jax.random.uniform(place_key, mixture.shape, d.dtype)
         return d.at[k].set(before + (index + within) * cell)
 
-    d = c[0][None] - c
+    d = c[:1] - c
     for _ in range(1 if n_sources == 2 else sweeps):
         for k in range(1, n_sources):
             key, own = jax.random.split(key)

@@ -5,9 +5,14 @@ import os
 # tests run in as many processes as there are cores: more threads only stand in each other's way
 os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}"
 
+# arrays of different rank meet only where the code writes the axes out, in subprocesses too
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="module")

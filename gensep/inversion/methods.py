@@ -27,7 +27,7 @@ class Bands(NamedTuple):
     bank: jax.Array  # M, [mel, bin]
     inverse: jax.Array  # pseudo-inverse of M, [bin, mel]
     spread: jax.Array  # [mel, bin], columns sum to 1
-    covered: jax.Array  # bool [bin]
+    covered: jax.Array  # bool [1, 1, 1, bin]
 
 
 @lru_cache(maxsize=4)
@@ -40,7 +40,7 @@ def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
         jnp.asarray(bank),
         jnp.asarray(inverse),
         jnp.asarray(form.spread(rate, n_fft)),
-        jnp.asarray(bank.sum(0) > 1e-6),
+        jnp.asarray(bank.sum(0) > 1e-6)[None, None, None],
     )
 
 
@@ -49,18 +49,18 @@ def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
 
 def spread_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
     """Share the power of the mixture: the mask of a bin is a weighted mean over its bands."""
-    return _matmul(shares, bands.spread)[:, None] * power
+    return _matmul(shares, bands.spread)[:, None] * power[None]
 
 
 def nnls_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
     """Find powers with the mel power of each source by `nnls`."""
-    mel = shares[:, None] * _matmul(power, bands.bank.T)
+    mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
     return jnp.where(bands.covered, nnls(mel, bands), spread_powers(shares, power, bands))
 
 
 def pinv_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
     """Find the powers of least norm with the mel power of each source, negative ones raised."""
-    mel = shares[:, None] * _matmul(power, bands.bank.T)
+    mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
     found = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
     return jnp.where(bands.covered, found, spread_powers(shares, power, bands))
 
@@ -93,16 +93,16 @@ def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
 
 def ratio(powers: jax.Array, mixture: jax.Array) -> jax.Array:
     """Filter the mixture by the ratios of the powers; by equal ratios where all are 0."""
-    total = powers.sum(0)
+    total = powers.sum(0, keepdims=True)
     shares = jnp.where(total > 0, powers / jnp.where(total > 0, total, 1), 1 / len(powers))
-    return shares * mixture
+    return shares * mixture[None]
 
 
 def mixture_phases(powers: jax.Array, mixture: jax.Array) -> jax.Array:
     """Return the roots of the powers with the phases of the mixture."""
     size = jnp.abs(mixture)
     phase = jnp.where(size > 0, mixture / jnp.where(size > 0, size, 1), 1)
-    return jnp.sqrt(powers) * phase
+    return jnp.sqrt(powers) * phase[None]
 
 
 Spectra = Callable[[jax.Array, jax.Array], jax.Array]

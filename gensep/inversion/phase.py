@@ -21,7 +21,7 @@ class Known(NamedTuple):
     """What is known of the wave before its phases are estimated."""
 
     fixed: jax.Array  # bool [samples]
-    value: jax.Array  # [..., samples], the wave where it is fixed
+    value: jax.Array  # [..., samples] or a scalar, the wave where it is fixed
     valid: jax.Array  # float [frame], 1 where the magnitudes of a frame are given
 
 
@@ -64,7 +64,7 @@ def misi_known(
     magnitude = jnp.abs(spectra)
 
     def completed(waves: jax.Array) -> jax.Array:
-        return waves + (mixture - waves.sum(0)) / len(waves)
+        return waves + (mixture - waves.sum(0))[None] / len(waves)
 
     def step(_: int, spectra: jax.Array) -> jax.Array:
         waves = completed(_wave(spectra, known, hop_length))
@@ -107,11 +107,12 @@ def _centred(spectra: jax.Array, hop_length: int, samples: int) -> tuple[Known, 
         raise ValueError(f"{frames} frames reach over {total - n_fft // 2} samples, not {samples}")
     fixed = np.ones(total, bool)
     fixed[inside] = False
-    return Known(jnp.asarray(fixed), jnp.zeros(total), jnp.ones(frames)), inside
+    return Known(jnp.asarray(fixed), jnp.zeros(()), jnp.ones(frames)), inside
 
 
 def _wave(spectra: jax.Array, known: Known, hop_length: int) -> jax.Array:
-    return jnp.where(known.fixed, known.value, synthesis(spectra, hop_length, known.valid))
+    wave = synthesis(spectra, hop_length, known.valid)
+    return jnp.where(jnp.broadcast_to(known.fixed, wave.shape), known.value, wave)
 
 
 def _transform(wave: jax.Array, like: jax.Array, hop_length: int) -> jax.Array:

@@ -248,8 +248,8 @@ def _em_sums(
     """Return the sums of powers and moments over the frames that belong to the chunk."""
     mixture = _transform(piece, 2 * (spectra.shape[-1] - 1))
     power, moments = em_powers(spectra, mixture, covariances)
-    owned = own[:, None]
-    return (power * owned).sum(1), (moments * owned).sum(3)
+    owned = own[None, :, None]
+    return (power * owned).sum(1), (moments * owned[None, None]).sum(3)
 
 
 @jax.jit

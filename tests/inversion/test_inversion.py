@@ -142,7 +142,7 @@ def test_misi_is_that_of_float64(rounds):
     stems = np.stack([tone(300, 6400), tone(470, 6400, 2)]) + noise(2, 6400)
     mixture = stems.sum(0)
     spectra, mixed = stft(stems, 512, 128), stft(mixture, 512, 128)
-    first = jnp.abs(spectra) * jnp.exp(1j * jnp.angle(mixed))
+    first = jnp.abs(spectra) * jnp.exp(1j * jnp.angle(mixed))[None]
     got = np.asarray(phase.misi(first, mixture, 128, rounds))
     magnitude = np.abs(np.asarray(spectra, np.complex128)).swapaxes(1, 2) / 256
     expected = numpy_misi(magnitude, mixture.astype(np.float64), 512, 128, rounds)
@@ -152,7 +152,7 @@ def test_misi_is_that_of_float64(rounds):
 
 def test_misi_climbs_with_rounds(scene):
     stems, mixture, _ = scene
-    first = jnp.abs(stft(stems, 512, 128)) * jnp.exp(1j * jnp.angle(stft(mixture, 512, 128)))
+    first = jnp.abs(stft(stems, 512, 128)) * jnp.exp(1j * jnp.angle(stft(mixture, 512, 128)))[None]
     scores = [
         np.mean(
             [
