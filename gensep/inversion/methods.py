@@ -7,18 +7,20 @@ filtered by ratios of these powers, or their roots with phases (METHODS). The tr
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gensep.inversion.phase import phase_of
 from gensep.representation.mel import Representation
 from gensep.representation.stft import mel_filterbank
 
 NNLS_ITERATIONS = 100
 SMALL = 1e-10
+_matmul = partial(jnp.matmul, precision="highest")
 
 
 class Bands(NamedTuple):
@@ -31,17 +33,11 @@ class Bands(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
+def bands(form: Representation, rate: int, n_fft: int) -> Bands:
     """Return the bands in the bins of a transform of `n_fft` samples at `rate`."""
-    form = representation
     bank = mel_filterbank(rate, n_fft, form.n_mels, form.fmin, form.fmax)
     inverse = np.linalg.pinv(bank.astype(np.float64)).astype(np.float32)
-    return Bands(
-        jnp.asarray(bank),
-        jnp.asarray(inverse),
-        jnp.asarray(form.spread(rate, n_fft)),
-        jnp.asarray(bank.sum(0) > 1e-6),
-    )
+    return Bands(*map(jnp.asarray, (bank, inverse, form.spread(rate, n_fft), bank.sum(0) > 1e-6)))
 
 
 # ---- powers: shares `[source, frame, mel]`, mixture power `[channel, frame, bin]` -> per source
@@ -49,20 +45,26 @@ def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
 
 def spread_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
     """Share the power of the mixture: the mask of a bin is a weighted mean over its bands."""
-    return _matmul(shares, bands.spread)[:, None] * power
+    return _matmul(shares, bands.spread)[:, None] * power[None]
 
 
 def nnls_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
     """Find powers with the mel power of each source by `nnls`."""
-    mel = shares[:, None] * _matmul(power, bands.bank.T)
-    return jnp.where(bands.covered, nnls(mel, bands), spread_powers(shares, power, bands))
+    mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
+    return _where_covered(nnls(mel, bands), shares, power, bands)
 
 
 def pinv_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
     """Find the powers of least norm with the mel power of each source, negative ones raised."""
-    mel = shares[:, None] * _matmul(power, bands.bank.T)
-    found = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
-    return jnp.where(bands.covered, found, spread_powers(shares, power, bands))
+    mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
+    return _where_covered(jnp.maximum(_matmul(mel, bands.inverse.T), SMALL), shares, power, bands)
+
+
+def _where_covered(
+    found: jax.Array, shares: jax.Array, power: jax.Array, bands: Bands
+) -> jax.Array:
+    covered = bands.covered[None, None, None]
+    return jnp.where(covered, found, spread_powers(shares, power, bands))
 
 
 def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax.Array:
@@ -93,16 +95,14 @@ def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
 
 def ratio(powers: jax.Array, mixture: jax.Array) -> jax.Array:
     """Filter the mixture by the ratios of the powers; by equal ratios where all are 0."""
-    total = powers.sum(0)
+    total = powers.sum(0, keepdims=True)
     shares = jnp.where(total > 0, powers / jnp.where(total > 0, total, 1), 1 / len(powers))
-    return shares * mixture
+    return shares * mixture[None]
 
 
 def mixture_phases(powers: jax.Array, mixture: jax.Array) -> jax.Array:
     """Return the roots of the powers with the phases of the mixture."""
-    size = jnp.abs(mixture)
-    phase = jnp.where(size > 0, mixture / jnp.where(size > 0, size, 1), 1)
-    return jnp.sqrt(powers) * phase
+    return jnp.sqrt(powers) * phase_of(mixture)[None]
 
 
 Spectra = Callable[[jax.Array, jax.Array], jax.Array]
@@ -113,7 +113,7 @@ class Method(NamedTuple):
 
     powers: str  # a name in POWERS
     spectra: Spectra
-    finish: str = "synthesis"  # griffin_lim, misi, em_wiener: what refines the spectra
+    finish: str = "synthesis"  # or griffin_lim, misi, em_wiener, which refine the spectra first
     iterations: int = 0
     momentum: float = 0.0
 
@@ -128,7 +128,3 @@ METHODS: dict[str, Method] = {
     "misi": Method("spread", mixture_phases, "misi", 5),
     "em_wiener": Method("spread", ratio, "em_wiener", 1),
 }
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -66,7 +66,8 @@ def test_the_defaults_of_every_command_fit_their_own_types(command):
     cls = importlib.import_module(command).Config
     options = options_of(cls).values()
     values = {o.name: o.default for o in options if not o.required}
-    needed = {o.name: ("x",) if o.many else "x" for o in options if o.required}
+    words = {o.name: o.words[0] if o.closed else "x" for o in options if o.required}
+    needed = {o.name: (words[o.name],) if o.many else words[o.name] for o in options if o.required}
     assert config.build(cls, values | needed) == cls(**needed)
     assert set(values | needed) == {f.name for f in dataclasses.fields(cls)}
 
@@ -142,7 +143,7 @@ def test_bash_completes(tmp_path, monkeypatch):
         assert not done.stderr
         return done.stdout.split()
 
-    assert complete("gensep", "ba") == ["basis"]
+    assert complete("gensep", "ba") == ["basis", "basis_images"]
     assert complete("gensep", "basis", "--save") == ["--save_masks"]
     assert complete("gensep", "basis", "--priors", "piano", "sax") == ["saxophone"]
     assert complete("gensep", "basis", "no such") == []
