@@ -31,9 +31,7 @@ class Source:
 def read_instruments(path: str | Path, folders: tuple[str, ...] = (".",)) -> dict[str, Source]:
     """Read the sources of an instruments file: name -> source.
 
-    Args:
-        path: of the TOML file, one table per source.
-        folders: searched for soundfonts and folders of recorded notes.
+    `folders` are searched for soundfonts and for folders of recorded notes.
 
     Raises:
         UserError: if the file cannot be read, or a table or a sound is wrong.
@@ -55,10 +53,10 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
         raise UserError(f"{where} must be a table")
     _known(table, SOURCE_KEYS, where)
     tracks = table.get("tracks", [name])
-    numbers = [table.get("low", 0), table.get("high", 127)]
+    low, high = table.get("low", 0), table.get("high", 127)
     if not isinstance(tracks, list) or not all(isinstance(t, str) for t in tracks):
         raise UserError(f"{where}: tracks must be a list of strings")
-    if not all(isinstance(n, int) for n in numbers) or numbers[0] + 11 > numbers[1]:
+    if not all(isinstance(n, int) for n in (low, high)) or low + 11 > high:
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
         raise UserError(f"{where}: sounds is missing: a list of {{font, program}} or {{notes}}")
@@ -66,15 +64,8 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
         tuple(_sound(s, where, folders) for s in table.get(key, ()))
         for key in ("sounds", "valid_sounds")
     )
-    return Source(
-        name,
-        tuple(t.lower() for t in tracks),
-        sounds,
-        valid_sounds,
-        low=numbers[0],
-        high=numbers[1],
-        sustained=bool(table.get("sustained", False)),
-    )
+    lower = tuple(t.lower() for t in tracks)
+    return Source(name, lower, sounds, valid_sounds, low, high, bool(table.get("sustained")))
 
 
 def _sound(entry: Table, where: str, folders: tuple[str, ...]) -> tuple[Sound, float]:
