@@ -120,7 +120,7 @@ def plot_samples(path: Path, samples: "np.ndarray", form: "Form") -> None:
     shown = samples[:SHOWN]
     starts = range(0, len(shown), ROW)
     rows = {f"{i + 1} to {min(i + ROW, len(shown))}": shown[i : i + ROW] for i in starts}
-    plot_examples(path, rows, form)
+    plot_examples(path, rows, form.picture)
 
 
 def write_waves(folder: Path, samples: "np.ndarray", form: "Representation", seed: int) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Field = TypeVar("Field")
 Scalar = bool | int | float | str
-KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 class Choices(NamedTuple):
@@ -119,7 +119,16 @@ class Option(NamedTuple):
             return f"{'any' if self.many else 'one'} of {', '.join(self.words)}"
         kind = KINDS[self.kind]
         kind = f"a list of {kind.split(' ', 1)[1]}s" if self.many else kind
+        kind = f"{kind} {self.limits}" if self.limits else kind
         return ", e.g. ".join(filter(None, [kind, ", ".join(self.words)]))
+
+    @property
+    def limits(self) -> str:
+        """The range in words; empty if there is none."""
+        low, high = self.range
+        if high == math.inf:
+            return f"of at least {low:g}" if low > -math.inf else ""
+        return f"from {low:g} to {high:g}"
 
 
 @cache

@@ -21,28 +21,13 @@ if TYPE_CHECKING:
 Json = dict[str, Any]  # an object as the json module reads and writes it
 
 __version__ = "0.1.0"
-PACKAGES = (
-    "gensep",
-    "jax",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "numpy",
-    "scipy",
-    "soundfile",
-    "soxr",
-)
-
-
-def describe() -> str:
-    """Return versions and the commit of the source tree as JSON text."""
-    return json.dumps({"versions": versions(), "commit": commit()}, indent=1) + "\n"
+PACKAGES = "gensep jax flax optax orbax-checkpoint numpy scipy soundfile soxr"
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide results."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in PACKAGES.split():
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -91,10 +76,10 @@ def prog_of(config_type: type) -> str:
 def write_record(path: Path, config: "DataclassInstance | None", facts: Json) -> None:
     """Write `facts` as JSON with what is needed to repeat them: options, command, versions.
 
-    Args:
-        path: of the file, which appears whole or not at all.
-        config: options of the command; None if no command runs.
-        facts: the results; numbers must be finite.
+    The file appears whole or not at all. Without a command, `config` is None.
+
+    Raises:
+        ValueError: if a number is not finite.
     """
     made: Json = {"versions": versions(), "commit": commit()}
     if config is not None:

@@ -76,8 +76,7 @@ def _check_one(option: Option, value: object) -> object:
         raise UserError(f"{name} must be a finite number, not {value}")
     low, high = option.range
     if isinstance(value, int | float) and not low <= value <= high:
-        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UserError(f"{name} must be {limits}, not {value:g}")
+        raise UserError(f"{name} must be {option.limits.removeprefix('of ')}, not {value:g}")
     return value
 
 
@@ -88,17 +87,17 @@ def words_of_value(value: object) -> list[str]:
 
 
 def to_toml(config: "DataclassInstance") -> str:
-    """Write a config so that `--config` reads it back; None is left out."""
+    """Return a config as TOML that `--config` reads back; None is left out."""
     return toml_lines({f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 
 
 def toml_lines(values: Mapping[str, object]) -> str:
-    """Write `name = value` lines of TOML; None is left out."""
+    """Return `name = value` lines of TOML; None is left out."""
     return "".join(f"{k} = {toml_value(v)}\n" for k, v in values.items() if v is not None)
 
 
 def toml_value(value: object) -> str:
-    """Write a bool, number, text or tuple of these as TOML."""
+    """Return a bool, number, string or tuple of these as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):

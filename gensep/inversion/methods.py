@@ -16,7 +16,6 @@ import numpy as np
 
 from gensep.inversion.phase import phase_of
 from gensep.representation.mel import Representation
-from gensep.representation.stft import mel_filterbank
 
 NNLS_ITERATIONS = 100
 SMALL = 1e-10
@@ -35,7 +34,7 @@ class Bands(NamedTuple):
 @lru_cache(maxsize=4)
 def bands(form: Representation, rate: int, n_fft: int) -> Bands:
     """Return the bands in the bins of a transform of `n_fft` samples at `rate`."""
-    bank = mel_filterbank(rate, n_fft, form.n_mels, form.fmin, form.fmax)
+    bank = form.filterbank(rate, n_fft)
     inverse = np.linalg.pinv(bank.astype(np.float64)).astype(np.float32)
     return Bands(*map(jnp.asarray, (bank, inverse, form.spread(rate, n_fft), bank.sum(0) > 1e-6)))
 
