@@ -1,4 +1,4 @@
-"""Make stems from saved masks by another method, or sound from mel power alone."""
+"""Make stems again from saved masks or mel power, by another inversion method."""
 
 import sys
 from dataclasses import dataclass

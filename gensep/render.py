@@ -1,4 +1,4 @@
-"""Render scores to audio: aligned songs with their stems, or the sources each on its own.
+"""Render scores (MIDI, MusicXML) to audio: songs with stems, or single sources.
 
 OUTPUT/<song>/{<source>.flac ..., mixture.flac} (layout songs) or
 OUTPUT/<source>/<split>/<song>_<variant>.flac (layout solo). The folder of a score, where it is

@@ -1,4 +1,4 @@
-"""Sample a prior alone, to see what it has learnt before it separates anything.
+"""Sample a prior alone, to see and hear what it has learnt.
 
 Writes samples.png, samples.npz (`samples` [n, ...] in model units) and sample.json; for a prior of
 spectrograms also sample_01.wav ..., with phases by Griffin-Lim. Samplers: `heun`, the
