@@ -161,7 +161,8 @@ def help_text(cls: "type[DataclassInstance]") -> str:
         groups.setdefault(o.group, []).append(entry)
     width = max(len(head) for entries in (*groups.values(), COMMON) for head, _ in entries)
     for group, entries in {**groups, "Options of every command": COMMON}.items():
-        lines += ["", f"{group}:", *(_entry(head, text, width) for head, text in entries)]
+        if entries:
+            lines += ["", f"{group}:", *(_entry(head, text, width) for head, text in entries)]
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from gensep.cli.source import strings_under_fields, words_of
 
@@ -154,7 +154,7 @@ def title(cls: type) -> str:
 
 def _option(name: str, hint: object, default: object, text: str, group: str) -> Option:
     """Read an annotation: any nesting of Annotated, `| None`, Literal and tuple[X, ...]."""
-    marks: list[object] = []
+    marks: list[Any] = []
     many = optional = False
     while not isinstance(hint, type) or typing.get_origin(hint):
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -171,18 +171,11 @@ def _option(name: str, hint: object, default: object, text: str, group: str) -> 
             many, hint = True, inner[0]
         else:
             raise TypeError(f"an option cannot be {hint}: {name}")
-    words = next((mark for mark in marks if isinstance(mark, Choices)), Choices((), closed=False))
+    found = {type(mark): mark for mark in marks}
+    sources, closed = found.get(Choices, Choices((), closed=False))
+    words = tuple(word for source in sources for word in words_of(source))
+    limits, (short,) = found.get(Range, Range(-math.inf)), found.get(Short, Short(""))
+    position = POSITIONAL in marks
     return Option(
-        name,
-        hint,
-        many,
-        optional,
-        POSITIONAL in marks,
-        tuple(word for source in words.sources for word in words_of(source)),
-        words.closed,
-        next((mark for mark in marks if isinstance(mark, Range)), Range(-math.inf)),
-        next((mark.name for mark in marks if isinstance(mark, Short)), ""),
-        default,
-        text,
-        group,
+        name, hint, many, optional, position, words, closed, limits, short, default, text, group
     )

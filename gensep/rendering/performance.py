@@ -46,7 +46,6 @@ class Sound(Protocol):
         self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
     ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
-        ...
 
 
 def swell(performance: Performance, seconds: float, rate: float) -> np.ndarray:

@@ -51,10 +51,8 @@ class Playing:
 
     def __post_init__(self) -> None:
         """Refuse ranges that are empty and values of 0."""
-        for name in ("tempo", "transpose", "velocity"):
+        for name in ("tempo", "transpose", *["velocity"] * bool(self.velocity)):
             value = getattr(self, name)
-            if value == () and name == "velocity":
-                continue
             if len(value) != 2 or value[0] > value[1]:
                 raise ValueError(f"{name} must be two numbers, the lower one first, not {value}")
         for name in ("tempo", "duration", "peak"):
