@@ -82,10 +82,8 @@ def _tasks(config: Config, sources: Iterable[str]) -> list[_Task]:
             for source, target in targets.items():
                 task = _Task(path, variant, split, target, source)
                 if tasks.setdefault(target, task).path != path:
-                    raise UserError(
-                        f"{path} and {tasks[target].path} would both be written to {target}; "
-                        "rename one"
-                    )
+                    both = f"{path} and {tasks[target].path}"
+                    raise UserError(f"{both} would be written to {target}; rename one of them")
     return list(tasks.values())
 
 
@@ -126,10 +124,8 @@ def _check_options(config: Config) -> None:
     text = f"{to_toml(free)}# {hashlib.sha256(Path(config.instruments).read_bytes()).hexdigest()}\n"
     record = Path(config.output) / "render.toml"
     if record.exists() and record.read_text() != text:
-        raise UserError(
-            f"{config.output} was begun with other options (see {record}); choose "
-            "another --output or delete it"
-        )
+        begun = f"{config.output} was begun with other options (see {record})"
+        raise UserError(f"{begun}; choose another --output or delete it")
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(text)
 

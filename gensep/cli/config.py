@@ -7,21 +7,14 @@
 import shutil
 import sys
 import textwrap
-import tomllib
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
-from gensep.cli.options import KINDS, Option, options_of, title
+from gensep.cli.options import KINDS, Config, Option, options_of, title
 from gensep.cli.records import prog_of
-from gensep.cli.values import build, refuse_unknown, to_toml, toml_lines, words_of_value
+from gensep.cli.values import build, read_toml, refuse_unknown, to_toml, toml_lines, words_of_value
 from gensep.runtime.errors import UserError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
 Options = Mapping[str, Option]  # by name
 COMMON = [
     ("--config", "TOML file of these options; the command line wins over it."),
@@ -41,7 +34,11 @@ def parse(cls: type[Config], argv: list[str]) -> Config:
         print(help_text(cls))
         sys.exit(0)
     given, path, show = split(argv, options)
-    values = (_read_toml(path, options, prog_of(cls)) if path else {}) | given
+    remedy = f"; '{prog_of(cls)} --print-config' writes a complete one"
+    stored = read_toml(path, "config", remedy) if path else {}
+    for name in stored:
+        refuse_unknown(name, options, "key")
+    values = stored | given
     if show:
         print(_complete(cls, values), end="")
         sys.exit(0)
@@ -122,22 +119,7 @@ def _scalar(option: Option, word: str) -> object:
     return word
 
 
-def _read_toml(path: str, options: Options, prog: str) -> dict[str, object]:
-    try:
-        values = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(
-            f"cannot read the config {path}: {error.strerror}; "
-            f"'{prog} --print-config' writes a complete one"
-        ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from None
-    for name in values:
-        refuse_unknown(name, options, "key")
-    return values
-
-
-def _complete(cls: "type[DataclassInstance]", values: dict[str, object]) -> str:
+def _complete(cls: type[Config], values: dict[str, object]) -> str:
     """Return the complete config as TOML; what is required and not given yet is a comment."""
     options = options_of(cls)
     missing = [o for o in options.values() if o.required and o.name not in values]
@@ -147,7 +129,7 @@ def _complete(cls: "type[DataclassInstance]", values: dict[str, object]) -> str:
     return "".join(f"# {o.name} =   # required: {o.help}\n" for o in missing) + toml_lines(rest)
 
 
-def help_text(cls: "type[DataclassInstance]") -> str:
+def help_text(cls: type[Config]) -> str:
     """Return what --help prints: usage, the docstring of the module, options by groups."""
     options = options_of(cls).values()
     loose = [o.flag + " ..." * o.many for o in options if o.positional]

@@ -29,6 +29,7 @@ from gensep.cli.source import strings_under_fields, words_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+Config = TypeVar("Config", bound="DataclassInstance")  # the options of a command
 Field = TypeVar("Field")
 Scalar = bool | int | float | str
 KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
@@ -132,7 +133,7 @@ class Option(NamedTuple):
 
 
 @cache
-def options_of(cls: "type[DataclassInstance]") -> Mapping[str, Option]:
+def options_of(cls: type[Config]) -> Mapping[str, Option]:
     """Return the options of a config type by name, in the order of its fields."""
     hints = typing.get_type_hints(cls, include_extras=True)
     texts: dict[str, str] = {}

@@ -8,15 +8,12 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gensep.cli.options import options_of
+from gensep.cli.options import Config, options_of
 from gensep.cli.source import ROOT
 from gensep.cli.values import words_of_value
 from gensep.runtime.files import write_atomically
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Json = dict[str, Any]  # an object as the json module reads and writes it
 
@@ -50,7 +47,7 @@ def commit() -> str:
         return ""
 
 
-def command(config: "DataclassInstance") -> str:
+def command(config: Config) -> str:
     """Return the command line that makes a config: its positionals, then what is no default."""
     loose: list[str] = []
     words: list[str] = []
@@ -73,7 +70,7 @@ def prog_of(config_type: type) -> str:
     return f"python {file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name}"
 
 
-def write_record(path: Path, config: "DataclassInstance | None", facts: Json) -> None:
+def write_record(path: Path, config: Config | None, facts: Json) -> None:
     """Write `facts` as JSON with what is needed to repeat them: options, command, versions.
 
     The file appears whole or not at all. Without a command, `config` is None.

@@ -2,16 +2,13 @@
 
 import dataclasses
 import math
+import tomllib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import Any
 
-from gensep.cli.options import KINDS, Option, options_of
+from gensep.cli.options import KINDS, Config, Option, options_of
 from gensep.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def build(cls: type[Config], values: Mapping[str, object]) -> Config:
@@ -31,6 +28,20 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
         return cls(**checked)
     except ValueError as error:  # from __post_init__ of the config
         raise UserError(str(error)) from None
+
+
+def read_toml(path: str | Path, what: str, remedy: str = "") -> dict[str, Any]:
+    """Read a TOML file, which messages call `what`.
+
+    Raises:
+        UserError: if it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {path}: {error.strerror}{remedy}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
 
 
 def refuse_unknown(name: str, known: Mapping[str, object], what: str, mark: str = "") -> None:
@@ -86,7 +97,7 @@ def words_of_value(value: object) -> list[str]:
     return [str(one).lower() if isinstance(one, bool) else str(one) for one in many]
 
 
-def to_toml(config: "DataclassInstance") -> str:
+def to_toml(config: Config) -> str:
     """Return a config as TOML that `--config` reads back; None is left out."""
     return toml_lines({f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 

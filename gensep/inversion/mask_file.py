@@ -55,18 +55,14 @@ def read_masks(path: Path) -> MaskFile:
         masks = arrays["masks"].astype(np.float32) if "masks" in arrays else None
         names = tuple(str(name) for name in arrays["names"]) if masks is not None else ("sound",)
     except DAMAGED as error:
-        raise UserError(
-            f"{path} is no mask file that this version reads ({error}); separate again "
-            "with --save_masks"
-        ) from None
+        reason = f"{path} is no mask file that this version reads ({error})"
+        raise UserError(f"{reason}; separate again with --save_masks") from None
     shape = (len(names), *power.shape)
     fits = power.ndim == 2 and power.shape[1] == form.n_mels and len(power) > 1
     if not fits or (masks is not None and masks.shape != shape):
         got = "" if masks is None else f" and masks {list(masks.shape)}"
-        raise UserError(
-            f"{path} holds power {list(power.shape)}{got}; expected power [frame >= 2, "
-            f"{form.n_mels}] and masks {list(shape)}"
-        )
+        expected = f"expected power [frame >= 2, {form.n_mels}] and masks {list(shape)}"
+        raise UserError(f"{path} holds power {list(power.shape)}{got}; {expected}")
     if not all(np.isfinite(x).all() and x.min() >= 0 for x in (power, masks) if x is not None):
         raise UserError(f"{path} holds values that are negative or not finite; separate again")
     if masks is not None:  # rounding to float16 changes the sum by up to 0.001

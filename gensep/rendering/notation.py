@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MIDI = (".mid", ".midi")
 MUSICXML = (".mxl", ".musicxml", ".xml")
+ENDINGS = f"files ending in {', '.join(MIDI + MUSICXML)}"
 CORPUS = "music21:"
 TICKS_PER_BEAT, TEMPO = 960, 500_000  # what `write_midi` writes: 1920 ticks per second
 
@@ -56,9 +57,7 @@ def read_piece(path: str | Path) -> Piece:
         return read_midi(text)
     if suffix in MUSICXML:
         return read_music21(text)
-    raise UserError(
-        f"{text} is not a score: expected one of {', '.join(MIDI + MUSICXML)} or {CORPUS}NAME"
-    )
+    raise UserError(f"{text} is not a score: expected {ENDINGS} or {CORPUS}NAME")
 
 
 def piece_name(path: str | Path) -> str:
@@ -77,17 +76,12 @@ def find_pieces(paths: Iterable[str | Path]) -> list[str]:
             found.append(path)
             continue
         if not Path(path).is_dir():
-            raise UserError(
-                f"no score at {path}: expected a MIDI or MusicXML file, a folder of "
-                f"them, or {CORPUS}NAME"
-            )
+            raise UserError(f"no score at {path}: expected {ENDINGS}, a folder, or {CORPUS}NAME")
         files = [p for p in sorted(Path(path).rglob("*")) if p.suffix.lower() in MIDI + MUSICXML]
         hidden = [any(x.startswith(".") for x in p.relative_to(path).parts) for p in files]
         below = [str(p) for p, hide in zip(files, hidden, strict=True) if not hide]
         if not below:
-            raise UserError(
-                f"no scores in {path}: expected files ending in {', '.join(MIDI + MUSICXML)}"
-            )
+            raise UserError(f"no scores in {path}: expected {ENDINGS}")
         found += below
     return found
 
