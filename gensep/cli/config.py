@@ -86,7 +86,7 @@ def _take(option: Option, rest: deque[str]) -> list[str]:
 
 
 def _place(loose: list[str], given: dict[str, object], options: Options) -> None:
-    """Give loose words to the positionals; a tuple takes all that those after it leave."""
+    """Assign loose words to the positionals; a tuple takes all that those after it leave."""
     places = [o for o in options.values() if o.positional and o.name not in given]
     for i, option in enumerate(places):
         take = len(loose) - (len(places) - i - 1) if option.many else min(1, len(loose))

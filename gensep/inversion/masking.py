@@ -7,6 +7,7 @@ interpolated in time, so the file is never resampled and keeps its high frequenc
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import jax
@@ -53,27 +54,19 @@ def chunks(
     first = owed = 0
     buffer: np.ndarray | None = None
 
-    def chunk(piece: np.ndarray, *, last: bool) -> Chunk:
-        frames = np.arange(total - edge) + first - edge + n_fft // (2 * hop)
-        own = ((frames >= first) | (first == 0)) & ((frames < first + length) | last)
-        whole = np.pad(piece, ((0, 0), (0, total * hop - piece.shape[1])))
-        return Chunk(whole, frames, own, piece.shape[1], min(owed, length * hop))
-
-    for block in blocks:
-        if buffer is None:
-            buffer = np.zeros((len(block), edge * hop), np.float32)
-        owed += block.shape[1]
-        buffer = np.concatenate([buffer, block], 1)
-        while buffer.shape[1] >= total * hop:
-            yield chunk(buffer[:, : total * hop], last=False)
-            owed -= length * hop
-            first += length
+    for block in chain(blocks, [None]):  # None: the file has ended
+        if block is not None:
+            owed += block.shape[1]
+            past = np.zeros((len(block), edge * hop), np.float32) if buffer is None else buffer
+            buffer = np.concatenate([past, block], 1)
+        while buffer is not None and owed > 0 and (block is None or buffer.shape[1] >= total * hop):
+            piece, last = buffer[:, : total * hop], owed <= length * hop
+            frames = np.arange(total - edge) + first - edge + n_fft // (2 * hop)
+            own = ((frames >= first) | (first == 0)) & ((frames < first + length) | last)
+            whole = np.pad(piece, ((0, 0), (0, total * hop - piece.shape[1])))
+            yield Chunk(whole, frames, own, piece.shape[1], min(owed, length * hop))
+            owed, first = owed - length * hop, first + length
             buffer = buffer[:, length * hop :]
-    while owed > 0 and buffer is not None:
-        yield chunk(buffer[:, : total * hop], last=owed <= length * hop)
-        owed -= length * hop
-        first += length
-        buffer = buffer[:, length * hop :]
 
 
 def apply_masks(

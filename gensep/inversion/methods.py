@@ -31,6 +31,9 @@ class Bands(NamedTuple):
     covered: jax.Array  # bool [bin]
 
 
+Solver = Callable[[jax.Array, Bands], jax.Array]  # mel power -> power of bins
+
+
 @lru_cache(maxsize=4)
 def bands(form: Representation, rate: int, n_fft: int) -> Bands:
     """Return the bands in the bins of a transform of `n_fft` samples at `rate`."""
@@ -47,23 +50,16 @@ def spread_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Arra
     return _matmul(shares, bands.spread)[:, None] * power[None]
 
 
-def nnls_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Find powers with the mel power of each source by `nnls`."""
+def fitted_powers(solve: Solver, shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
+    """Find powers with the mel power of each source; spread the mask where no band reaches."""
     mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
-    return _where_covered(nnls(mel, bands), shares, power, bands)
-
-
-def pinv_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Find the powers of least norm with the mel power of each source, negative ones raised."""
-    mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
-    return _where_covered(jnp.maximum(_matmul(mel, bands.inverse.T), SMALL), shares, power, bands)
-
-
-def _where_covered(
-    found: jax.Array, shares: jax.Array, power: jax.Array, bands: Bands
-) -> jax.Array:
     covered = bands.covered[None, None, None]
-    return jnp.where(covered, found, spread_powers(shares, power, bands))
+    return jnp.where(covered, solve(mel, bands), spread_powers(shares, power, bands))
+
+
+def pinv(mel: jax.Array, bands: Bands) -> jax.Array:
+    """Find the powers of least norm with a mel power, raise negative ones: `[..., mel or bin]`."""
+    return jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
 
 
 def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax.Array:
@@ -76,12 +72,14 @@ def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax
     def step(_: int, s: jax.Array) -> jax.Array:
         return s * goal / (_matmul(_matmul(s, bands.bank.T), bands.bank) + SMALL)
 
-    first = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
-    return jax.lax.fori_loop(0, iterations, step, first)
+    return jax.lax.fori_loop(0, iterations, step, pinv(mel, bands))
 
 
-Powers = Callable[[jax.Array, jax.Array, Bands], jax.Array]
-POWERS: dict[str, Powers] = {"spread": spread_powers, "nnls": nnls_powers, "pinv": pinv_powers}
+POWERS: dict[str, Callable[[jax.Array, jax.Array, Bands], jax.Array]] = {
+    "spread": spread_powers,
+    "nnls": partial(fitted_powers, nnls),
+    "pinv": partial(fitted_powers, pinv),
+}
 
 
 def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:

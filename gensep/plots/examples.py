@@ -1,20 +1,10 @@
 """Rows of examples of any form: the one table of how each is drawn."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from gensep.plots.figure import Axes, grid, head, save
-
-
-class Picture(NamedTuple):
-    """How one example is drawn."""
-
-    width: float  # of a panel in inches
-    height: float
-    show: Callable[[Axes, np.ndarray], object]
 
 
 def _image(axis: Axes, x: np.ndarray) -> None:
@@ -25,8 +15,8 @@ def _spectrogram(axis: Axes, x: np.ndarray) -> None:
     axis.imshow(x.T, origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=1.2)
 
 
-# by the `picture` of a form
-PICTURES = {"images": Picture(1.1, 1.3, _image), "spectrograms": Picture(1.6, 2.3, _spectrogram)}
+# `picture` of a form -> width and height of a panel in inches, how an example is drawn
+PICTURES = {"images": (1.1, 1.3, _image), "spectrograms": (1.6, 2.3, _spectrogram)}
 
 
 def plot_examples(path: Path, rows: dict[str, np.ndarray], picture: str) -> None:

@@ -28,15 +28,9 @@ class SoundFont:
         self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
     ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
-        import soxr
-
-        samples = self._synth(notes, seconds, performance)
-        samples = soxr.resample(samples, SYNTH_RATE / performance.stretch, rate)
-        return finish(samples, seconds, rate, performance)
-
-    def _synth(self, notes: Sequence[Note], seconds: float, performance: Performance) -> np.ndarray:
         import midirenderer
         import soundfile
+        import soxr
 
         font = _font(self.path)
         for volume in (127, 64, 32):  # where the synthesiser's 16 bits clip, play softer
@@ -44,16 +38,15 @@ class SoundFont:
             try:
                 wav = midirenderer.render_wave_from(font, midi)
             except Exception as error:
-                reason = " ".join(str(error).split())[:80]
-                raise UserError(
-                    f"{self.path} cannot be played ({reason}); expected an "
-                    "uncompressed .sf2 soundfont"
-                ) from None
+                reason = f"{self.path} cannot be played ({' '.join(str(error).split())[:80]})"
+                raise UserError(f"{reason}; expected an uncompressed .sf2 soundfont") from None
             stereo = soundfile.read(io.BytesIO(wav), dtype="float32")[0]
             if np.abs(stereo).max(initial=0) < 0.999:
                 break
         gain = np.float32(0.5 * (127 / volume) ** 2)  # MIDI volume is a square law
-        return (stereo[:, 0] + stereo[:, 1]) * gain
+        samples = (stereo[:, 0] + stereo[:, 1]) * gain
+        samples = soxr.resample(samples, SYNTH_RATE / performance.stretch, rate)
+        return finish(samples, seconds, rate, performance)
 
     def _midi(
         self, notes: Sequence[Note], seconds: float, performance: Performance, volume: int

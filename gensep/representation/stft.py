@@ -13,13 +13,6 @@ def hann(n: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
 
 
-def frame(audio: jax.Array, n_fft: int, hop_length: int) -> jax.Array:
-    """Cut `[..., samples]` into `[..., frames, n_fft]`; an incomplete last frame is dropped."""
-    count = 1 + (audio.shape[-1] - n_fft) // hop_length
-    index = np.arange(count)[:, None] * hop_length + np.arange(n_fft)
-    return audio[..., index]
-
-
 def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
     """Overlap and add `[..., frames, n_fft]` -> `[..., (frames - 1) hop_length + n_fft]`.
 
@@ -72,11 +65,13 @@ def istft(spectra: jax.Array, hop_length: int, samples: int) -> jax.Array:
 def stft(audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True) -> jax.Array:
     """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]` with a Hann window.
 
-    With `center`, frames are centred: n_fft // 2 zeros are added at both ends.
+    With `center`, frames are centred: n_fft // 2 zeros are added at both ends. An incomplete last
+    frame is dropped.
     """
     if center:
         audio = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)])
-    frames = frame(audio, n_fft, hop_length)
+    count = 1 + (audio.shape[-1] - n_fft) // hop_length
+    frames = audio[..., np.arange(count)[:, None] * hop_length + np.arange(n_fft)]
     return jnp.fft.rfft(frames * _aligned(hann(n_fft).astype(audio.dtype), frames))
 
 

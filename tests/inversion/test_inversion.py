@@ -37,7 +37,7 @@ def noise(*shape, seed=0):
 
 
 def tone(pitch, samples, seed=0):
-    """Give a slow glissando with harmonics, float32 `[n]`, smooth everywhere."""
+    """Return a slow glissando with harmonics, float32 `[n]`, smooth everywhere."""
     t = np.arange(samples) / RATE
     turn = np.cumsum(pitch * (1 + 0.05 * np.sin(3 * t + seed))) / RATE
     return (0.1 * sum(np.sin(2 * np.pi * h * turn) / h for h in range(1, 6))).astype(np.float32)
@@ -362,7 +362,7 @@ def test_result_does_not_depend_on_the_chunks(scene, method):
 
 
 def jumps(wave, seams):
-    """Give the largest second difference near seams, and anywhere else, of `[.., n]`."""
+    """Return the largest second difference near seams, and anywhere else, of `[.., n]`."""
     bend = np.abs(np.diff(wave, 2))
     near = np.zeros(bend.shape[-1], bool)
     for seam in seams:
@@ -418,7 +418,7 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Give `run(*argv) -> Result`, in process, within `tmp_path`."""
+    """Return `run(*argv) -> Result`, in process, within `tmp_path`."""
     monkeypatch.chdir(tmp_path)
 
     def command(*argv):
