@@ -8,34 +8,25 @@ from typing import TYPE_CHECKING
 from gensep.cli.records import __version__
 
 if TYPE_CHECKING:
-    from gensep.datasets.layouts import find_songs
-    from gensep.datasets.windows import open_windows
-    from gensep.evaluation.scoring import score_song
-    from gensep.priors.files import load_prior
-    from gensep.representation.mel import Representation
-    from gensep.runtime.errors import UserError
-    from gensep.separation.separate import separate
+    from gensep.datasets.layouts import find_songs as find_songs
+    from gensep.datasets.windows import open_windows as open_windows
+    from gensep.evaluation.scoring import score_song as score_song
+    from gensep.priors.files import load_prior as load_prior
+    from gensep.representation.mel import Representation as Representation
+    from gensep.runtime.errors import UserError as UserError
+    from gensep.separation.separate import separate as separate
 
-# public name -> where it is defined; loaded on first use, because most of them import JAX
+# public name -> the file that defines it; loaded on first use, because most of them import JAX
 _PUBLIC = {
-    "Representation": "gensep.representation.mel:Representation",
-    "UserError": "gensep.runtime.errors:UserError",
-    "find_songs": "gensep.datasets.layouts:find_songs",
-    "load_prior": "gensep.priors.files:load_prior",
-    "open_windows": "gensep.datasets.windows:open_windows",
-    "score_song": "gensep.evaluation.scoring:score_song",
-    "separate": "gensep.separation.separate:separate",
+    "Representation": "gensep.representation.mel",
+    "UserError": "gensep.runtime.errors",
+    "find_songs": "gensep.datasets.layouts",
+    "load_prior": "gensep.priors.files",
+    "open_windows": "gensep.datasets.windows",
+    "score_song": "gensep.evaluation.scoring",
+    "separate": "gensep.separation.separate",
 }
-__all__ = [
-    "Representation",
-    "UserError",
-    "__version__",
-    "find_songs",
-    "load_prior",
-    "open_windows",
-    "score_song",
-    "separate",
-]
+__all__ = ["__version__", *_PUBLIC]
 
 # Other packages have modules called basis, flows and score, too. Check here that ours are found,
 # because another one would fail far from the cause.
@@ -54,5 +45,4 @@ def __getattr__(name: str) -> object:
     """Load a public name on first use."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'gensep' has no attribute '{name}'")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -4,11 +4,12 @@ A command is a file of this folder that has a `main(argv)`. `gensep COMMAND --he
 `gensep --install-completion [bash|zsh|fish]` makes the shell complete commands and options.
 """
 
+import ast
 import importlib
 import sys
 
 from gensep.cli.records import __version__
-from gensep.cli.source import docstring_of
+from gensep.cli.source import tree_of
 from gensep.cli.values import refuse_unknown
 from gensep.runtime import errors
 
@@ -25,7 +26,8 @@ def dispatch(argv: list[str]) -> None:
     if first in ("-h", "--help"):
         print("usage: gensep COMMAND [--option VALUE ...]\n")
         for name, path in commands().items():
-            print(f"  {name:<18} {docstring_of(path).splitlines()[0]}")
+            about = ast.get_docstring(tree_of(path)) or ""
+            print(f"  {name:<18} {about.splitlines()[0]}")
         print("\ngensep COMMAND --help explains a command.")
         print("gensep --install-completion makes bash, zsh or fish complete commands and options.")
     elif first == "--version":

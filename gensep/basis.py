@@ -1,4 +1,4 @@
-"""Separate mixtures with generative priors: one wave per source."""
+"""Separate mixtures into sources, with one generative prior per source."""
 
 import dataclasses
 import sys

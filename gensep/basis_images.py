@@ -1,4 +1,4 @@
-"""Mix test images, separate the mixtures with priors of images, and compare with the truth.
+"""Mix test images, separate them with priors, and compare with the true images.
 
 Writes images.json (every mixture's PSNR), images.npz (the estimates) and images.png.
 """

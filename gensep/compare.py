@@ -1,4 +1,4 @@
-"""Compare methods that were scored on the same songs: `python -m gensep.compare RUN RUN ...`.
+"""Compare methods that were scored on the same songs, in tables and plots.
 
 RUN is an output folder of gensep.evaluate. OUTPUT gets comparison.md, comparison.csv, and for each
 metric boxes_METRIC.png and songs_METRIC.png (each song, the first run against the others).

@@ -1,4 +1,4 @@
-"""Score separated songs against their true stems: `python -m gensep.evaluate ESTIMATES REFERENCES`.
+"""Score separated songs against their true stems: SDR, SI-SDR and other metrics.
 
 OUTPUT/<split>/<song>.json (split test where there is none) is what museval's aggregation reads;
 OUTPUT/scores.csv and scores.json hold the scores of all songs. Songs that are scored already, from

@@ -1,4 +1,4 @@
-"""Make stems from saved masks by another method, or sound from mel power alone."""
+"""Make stems again from saved masks or mel power, by another inversion method."""
 
 import sys
 from dataclasses import dataclass
@@ -73,10 +73,8 @@ def invert(path: Path, c: Config) -> "Inversion":
         how = (path, output, c.method, c.iterations, c.powers)
         return invert_separation(*how, mixture, c.reference, c.ext, c.subtype, residual=c.residual)
     if c.reference or c.residual or c.mixture or c.powers not in (None, "nnls"):
-        raise UserError(
-            f"{path} comes without a mixture: --reference, --residual, --mixture and "
-            "--powers need the folder of a separation"
-        )
+        refused = "--reference, --residual, --mixture and --powers need the folder of a separation"
+        raise UserError(f"{path} comes without a mixture: {refused}")
     return invert_power_file(path, output, c.method, c.iterations, c.seed, c.ext, c.subtype)
 
 

@@ -1,4 +1,4 @@
-"""Log densities of data under priors: nats per dimension of spectrograms, bits of images.
+"""Measure log densities of data under priors: nats or bits per dimension.
 
 OUTPUT gets likelihood.md and likelihood.json: every prior on every data set. The density is a
 flow's own, or that of a score network's probability-flow ODE, at the prior's smallest noise level,

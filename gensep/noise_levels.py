@@ -1,4 +1,4 @@
-"""Choose the noise levels of a score network from its training data.
+"""Recommend the noise levels of a score network for a set of training data.
 
 Prints a table for the config of gensep.train_ncsn with the reason for every number, by the
 techniques of NCSNv2 (Song and Ermon 2020): the largest level from the largest distance between two

@@ -1,4 +1,4 @@
-"""Separate songs with masks made from their true stems: the upper bounds of masks of a kind."""
+"""Separate songs by ideal masks, made from their true stems: an upper bound."""
 
 from dataclasses import dataclass, fields
 from typing import Annotated

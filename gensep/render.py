@@ -1,4 +1,4 @@
-"""Render scores to audio: aligned songs with their stems, or the sources each on its own.
+"""Render scores (MIDI, MusicXML) to audio: songs with stems, or single sources.
 
 OUTPUT/<song>/{<source>.flac ..., mixture.flac} (layout songs) or
 OUTPUT/<source>/<split>/<song>_<variant>.flac (layout solo). The folder of a score, where it is
@@ -11,15 +11,16 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from gensep.cli.config import parse, to_toml
-from gensep.cli.options import Positional
-from gensep.rendering.instruments_file import Source, read_instruments
-from gensep.rendering.notation import Piece, find_pieces, piece_name, read_piece
+from gensep.cli.options import Count, Positional, Range
+from gensep.rendering.instruments_file import read_instruments
+from gensep.rendering.notation import find_pieces, piece_name, read_piece
 from gensep.rendering.rendition import Playing, render_song
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
@@ -43,9 +44,9 @@ class Config(Playing):
     """Folders that are searched for SoundFonts and recorded notes."""
     layout: Literal["songs", "solo"] = "songs"
     """Write aligned stems with their mixture (songs), or each source on its own (solo)."""
-    variants: int = 1
+    variants: Count = 1
     """Number of different renditions of each score."""
-    jobs: int = 0
+    jobs: Annotated[int, Range(0)] = 0
     """Number of processes; 0 means one per core."""
 
 
@@ -56,48 +57,34 @@ class _Task:
     path: str
     variant: int
     split: str
-    target: str
+    target: Path
     source: str | None
+
+    @property
+    def done(self) -> bool:
+        """Whether the last file exists."""
+        return (self.target if self.source else self.target / "mixture.flac").exists()
 
 
 def _tasks(config: Config, sources: Iterable[str]) -> list[_Task]:
     """List the renditions of all pieces; refuse two that would be written to one place."""
-    tasks: list[_Task] = []
-    taken: dict[str, str] = {}
+    tasks: dict[Path, _Task] = {}
     for path in find_pieces(config.scores):
-        name, folder = piece_name(path), Path(path).parent.name
+        folder = Path(path).parent.name
         split = folder if folder in SPLITS else "train"
         for variant in range(config.variants):
-            numbered = f"{name}_{variant}"
-            if config.layout == "songs":
-                song = numbered if config.variants > 1 else name
-                new = [_Task(path, variant, split, str(Path(config.output) / song), None)]
-            else:
-                new = [
-                    _Task(
-                        path,
-                        variant,
-                        split,
-                        str(Path(config.output) / s / split / f"{numbered}.flac"),
-                        s,
-                    )
-                    for s in sources
-                ]
-            for task in new:
-                if taken.setdefault(task.target, path) != path:
-                    raise UserError(
-                        f"{path} and {taken[task.target]} would both be written to "
-                        f"{task.target}; rename one"
-                    )
-            tasks += new
-    return tasks
-
-
-def _done(task: _Task) -> bool:
-    """Whether the last file of a task exists."""
-    return (
-        Path(task.target) / "mixture.flac" if task.source is None else Path(task.target)
-    ).exists()
+            name = piece_name(path)
+            if config.layout == "solo" or config.variants > 1:
+                name += f"_{variant}"
+            targets: dict[str | None, Path] = {None: Path(config.output) / name}
+            if config.layout == "solo":
+                targets = {s: Path(config.output) / s / split / f"{name}.flac" for s in sources}
+            for source, target in targets.items():
+                task = _Task(path, variant, split, target, source)
+                if tasks.setdefault(target, task).path != path:
+                    both = f"{path} and {tasks[target].path}"
+                    raise UserError(f"{both} would be written to {target}; rename one of them")
+    return list(tasks.values())
 
 
 def _write(path: Path, audio: np.ndarray, rate: int) -> None:
@@ -112,41 +99,23 @@ def _write(path: Path, audio: np.ndarray, rate: int) -> None:
 
 def _work(task: _Task, config: Config) -> float:
     """Render one task; return the seconds of stems made, 0 if a source has nothing to play."""
-    instruments = _instruments(config)
-    stems = render_song(
-        _piece(task.path),
-        instruments,
-        config,
-        variant=task.variant,
-        split=task.split,
-        only=task.source,
-    )
+    instruments = _instruments(config.instruments, config.sounds)
+    about = config, task.variant, task.split, task.source
+    stems = render_song(_piece(task.path), instruments, *about)
     if len(stems) < (1 if task.source else len(instruments)):
         return 0.0
     if task.source:
-        _write(Path(task.target), stems[task.source], config.rate)
+        _write(task.target, stems[task.source], config.rate)
     else:
-        for name, audio in stems.items():
-            _write(Path(task.target) / f"{name}.flac", audio, config.rate)
         mixture = np.sum(list(stems.values()), axis=0)
-        _write(Path(task.target) / "mixture.flac", mixture, config.rate)
+        for name, audio in {**stems, "mixture": mixture}.items():
+            _write(task.target / f"{name}.flac", audio, config.rate)
     return sum(len(x) for x in stems.values()) / config.rate
 
 
-_loaded: dict = {}  # caches of this process: its instruments and the last piece
-
-
-def _instruments(config: Config) -> dict[str, Source]:
-    key = (config.instruments, config.sounds)
-    if key not in _loaded:
-        _loaded[key] = read_instruments(*key)
-    return _loaded[key]
-
-
-def _piece(path: str) -> Piece:
-    if _loaded.get("path") != path:
-        _loaded.update(path=path, piece=read_piece(path))
-    return _loaded["piece"]
+# every process keeps its instruments and the last piece
+_instruments = lru_cache(read_instruments)
+_piece = lru_cache(maxsize=1)(read_piece)
 
 
 def _check_options(config: Config) -> None:
@@ -155,27 +124,28 @@ def _check_options(config: Config) -> None:
     text = f"{to_toml(free)}# {hashlib.sha256(Path(config.instruments).read_bytes()).hexdigest()}\n"
     record = Path(config.output) / "render.toml"
     if record.exists() and record.read_text() != text:
-        raise UserError(
-            f"{config.output} was begun with other options (see {record}); choose "
-            "another --output or delete it"
-        )
+        begun = f"{config.output} was begun with other options (see {record})"
+        raise UserError(f"{begun}; choose another --output or delete it")
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(text)
+
+
+def main(argv: list[str]) -> None:
+    """Run the command."""
+    render(parse(Config, argv))
 
 
 def render(config: Config) -> None:
     """Render what is missing in the output folder; print the speed."""
     from tqdm import tqdm
 
-    sources = _instruments(config)
-    tasks = _tasks(config, sources)
+    tasks = _tasks(config, _instruments(config.instruments, config.sounds))
     _check_options(config)
-    todo = [t for t in tasks if not _done(t)]
+    todo = [task for task in tasks if not task.done]
     jobs = job_count(config.jobs, len(todo))
-    began, made = time.monotonic(), []
+    began = time.monotonic()
     work = results(_work, [(task, config) for task in todo], jobs)
-    for seconds in tqdm(work, total=len(todo), unit="file", disable=not sys.stderr.isatty()):
-        made.append(seconds)
+    made = list(tqdm(work, total=len(todo), unit="file", disable=not sys.stderr.isatty()))
     took = time.monotonic() - began
     empty = made.count(0.0)
     note = f", {empty} left out (a source has no notes there)" if empty else ""
@@ -183,11 +153,6 @@ def render(config: Config) -> None:
         f"{len(made) - empty} rendered, {len(tasks) - len(todo)} already there{note}: "
         f"{sum(made):.0f} s of stems in {took:.1f} s ({sum(made) / max(took, 1e-9):.0f}x)"
     )
-
-
-def main(argv: list[str]) -> None:
-    """Run the command."""
-    render(parse(Config, argv))
 
 
 if __name__ == "__main__":

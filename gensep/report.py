@@ -1,4 +1,4 @@
-"""Make a page to listen to separations and compare them: it opens from disk, without a server."""
+"""Write a web page to listen to separations and compare them, without a server."""
 
 import sys
 from dataclasses import dataclass

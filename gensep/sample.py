@@ -1,4 +1,4 @@
-"""Sample a prior alone, to see what it has learnt before it separates anything.
+"""Sample a prior alone, to see and hear what it has learnt.
 
 Writes samples.png, samples.npz (`samples` [n, ...] in model units) and sample.json; for a prior of
 spectrograms also sample_01.wav ..., with phases by Griffin-Lim. Samplers: `heun`, the
@@ -126,7 +126,7 @@ def plot_samples(path: Path, samples: "np.ndarray", form: "Form") -> None:
     shown = samples[:SHOWN]
     starts = range(0, len(shown), ROW)
     rows = {f"{i + 1} to {min(i + ROW, len(shown))}": shown[i : i + ROW] for i in starts}
-    plot_examples(path, rows, form)
+    plot_examples(path, rows, form.picture)
 
 
 def write_waves(folder: Path, samples: "np.ndarray", form: "Representation", seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Train a Flow++: mixture-of-logistics couplings with attention; see gensep.train_glow."""
+"""Train a Flow++, a flow with attention, as a prior (see gensep.train_glow)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Train a Glow: the exact density of one source at every noise level.
+"""Train a Glow, a flow with an exact density, as a prior of one source.
 
 By default one set of weights, conditioned on sigma, serves all noise levels. `--schedule none`
 trains an ordinary Glow on clean data: its bits per dimension compare with published ones, and

@@ -1,4 +1,4 @@
-"""Train a score prior of one source: a network that denoises at every noise level."""
+"""Train a score network, which denoises at every noise level, as a prior."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

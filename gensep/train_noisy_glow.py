@@ -1,4 +1,4 @@
-"""Fine-tune a flow of clean data to each noise level in turn, from small to large.
+"""Fine-tune a flow of clean data to one noise level after another.
 
 RESTORE is a run of gensep.train_glow (or train_realnvp, train_flowpp) with --schedule none; its
 data, window length and random variation are used again. Each noise level is a run of its own,

@@ -1,4 +1,4 @@
-"""Train a RealNVP: masked couplings with residual networks; see gensep.train_glow."""
+"""Train a RealNVP, a flow of masked layers, as a prior (see gensep.train_glow)."""
 
 from dataclasses import dataclass
 

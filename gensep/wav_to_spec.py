@@ -1,4 +1,4 @@
-"""Turn folders of audio into data sets of mel spectrograms: `python -m gensep.wav_to_spec IN OUT`.
+"""Turn folders of audio into data sets of mel spectrograms, to train priors on.
 
 IN holds SOURCE/{train,valid,test}/**, or train, valid and test of one source. OUT/SOURCE is the
 data set; one that exists and was made of the same files with the same options is left as it is.

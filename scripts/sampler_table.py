@@ -10,6 +10,7 @@ import numpy as np
 from gensep.runtime.errors import UserError
 
 COSTS = ("forwards", "vjps", "equivalents")
+COST, ERROR = "network evaluations (1 VJP = 1 forward)", "sliced Wasserstein-2 distance"
 
 HEAD = """# Samplers on problems whose posterior is known
 
@@ -105,8 +106,6 @@ def _cell(values: list[float | None]) -> str:
 
 def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> None:
     """Draw sliced Wasserstein distance against cost, one panel per case."""
-    from gensep.plots.songs import plot_trade_off
-
     panels, floors = {}, {}
     for case in cases:
         found: dict[str, list[dict[str, Any]]] = {}
@@ -120,10 +119,43 @@ def draw_picture(path: Path, rows: list[dict[str, Any]], cases: list[str]) -> No
             if found[name][0]["equivalents"] > 0
         }
         floors[case] = errors.get("exact")
-    plot_trade_off(
-        path,
-        panels,
-        floors,
-        "network evaluations (1 VJP = 1 forward)",
-        "sliced Wasserstein-2 distance",
-    )
+    plot_trade_off(path, panels, floors)
+
+
+def plot_trade_off(
+    path: Path, panels: dict[str, dict[str, tuple[float, float]]], floors: dict[str, float | None]
+) -> None:
+    """Draw error against cost on logarithmic axes, one panel per title.
+
+    A line joins the points that no other point beats in both error and cost. Errors above eight
+    times the floor are drawn on the upper edge.
+
+    `panels` is title -> label -> (cost, error), `floors` is title -> least possible error, drawn as
+    a dashed line.
+    """
+    from gensep.plots.figure import grid, save
+
+    labels = list(dict.fromkeys(label for points in panels.values() for label in points))
+    columns = min(3, len(panels) + 1)
+    figure, axes = grid(-(-(len(panels) + 1) // columns), columns, 4.6, 4.2)
+    for axis, title in zip(axes.flat, panels, strict=False):
+        axis.set_axis_on()
+        floor = floors.get(title)
+        points = sorted(
+            (x, min(y, 8 * floor) if floor else y, label) for label, (x, y) in panels[title].items()
+        )
+        best = [p for i, p in enumerate(points) if all(p[1] < q[1] for q in points[:i])]
+        axis.plot([p[0] for p in best], [p[1] for p in best], color="0.7", lw=1, zorder=1)
+        for x, y, label in points:
+            i = labels.index(label)
+            axis.plot(x, y, "os^Dv"[i // 10 % 5], color=f"C{i % 10}", ms=6, zorder=2)
+        if floor:
+            axis.axhline(floor, color="0.5", ls="--", lw=1)
+        axis.set(title=title, xlabel=COST, ylabel=ERROR)
+        if points:
+            axis.set(xscale="log", yscale="log")
+            axis.margins(0.1)
+    for i, label in enumerate(labels):
+        axes.flat[len(panels)].plot([], [], "os^Dv"[i // 10 % 5], color=f"C{i % 10}", label=label)
+    axes.flat[len(panels)].legend(loc="upper left", fontsize=7.5, ncols=2, frameon=False)
+    save(figure, path)

@@ -7,21 +7,20 @@
 import shutil
 import sys
 import textwrap
-import tomllib
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
-from gensep.cli.options import KINDS, Option, options_of, title
+from gensep.cli.options import KINDS, Config, Option, options_of, title
 from gensep.cli.records import prog_of
-from gensep.cli.values import build, refuse_unknown, to_toml, toml_lines, words_of_value
+from gensep.cli.values import build, read_toml, refuse_unknown, to_toml, toml_lines, words_of_value
 from gensep.runtime.errors import UserError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
+Options = Mapping[str, Option]  # by name
+COMMON = [
+    ("--config", "TOML file of these options; the command line wins over it."),
+    ("--print-config", "Print the complete config as TOML and exit."),
+    ("--help, -h", "Print this text and exit."),
+]
 
 
 def parse(cls: type[Config], argv: list[str]) -> Config:
@@ -35,16 +34,18 @@ def parse(cls: type[Config], argv: list[str]) -> Config:
         print(help_text(cls))
         sys.exit(0)
     given, path, show = split(argv, options)
-    values = (_read_toml(path, options, prog_of(cls)) if path else {}) | given
+    remedy = f"; '{prog_of(cls)} --print-config' writes a complete one"
+    stored = read_toml(path, "config", remedy) if path else {}
+    for name in stored:
+        refuse_unknown(name, options, "key")
+    values = stored | given
     if show:
         print(_complete(cls, values), end="")
         sys.exit(0)
     return build(cls, values)
 
 
-def split(
-    argv: list[str], options: Mapping[str, Option]
-) -> tuple[dict[str, object], str | None, bool]:
+def split(argv: list[str], options: Options) -> tuple[dict[str, object], str | None, bool]:
     """Return the values given by options and positionals, the path of --config, --print-config."""
     given: dict[str, object] = {}
     loose: list[str] = []
@@ -84,8 +85,8 @@ def _take(option: Option, rest: deque[str]) -> list[str]:
     return words
 
 
-def _place(loose: list[str], given: dict[str, object], options: Mapping[str, Option]) -> None:
-    """Give loose words to the positionals; a tuple takes all that those after it leave."""
+def _place(loose: list[str], given: dict[str, object], options: Options) -> None:
+    """Assign loose words to the positionals; a tuple takes all that those after it leave."""
     places = [o for o in options.values() if o.positional and o.name not in given]
     for i, option in enumerate(places):
         take = len(loose) - (len(places) - i - 1) if option.many else min(1, len(loose))
@@ -118,22 +119,7 @@ def _scalar(option: Option, word: str) -> object:
     return word
 
 
-def _read_toml(path: str, options: Mapping[str, Option], prog: str) -> dict[str, object]:
-    try:
-        values = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(
-            f"cannot read the config {path}: {error.strerror}; "
-            f"'{prog} --print-config' writes a complete one"
-        ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from None
-    for name in values:
-        refuse_unknown(name, options, "key")
-    return values
-
-
-def _complete(cls: "type[DataclassInstance]", values: dict[str, object]) -> str:
+def _complete(cls: type[Config], values: dict[str, object]) -> str:
     """Return the complete config as TOML; what is required and not given yet is a comment."""
     options = options_of(cls)
     missing = [o for o in options.values() if o.required and o.name not in values]
@@ -143,37 +129,27 @@ def _complete(cls: "type[DataclassInstance]", values: dict[str, object]) -> str:
     return "".join(f"# {o.name} =   # required: {o.help}\n" for o in missing) + toml_lines(rest)
 
 
-def help_text(cls: "type[DataclassInstance]") -> str:
+def help_text(cls: type[Config]) -> str:
     """Return what --help prints: usage, the docstring of the module, options by groups."""
-    options = options_of(cls)
-    loose = [o.flag + " ..." * o.many for o in options.values() if o.positional]
-    about = sys.modules[cls.__module__].__doc__ or ""
+    options = options_of(cls).values()
+    loose = [o.flag + " ..." * o.many for o in options if o.positional]
+    about, own = sys.modules[cls.__module__].__doc__ or "", title(cls)
     lines = [f"usage: {' '.join([prog_of(cls), *loose])} [--option VALUE ...]", "", about.strip()]
-    own = title(cls)
-    for group in sorted({o.group: None for o in options.values()}, key=lambda name: name != own):
-        lines += ["", f"{group}:"]
-        for o in (o for o in options.values() if o.group == group):
-            default = "" if o.required or o.default is None else " ".join(words_of_value(o.default))
-            text = f"{o.help} ({o.expected})" + (f" [{default}]" if default else "")
-            lines.append(_entry(", ".join(filter(None, [o.flag, o.short])), text))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            _entry("--config", "TOML file of these options; the command line wins over it."),
-            _entry("--print-config", "Print the complete config as TOML and exit."),
-            _entry("--help, -h", "Print this text and exit."),
-        ]
-    )
+    groups: dict[str, list[tuple[str, str]]] = {own: []}
+    for o in options:
+        default = "" if o.required or o.default is None else " ".join(words_of_value(o.default))
+        note = "; required" if o.required else f"; default: {default}" if default else ""
+        entry = ", ".join(filter(None, [o.flag, o.short])), f"{o.help} ({o.expected}{note})"
+        groups.setdefault(o.group, []).append(entry)
+    width = max(len(head) for entries in (*groups.values(), COMMON) for head, _ in entries)
+    for group, entries in {**groups, "Options of every command": COMMON}.items():
+        if entries:
+            lines += ["", f"{group}:", *(_entry(head, text, width) for head, text in entries)]
+    return "\n".join(lines)
 
 
-def _entry(head: str, text: str) -> str:
-    width = min(100, shutil.get_terminal_size((100, 0)).columns)
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=f"  {head:<18} ",
-        subsequent_indent=" " * 21,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _entry(head: str, text: str, width: int) -> str:
+    columns = min(100, shutil.get_terminal_size((100, 0)).columns)
+    wrap = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False)
+    wrap.initial_indent, wrap.subsequent_indent = f"  {head:<{width}}  ", " " * (width + 4)
+    return wrap.fill(text)

@@ -22,16 +22,17 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from gensep.cli.source import strings_under_fields, words_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+Config = TypeVar("Config", bound="DataclassInstance")  # the options of a command
 Field = TypeVar("Field")
 Scalar = bool | int | float | str
-KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+KINDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 class Choices(NamedTuple):
@@ -119,11 +120,20 @@ class Option(NamedTuple):
             return f"{'any' if self.many else 'one'} of {', '.join(self.words)}"
         kind = KINDS[self.kind]
         kind = f"a list of {kind.split(' ', 1)[1]}s" if self.many else kind
+        kind = f"{kind} {self.limits}" if self.limits else kind
         return ", e.g. ".join(filter(None, [kind, ", ".join(self.words)]))
+
+    @property
+    def limits(self) -> str:
+        """The range in words; empty if there is none."""
+        low, high = self.range
+        if high == math.inf:
+            return f"of at least {low:g}" if low > -math.inf else ""
+        return f"from {low:g} to {high:g}"
 
 
 @cache
-def options_of(cls: "type[DataclassInstance]") -> Mapping[str, Option]:
+def options_of(cls: type[Config]) -> Mapping[str, Option]:
     """Return the options of a config type by name, in the order of its fields."""
     hints = typing.get_type_hints(cls, include_extras=True)
     texts: dict[str, str] = {}
@@ -145,7 +155,7 @@ def title(cls: type) -> str:
 
 def _option(name: str, hint: object, default: object, text: str, group: str) -> Option:
     """Read an annotation: any nesting of Annotated, `| None`, Literal and tuple[X, ...]."""
-    marks: list[object] = []
+    marks: list[Any] = []
     many = optional = False
     while not isinstance(hint, type) or typing.get_origin(hint):
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -162,18 +172,11 @@ def _option(name: str, hint: object, default: object, text: str, group: str) -> 
             many, hint = True, inner[0]
         else:
             raise TypeError(f"an option cannot be {hint}: {name}")
-    words = next((mark for mark in marks if isinstance(mark, Choices)), Choices((), closed=False))
+    found = {type(mark): mark for mark in marks}
+    sources, closed = found.get(Choices, Choices((), closed=False))
+    words = tuple(word for source in sources for word in words_of(source))
+    limits, (short,) = found.get(Range, Range(-math.inf)), found.get(Short, Short(""))
+    position = POSITIONAL in marks
     return Option(
-        name,
-        hint,
-        many,
-        optional,
-        POSITIONAL in marks,
-        tuple(word for source in words.sources for word in words_of(source)),
-        words.closed,
-        next((mark for mark in marks if isinstance(mark, Range)), Range(-math.inf)),
-        next((mark.name for mark in marks if isinstance(mark, Short)), ""),
-        default,
-        text,
-        group,
+        name, hint, many, optional, position, words, closed, limits, short, default, text, group
     )

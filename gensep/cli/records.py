@@ -8,41 +8,23 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gensep.cli.options import options_of
+from gensep.cli.options import Config, options_of
 from gensep.cli.source import ROOT
 from gensep.cli.values import words_of_value
 from gensep.runtime.files import write_atomically
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 Json = dict[str, Any]  # an object as the json module reads and writes it
 
 __version__ = "0.1.0"
-PACKAGES = (
-    "gensep",
-    "jax",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "numpy",
-    "scipy",
-    "soundfile",
-    "soxr",
-)
-
-
-def describe() -> str:
-    """Return versions and the commit of the source tree as JSON text."""
-    return json.dumps({"versions": versions(), "commit": commit()}, indent=1) + "\n"
+PACKAGES = "gensep jax flax optax orbax-checkpoint numpy scipy soundfile soxr"
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide results."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in PACKAGES.split():
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -65,7 +47,7 @@ def commit() -> str:
         return ""
 
 
-def command(config: "DataclassInstance") -> str:
+def command(config: Config) -> str:
     """Return the command line that makes a config: its positionals, then what is no default."""
     loose: list[str] = []
     words: list[str] = []
@@ -88,13 +70,13 @@ def prog_of(config_type: type) -> str:
     return f"python {file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name}"
 
 
-def write_record(path: Path, config: "DataclassInstance | None", facts: Json) -> None:
+def write_record(path: Path, config: Config | None, facts: Json) -> None:
     """Write `facts` as JSON with what is needed to repeat them: options, command, versions.
 
-    Args:
-        path: of the file, which appears whole or not at all.
-        config: options of the command; None if no command runs.
-        facts: the results; numbers must be finite.
+    The file appears whole or not at all. Without a command, `config` is None.
+
+    Raises:
+        ValueError: if a number is not finite.
     """
     made: Json = {"versions": versions(), "commit": commit()}
     if config is not None:

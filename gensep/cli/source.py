@@ -52,8 +52,3 @@ def strings_under_fields(cls: type) -> dict[str, str]:
 def tree_of(path: Path) -> ast.Module:
     """Parse a file of Python."""
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def docstring_of(path: Path) -> str:
-    """Return the docstring of a file of Python."""
-    return ast.get_docstring(tree_of(path)) or ""

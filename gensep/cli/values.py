@@ -2,16 +2,13 @@
 
 import dataclasses
 import math
+import tomllib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import Any
 
-from gensep.cli.options import KINDS, Option, options_of
+from gensep.cli.options import KINDS, Config, Option, options_of
 from gensep.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def build(cls: type[Config], values: Mapping[str, object]) -> Config:
@@ -31,6 +28,20 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
         return cls(**checked)
     except ValueError as error:  # from __post_init__ of the config
         raise UserError(str(error)) from None
+
+
+def read_toml(path: str | Path, what: str, remedy: str = "") -> dict[str, Any]:
+    """Read a TOML file, which messages call `what`.
+
+    Raises:
+        UserError: if it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {path}: {error.strerror}{remedy}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
 
 
 def refuse_unknown(name: str, known: Mapping[str, object], what: str, mark: str = "") -> None:
@@ -76,8 +87,7 @@ def _check_one(option: Option, value: object) -> object:
         raise UserError(f"{name} must be a finite number, not {value}")
     low, high = option.range
     if isinstance(value, int | float) and not low <= value <= high:
-        limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UserError(f"{name} must be {limits}, not {value:g}")
+        raise UserError(f"{name} must be {option.limits.removeprefix('of ')}, not {value:g}")
     return value
 
 
@@ -87,18 +97,18 @@ def words_of_value(value: object) -> list[str]:
     return [str(one).lower() if isinstance(one, bool) else str(one) for one in many]
 
 
-def to_toml(config: "DataclassInstance") -> str:
-    """Write a config so that `--config` reads it back; None is left out."""
+def to_toml(config: Config) -> str:
+    """Return a config as TOML that `--config` reads back; None is left out."""
     return toml_lines({f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 
 
 def toml_lines(values: Mapping[str, object]) -> str:
-    """Write `name = value` lines of TOML; None is left out."""
+    """Return `name = value` lines of TOML; None is left out."""
     return "".join(f"{k} = {toml_value(v)}\n" for k, v in values.items() if v is not None)
 
 
 def toml_value(value: object) -> str:
-    """Write a bool, number, text or tuple of these as TOML."""
+    """Return a bool, number, string or tuple of these as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):

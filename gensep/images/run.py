@@ -17,7 +17,7 @@ from gensep.evaluation.statistics import interval, markdown
 from gensep.images.mixtures import MIXES, Chosen, Mix, choose
 from gensep.images.separation import Separated, align, best_order, separate_images
 from gensep.images.settings import ImageSettings
-from gensep.plots.images import plot_images
+from gensep.plots.examples import plot_examples
 from gensep.priors.files import load_prior
 from gensep.representation.image import PIXEL_VALUES
 from gensep.runtime.errors import UserError
@@ -222,7 +222,7 @@ def plot_estimates(path: Path, mixed: MixedImages, estimates: Estimates) -> None
             rows[f"source {k + 1}"] = true[k, :n]
             if title == "one sample" or several:
                 rows[f"source {k + 1}, {title}"] = shown
-    plot_images(path, {name: rows[name] for name in sorted(rows)})
+    plot_examples(path, {name: rows[name] for name in sorted(rows)}, "images")
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:

@@ -18,23 +18,22 @@ from gensep.runtime.errors import UserError
 from gensep.runtime.files import save_arrays
 
 FILE = "masks.npz"
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, AttributeError)
 
 
 class MaskFile(NamedTuple):
     """What a mask file holds."""
 
     names: tuple[str, ...]
-    masks: np.ndarray | None  # [source, frame, mel]; those that were read sum to 1 over sources
+    masks: np.ndarray | None  # [source, frame, mel]; sum 1 over sources when read
     power: np.ndarray  # [frame, mel]
     representation: Representation
 
 
 def write_masks(path: Path, content: MaskFile) -> None:
     """Write a mask file; it appears whole or not at all."""
-    arrays = {
-        "power": content.power.astype(np.float32),
-        "representation": np.array(json.dumps(dataclasses.asdict(content.representation))),
-    }
+    form = json.dumps(dataclasses.asdict(content.representation))
+    arrays = {"power": content.power.astype(np.float32), "representation": np.array(form)}
     if content.masks is not None:
         arrays |= {"masks": content.masks.astype(np.float16), "names": np.array(content.names)}
     save_arrays(path, arrays)
@@ -55,36 +54,16 @@ def read_masks(path: Path) -> MaskFile:
         power = arrays["power"].astype(np.float32)
         masks = arrays["masks"].astype(np.float32) if "masks" in arrays else None
         names = tuple(str(name) for name in arrays["names"]) if masks is not None else ("sound",)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        BadZipFile,
-        AttributeError,
-    ) as error:
-        raise UserError(
-            f"{path} is no mask file that this version reads ({error}); separate again "
-            "with --save_masks"
-        ) from None
+    except DAMAGED as error:
+        reason = f"{path} is no mask file that this version reads ({error})"
+        raise UserError(f"{reason}; separate again with --save_masks") from None
     shape = (len(names), *power.shape)
-    if (
-        power.ndim != 2
-        or power.shape[1] != form.n_mels
-        or len(power) < 2
-        or (masks is not None and masks.shape != shape)
-    ):
+    fits = power.ndim == 2 and power.shape[1] == form.n_mels and len(power) > 1
+    if not fits or (masks is not None and masks.shape != shape):
         got = "" if masks is None else f" and masks {list(masks.shape)}"
-        raise UserError(
-            f"{path} holds power {list(power.shape)}{got}; expected power [frame >= 2, "
-            f"{form.n_mels}] and masks {list(shape)}"
-        )
-    if (
-        not np.isfinite(power).all()
-        or power.min() < 0
-        or (masks is not None and not (np.isfinite(masks).all() and masks.min() >= 0))
-    ):
+        expected = f"expected power [frame >= 2, {form.n_mels}] and masks {list(shape)}"
+        raise UserError(f"{path} holds power {list(power.shape)}{got}; {expected}")
+    if not all(np.isfinite(x).all() and x.min() >= 0 for x in (power, masks) if x is not None):
         raise UserError(f"{path} holds values that are negative or not finite; separate again")
     if masks is not None:  # rounding to float16 changes the sum by up to 0.001
         total = masks.sum(0)

@@ -7,6 +7,7 @@ interpolated in time, so the file is never resampled and keeps its high frequenc
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from gensep.representation.mel import Representation
 from gensep.representation.stft import hann, overlap_add, stft
 
+Blocks = Iterable[np.ndarray]  # a wave in parts `[channels, n]`
 CHUNK_FRAMES = 128
 EDGE = 3  # hops of context on either side of a chunk, which its frames overlap
 HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
@@ -24,12 +26,9 @@ HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
 def native_n_fft(representation: Representation, rate: int) -> int:
     """Return a fast FFT length near the window of the representation in seconds, divisible by 4."""
     wanted = representation.n_fft * rate / representation.sample_rate
-    lengths = [
-        n
-        for n in range(max(16, int(wanted * 0.9)) // 4 * 4, int(wanted * 1.1) + 20, 4)
-        if _largest_factor(n) <= 7
-    ]
-    return min(lengths, key=lambda n: abs(n - wanted))
+    near = range(max(16, int(wanted * 0.9)) // 4 * 4, int(wanted * 1.1) + 20, 4)
+    fast = [n for n in near if 210**30 % n == 0]  # products of the primes 2, 3, 5 and 7
+    return min(fast, key=lambda n: abs(n - wanted))
 
 
 class Chunk(NamedTuple):
@@ -43,11 +42,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(
-    blocks: Iterable[np.ndarray],
-    n_fft: int,
-    hop: int,
-    length: int = CHUNK_FRAMES,
-    ahead: int | None = None,
+    blocks: Blocks, n_fft: int, hop: int, length: int = CHUNK_FRAMES, ahead: int | None = None
 ) -> Iterator[Chunk]:
     """Cut a file given as blocks `[channels, n]` into chunks of `length` hops.
 
@@ -59,36 +54,28 @@ def chunks(
     first = owed = 0
     buffer: np.ndarray | None = None
 
-    def chunk(piece: np.ndarray, *, last: bool) -> Chunk:
-        frames = np.arange(total - edge) + first - edge + n_fft // (2 * hop)
-        own = ((frames >= first) | (first == 0)) & ((frames < first + length) | last)
-        whole = np.pad(piece, ((0, 0), (0, total * hop - piece.shape[1])))
-        return Chunk(whole, frames, own, piece.shape[1], min(owed, length * hop))
-
-    for block in blocks:
-        if buffer is None:
-            buffer = np.zeros((len(block), edge * hop), np.float32)
-        owed += block.shape[1]
-        buffer = np.concatenate([buffer, block], 1)
-        while buffer.shape[1] >= total * hop:
-            yield chunk(buffer[:, : total * hop], last=False)
-            owed -= length * hop
-            first += length
+    for block in chain(blocks, [None]):  # None: the file has ended
+        if block is not None:
+            owed += block.shape[1]
+            past = np.zeros((len(block), edge * hop), np.float32) if buffer is None else buffer
+            buffer = np.concatenate([past, block], 1)
+        while buffer is not None and owed > 0 and (block is None or buffer.shape[1] >= total * hop):
+            piece, last = buffer[:, : total * hop], owed <= length * hop
+            frames = np.arange(total - edge) + first - edge + n_fft // (2 * hop)
+            own = ((frames >= first) | (first == 0)) & ((frames < first + length) | last)
+            whole = np.pad(piece, ((0, 0), (0, total * hop - piece.shape[1])))
+            yield Chunk(whole, frames, own, piece.shape[1], min(owed, length * hop))
+            owed, first = owed - length * hop, first + length
             buffer = buffer[:, length * hop :]
-    while owed > 0 and buffer is not None:
-        yield chunk(buffer[:, : total * hop], last=owed <= length * hop)
-        owed -= length * hop
-        first += length
-        buffer = buffer[:, length * hop :]
 
 
 def apply_masks(
-    blocks: Iterable[np.ndarray], rate: int, masks: np.ndarray, representation: Representation
+    blocks: Blocks, rate: int, masks: np.ndarray, representation: Representation
 ) -> Iterator[np.ndarray]:
     """Filter blocks `[channels, n]` of a mixture at `rate` by masks `[source, frame, mel]`.
 
-    Yields float32 stems `[source, channels, n]`, which add up to the mixture as the masks add up to
-    1, and have its length in total.
+    Yields float32 stems `[source, channels, n]` of its length in total; they add up to the mixture
+    where the masks add up to 1.
     """
     n_fft = native_n_fft(representation, rate)
     spread = jnp.asarray(representation.spread(rate, n_fft))
@@ -100,10 +87,16 @@ def apply_masks(
 def masks_at(
     masks: np.ndarray, frames: np.ndarray, rate: int, hop: int, representation: Representation
 ) -> np.ndarray:
-    """Interpolate masks `[source, frame, mel]` at frames of another transform of the same file."""
-    return _at(
-        masks, frames * (hop / rate * representation.sample_rate / representation.hop_length)
-    )
+    """Interpolate masks `[source, frame, mel]` at frames of another transform of the same file.
+
+    The first and the last mask are held beyond the ends.
+    """
+    last = masks.shape[1] - 1
+    place = frames * (hop / rate * representation.sample_rate / representation.hop_length)
+    place = np.clip(place, 0, last)
+    low = np.minimum(place.astype(int), max(last - 1, 0))
+    part = (place - low).astype(np.float32)[:, None]
+    return masks[:, low] * (1 - part) + masks[:, np.minimum(low + 1, last)] * part
 
 
 @partial(jax.jit, static_argnames="n_fft")
@@ -116,19 +109,3 @@ def _filter(piece: jax.Array, masks: jax.Array, spread: jax.Array, n_fft: int) -
     stems = jnp.fft.irfft(gains[:, None] * spectrum[None], n_fft) * window
     whole = overlap_add(stems, hop) / HANN_SQUARES
     return whole[..., EDGE * hop : -EDGE * hop]
-
-
-def _at(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Interpolate masks at fractional frames; the first and the last are held beyond the ends."""
-    last = masks.shape[1] - 1
-    place = np.clip(place, 0, last)
-    low = np.minimum(place.astype(int), max(last - 1, 0))
-    part = (place - low).astype(np.float32)[:, None]
-    return masks[:, low] * (1 - part) + masks[:, np.minimum(low + 1, last)] * part
-
-
-def _largest_factor(n: int) -> int:
-    for factor in (2, 3, 5, 7):
-        while n % factor == 0:
-            n //= factor
-    return n if n > 1 else 7

@@ -7,18 +7,19 @@ filtered by ratios of these powers, or their roots with phases (METHODS). The tr
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gensep.inversion.phase import phase_of
 from gensep.representation.mel import Representation
-from gensep.representation.stft import mel_filterbank
 
 NNLS_ITERATIONS = 100
 SMALL = 1e-10
+_matmul = partial(jnp.matmul, precision="highest")
 
 
 class Bands(NamedTuple):
@@ -27,21 +28,18 @@ class Bands(NamedTuple):
     bank: jax.Array  # M, [mel, bin]
     inverse: jax.Array  # pseudo-inverse of M, [bin, mel]
     spread: jax.Array  # [mel, bin], columns sum to 1
-    covered: jax.Array  # bool [1, 1, 1, bin]
+    covered: jax.Array  # bool [bin]
+
+
+Solver = Callable[[jax.Array, Bands], jax.Array]  # mel power -> power of bins
 
 
 @lru_cache(maxsize=4)
-def bands(representation: Representation, rate: int, n_fft: int) -> Bands:
+def bands(form: Representation, rate: int, n_fft: int) -> Bands:
     """Return the bands in the bins of a transform of `n_fft` samples at `rate`."""
-    form = representation
-    bank = mel_filterbank(rate, n_fft, form.n_mels, form.fmin, form.fmax)
+    bank = form.filterbank(rate, n_fft)
     inverse = np.linalg.pinv(bank.astype(np.float64)).astype(np.float32)
-    return Bands(
-        jnp.asarray(bank),
-        jnp.asarray(inverse),
-        jnp.asarray(form.spread(rate, n_fft)),
-        jnp.asarray(bank.sum(0) > 1e-6)[None, None, None],
-    )
+    return Bands(*map(jnp.asarray, (bank, inverse, form.spread(rate, n_fft), bank.sum(0) > 1e-6)))
 
 
 # ---- powers: shares `[source, frame, mel]`, mixture power `[channel, frame, bin]` -> per source
@@ -52,17 +50,16 @@ def spread_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Arra
     return _matmul(shares, bands.spread)[:, None] * power[None]
 
 
-def nnls_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Find powers with the mel power of each source by `nnls`."""
+def fitted_powers(solve: Solver, shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
+    """Find powers with the mel power of each source; spread the mask where no band reaches."""
     mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
-    return jnp.where(bands.covered, nnls(mel, bands), spread_powers(shares, power, bands))
+    covered = bands.covered[None, None, None]
+    return jnp.where(covered, solve(mel, bands), spread_powers(shares, power, bands))
 
 
-def pinv_powers(shares: jax.Array, power: jax.Array, bands: Bands) -> jax.Array:
-    """Find the powers of least norm with the mel power of each source, negative ones raised."""
-    mel = shares[:, None] * _matmul(power, bands.bank.T)[None]
-    found = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
-    return jnp.where(bands.covered, found, spread_powers(shares, power, bands))
+def pinv(mel: jax.Array, bands: Bands) -> jax.Array:
+    """Find the powers of least norm with a mel power, raise negative ones: `[..., mel or bin]`."""
+    return jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
 
 
 def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax.Array:
@@ -75,12 +72,14 @@ def nnls(mel: jax.Array, bands: Bands, iterations: int = NNLS_ITERATIONS) -> jax
     def step(_: int, s: jax.Array) -> jax.Array:
         return s * goal / (_matmul(_matmul(s, bands.bank.T), bands.bank) + SMALL)
 
-    first = jnp.maximum(_matmul(mel, bands.inverse.T), SMALL)
-    return jax.lax.fori_loop(0, iterations, step, first)
+    return jax.lax.fori_loop(0, iterations, step, pinv(mel, bands))
 
 
-Powers = Callable[[jax.Array, jax.Array, Bands], jax.Array]
-POWERS: dict[str, Powers] = {"spread": spread_powers, "nnls": nnls_powers, "pinv": pinv_powers}
+POWERS: dict[str, Callable[[jax.Array, jax.Array, Bands], jax.Array]] = {
+    "spread": spread_powers,
+    "nnls": partial(fitted_powers, nnls),
+    "pinv": partial(fitted_powers, pinv),
+}
 
 
 def with_residual(powers: jax.Array, power: jax.Array) -> jax.Array:
@@ -100,9 +99,7 @@ def ratio(powers: jax.Array, mixture: jax.Array) -> jax.Array:
 
 def mixture_phases(powers: jax.Array, mixture: jax.Array) -> jax.Array:
     """Return the roots of the powers with the phases of the mixture."""
-    size = jnp.abs(mixture)
-    phase = jnp.where(size > 0, mixture / jnp.where(size > 0, size, 1), 1)
-    return jnp.sqrt(powers) * phase[None]
+    return jnp.sqrt(powers) * phase_of(mixture)[None]
 
 
 Spectra = Callable[[jax.Array, jax.Array], jax.Array]
@@ -113,7 +110,7 @@ class Method(NamedTuple):
 
     powers: str  # a name in POWERS
     spectra: Spectra
-    finish: str = "synthesis"  # griffin_lim, misi, em_wiener: what refines the spectra
+    finish: str = "synthesis"  # or griffin_lim, misi, em_wiener, which refine the spectra first
     iterations: int = 0
     momentum: float = 0.0
 
@@ -128,7 +125,3 @@ METHODS: dict[str, Method] = {
     "misi": Method("spread", mixture_phases, "misi", 5),
     "em_wiener": Method("spread", ratio, "em_wiener", 1),
 }
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision="highest")

@@ -14,8 +14,6 @@ import numpy as np
 
 from gensep.representation.stft import stft, synthesis
 
-FAST_MOMENTUM = 0.99  # Perraudin, Balazs and Soendergaard 2013
-
 
 class Known(NamedTuple):
     """What is known of the wave before its phases are estimated."""
@@ -25,12 +23,9 @@ class Known(NamedTuple):
     valid: jax.Array  # float [frame], 1 where the magnitudes of a frame are given
 
 
+@partial(jax.jit, static_argnames="hop_length")
 def griffin_lim_known(
-    spectra: jax.Array,
-    known: Known,
-    hop_length: int,
-    iterations: jax.Array | int,
-    momentum: jax.Array | float,
+    spectra: jax.Array, known: Known, hop_length: int, iterations: int, momentum: float
 ) -> jax.Array:
     """Run Griffin-Lim from spectra `[..., frame, bin]` with initial phases: `[..., samples]`.
 
@@ -43,18 +38,15 @@ def griffin_lim_known(
     def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         spectra, before = state
         now = _transform(_wave(spectra, known, hop_length), spectra, hop_length)
-        return magnitude * _phase(now - pull * before), now
+        return magnitude * phase_of(now - pull * before), now
 
     spectra, _ = jax.lax.fori_loop(0, iterations, step, (spectra, jnp.zeros_like(spectra)))
     return synthesis(spectra, hop_length, known.valid)
 
 
+@partial(jax.jit, static_argnames="hop_length")
 def misi_known(
-    spectra: jax.Array,
-    mixture: jax.Array,
-    known: Known,
-    hop_length: int,
-    iterations: jax.Array | int,
+    spectra: jax.Array, mixture: jax.Array, known: Known, hop_length: int, iterations: int
 ) -> jax.Array:
     """Run MISI from spectra `[source, ..., frame, bin]`; the waves add up to `[..., samples]`.
 
@@ -68,7 +60,7 @@ def misi_known(
 
     def step(_: int, spectra: jax.Array) -> jax.Array:
         waves = completed(_wave(spectra, known, hop_length))
-        return magnitude * _phase(_transform(waves, spectra, hop_length))
+        return magnitude * phase_of(_transform(waves, spectra, hop_length))
 
     spectra = jax.lax.fori_loop(0, iterations, step, spectra)
     return completed(synthesis(spectra, hop_length, known.valid))
@@ -87,9 +79,8 @@ def griffin_lim(
 def misi(spectra: jax.Array, mixture: jax.Array, hop_length: int, iterations: int = 5) -> jax.Array:
     """Return waves `[source, ..., samples]` that add up to a mixture `[..., samples]`."""
     known, inside = _centred(spectra, hop_length, mixture.shape[-1])
-    lead = [(0, 0)] * (mixture.ndim - 1)
-    behind = known.fixed.shape[0] - inside.stop
-    padded = jnp.pad(mixture, [*lead, (inside.start, behind)])
+    edges = inside.start, known.fixed.shape[0] - inside.stop
+    padded = jnp.pad(mixture, [(0, 0)] * (mixture.ndim - 1) + [edges])
     return misi_known(spectra, padded, known, hop_length, iterations)[..., inside]
 
 
@@ -119,6 +110,7 @@ def _transform(wave: jax.Array, like: jax.Array, hop_length: int) -> jax.Array:
     return stft(wave, 2 * (like.shape[-1] - 1), hop_length, center=False)
 
 
-def _phase(spectra: jax.Array) -> jax.Array:
+def phase_of(spectra: jax.Array) -> jax.Array:
+    """Return spectra divided by their magnitudes; 1 where they are 0."""
     size = jnp.abs(spectra)
     return jnp.where(size > 0, spectra / jnp.where(size > 0, size, 1), 1)

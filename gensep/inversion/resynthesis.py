@@ -6,7 +6,7 @@ that the two agree where one fades into the other. EM sums its covariances over 
 reads the file iterations + 2 times and returns exactly what one pass over all frames would.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from typing import NamedTuple
 
@@ -14,17 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.inversion.masking import CHUNK_FRAMES, Chunk, chunks, masks_at, native_n_fft
-from gensep.inversion.methods import (
-    METHODS,
-    POWERS,
-    Bands,
-    Method,
-    Spectra,
-    bands,
-    nnls,
-    with_residual,
-)
+from gensep.inversion.masking import CHUNK_FRAMES, Blocks, Chunk, chunks, masks_at, native_n_fft
+from gensep.inversion.methods import METHODS, POWERS, Bands, Method, bands, nnls, with_residual
 from gensep.inversion.phase import Known, griffin_lim_known, misi_known, random_phases
 from gensep.inversion.wiener import em_powers, maximization, wiener
 from gensep.representation.mel import Representation
@@ -32,8 +23,9 @@ from gensep.representation.stft import stft, synthesis
 
 AHEAD = 16  # hops that phase retrieval sees beyond a chunk
 OVERLAP = 4  # windows over every sample
-Blocks = Callable[[], Iterable[np.ndarray]]
+Open = Callable[[], Blocks]  # begins a pass over the mixture
 First = Callable[[Chunk], jax.Array]
+Start = tuple[str, Callable[..., jax.Array], bool]  # powers and spectra of a Method; residual
 
 
 class Options(NamedTuple):
@@ -47,48 +39,34 @@ class Options(NamedTuple):
 
 
 def invert_masks(
-    blocks: Blocks,
+    blocks: Open,
     rate: int,
     masks: np.ndarray,
-    representation: Representation,
+    form: Representation,
     method: str,
     options: Options | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield float32 stems `[source, channels, n]` of a mixture, of its length in total.
 
-    Args:
-        blocks: called once per pass over the mixture, returns blocks `[channels, n]`.
-        rate: of the mixture, Hz.
-        masks: float `[source, frame, mel]`, sum 1 over sources.
-        representation: of the masks.
-        method: a name in METHODS.
-        options: changes to it.
+    `blocks()` begins a pass over the mixture at `rate` Hz; the masks `[source, frame, mel]` of
+    `form` have sum 1 over sources; `options` change the row `method` of METHODS.
     """
     options = options or Options()
-    how = METHODS[method]
-    how = how._replace(
-        **{
-            name: value
-            for name in ("powers", "iterations", "momentum")
-            if (value := getattr(options, name)) is not None
-        }
-    )
-    n_fft = native_n_fft(representation, rate)
-    hop = n_fft // OVERLAP
-    of_rate = bands(representation, rate, n_fft)
+    own = {k: v for k, v in options._asdict().items() if k in Method._fields and v is not None}
+    how = METHODS[method]._replace(**own)
+    n_fft = native_n_fft(form, rate)
+    of_rate = bands(form, rate, n_fft)
 
     def first(chunk: Chunk) -> jax.Array:
-        shares = masks_at(masks, chunk.frames, rate, hop, representation)
-        return _first(
-            how.powers, how.spectra, chunk.piece, shares, of_rate, residual=options.residual
-        )
+        shares = masks_at(masks, chunk.frames, rate, n_fft // OVERLAP, form)
+        return _first((how.powers, how.spectra, options.residual), chunk.piece, shares, of_rate)
 
     return FINISH[how.finish](blocks, n_fft, options.length, first, how)
 
 
 def invert_power(
     power: np.ndarray,
-    representation: Representation,
+    form: Representation,
     iterations: int = 32,
     momentum: float = 0.99,
     seed: int = 0,
@@ -99,7 +77,6 @@ def invert_power(
     They have the rate of the representation and (frames - 1) hop_length samples in total, by NNLS
     and Griffin-Lim from random phases.
     """
-    form = representation
     of_rate = bands(form, form.sample_rate, form.n_fft)
     samples = (power.shape[1] - 1) * form.hop_length
     silence = [np.zeros((1, samples), np.float32)]
@@ -113,9 +90,7 @@ def invert_power(
     return _phased(lambda: silence, form.n_fft, length, first, how, hop=form.hop_length)
 
 
-def _direct(
-    blocks: Blocks, n_fft: int, length: int, first: First, how: Method
-) -> Iterator[np.ndarray]:
+def _direct(blocks: Open, n_fft: int, length: int, first: First, _: Method) -> Iterator[np.ndarray]:
     """Return to waves frame by frame."""
     hop = n_fft // OVERLAP
     for chunk in chunks(blocks(), n_fft, hop, length):
@@ -123,7 +98,7 @@ def _direct(
 
 
 def _phased(
-    blocks: Blocks, n_fft: int, length: int, first: First, how: Method, hop: int | None = None
+    blocks: Open, n_fft: int, length: int, first: First, how: Method, hop: int | None = None
 ) -> Iterator[np.ndarray]:
     """Estimate phases chunk by chunk, given the samples before each chunk.
 
@@ -141,19 +116,15 @@ def _phased(
         # only frames with their centre in the file count, as in the centred transform
         centre = (chunk.frames - chunk.frames[0]) * hop + n_fft // 2
         valid = (chunk.frames >= 0) & (centre <= chunk.real)
-        wave = np.asarray(
-            _phases(
-                how.finish,
-                spectra,
-                chunk.piece,
-                settled,
-                valid.astype(np.float32),
-                chunk.real,
-                hop,
-                how.iterations,
-                how.momentum,
-            )
-        )
+        at = np.arange(chunk.piece.shape[-1])  # the past and the silence after the end are known
+        value = np.pad(settled, ((0, 0), (0, 0), (0, len(at) - edge)))
+        fixed = (at < edge) | (at >= chunk.real)
+        known = Known(*map(jnp.asarray, (fixed, value, valid.astype(np.float32))))
+        if how.finish == "misi":
+            found = misi_known(spectra, chunk.piece, known, hop, how.iterations)
+        else:
+            found = griffin_lim_known(spectra, known, hop, how.iterations, how.momentum)
+        wave = np.asarray(found)
         out = wave[..., edge : edge + chunk.keep]
         if not begins:
             met = lag * (1 - ramp) + wave[..., edge - fade : edge] * ramp
@@ -165,7 +136,7 @@ def _phased(
     yield lag
 
 
-def _em(blocks: Blocks, n_fft: int, length: int, first: First, how: Method) -> Iterator[np.ndarray]:
+def _em(blocks: Open, n_fft: int, length: int, first: First, how: Method) -> Iterator[np.ndarray]:
     """Sum the covariances of one iteration per pass over the file, then filter."""
     hop = n_fft // OVERLAP
     covariances: tuple[jax.Array, ...] = ()
@@ -192,17 +163,10 @@ def _transform(piece: jax.Array, n_fft: int) -> jax.Array:
     return stft(piece, n_fft, n_fft // OVERLAP, center=False)
 
 
-@partial(jax.jit, static_argnames=("powers", "spectra", "residual"))
-def _first(
-    powers: str,
-    spectra: Spectra,
-    piece: jax.Array,
-    shares: jax.Array,
-    bands: Bands,
-    *,
-    residual: bool,
-) -> jax.Array:
+@partial(jax.jit, static_argnums=0)
+def _first(start: Start, piece: jax.Array, shares: jax.Array, bands: Bands) -> jax.Array:
     """Return the spectra `[source, channel, frame, bin]` that a method starts from."""
+    powers, spectra, residual = start
     mixture = _transform(piece, 2 * (bands.bank.shape[1] - 1))
     power = jnp.abs(mixture) ** 2
     found = POWERS[powers](shares, power, bands)
@@ -220,27 +184,6 @@ def _synthesis(spectra: jax.Array, hop: int) -> jax.Array:
     return synthesis(spectra, hop)[..., edge:-edge]
 
 
-@partial(jax.jit, static_argnames=("finish", "hop"))
-def _phases(
-    finish: str,
-    spectra: jax.Array,
-    piece: jax.Array,
-    settled: jax.Array,
-    valid: jax.Array,
-    real: jax.Array,
-    hop: int,
-    iterations: jax.Array,
-    momentum: jax.Array,
-) -> jax.Array:
-    """Return the wave of a chunk, given its first samples and silence after the end of the file."""
-    at = jnp.arange(piece.shape[-1])
-    value = jnp.pad(settled, ((0, 0), (0, 0), (0, len(at) - settled.shape[-1])))
-    known = Known((at < settled.shape[-1]) | (at >= real), value, valid)
-    if finish == "misi":
-        return misi_known(spectra, piece, known, hop, iterations)
-    return griffin_lim_known(spectra, known, hop, iterations, momentum)
-
-
 @jax.jit
 def _em_sums(
     spectra: jax.Array, piece: jax.Array, covariances: tuple[jax.Array, ...], own: jax.Array
@@ -248,8 +191,7 @@ def _em_sums(
     """Return the sums of powers and moments over the frames that belong to the chunk."""
     mixture = _transform(piece, 2 * (spectra.shape[-1] - 1))
     power, moments = em_powers(spectra, mixture, covariances)
-    owned = own[None, :, None]
-    return (power * owned).sum(1), (moments * owned[None, None]).sum(3)
+    return (power * own[None, :, None]).sum(1), (moments * own[None, None, None, :, None]).sum(3)
 
 
 @jax.jit

@@ -23,10 +23,10 @@ _einsum = partial(jnp.einsum, precision="highest")
 def inverse(matrix: jax.Array) -> jax.Array:
     """Invert Hermitian positive definite `[n, n, ...]` by Gauss-Jordan elimination."""
     for k in range(matrix.shape[0]):
-        pivot = matrix[k, k]
-        row, column = matrix[k] / pivot[None], matrix[:, k]
+        pivot = matrix[k, k][None]
+        row, column = matrix[k] / pivot, matrix[:, k]
         matrix = matrix - column[:, None] * row[None]
-        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot[None]).at[k, k].set(1 / pivot)
+        matrix = matrix.at[k].set(row).at[:, k].set(-column / pivot).at[k, k].set(1 / pivot[0])
     return matrix
 
 
@@ -60,12 +60,8 @@ def refined_power(covariances: jax.Array, moments: jax.Array) -> jax.Array:
 
 def wiener(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
     """Return the posterior means `[source, channel, frame, bin]` of the sources of a mixture."""
-    return _einsum(
-        "ktf,kabf,btf->katf",
-        power,
-        covariances,
-        _einsum("abtf,btf->atf", _precision(power, covariances), mixture),
-    )
+    whitened = _einsum("abtf,btf->atf", _precision(power, covariances), mixture)
+    return _einsum("ktf,kabf,btf->katf", power, covariances, whitened)
 
 
 def expectation(power: jax.Array, covariances: jax.Array, mixture: jax.Array) -> jax.Array:
@@ -80,12 +76,11 @@ def expectation(power: jax.Array, covariances: jax.Array, mixture: jax.Array) ->
 def em_powers(
     spectra: jax.Array, mixture: jax.Array, covariances: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Run one iteration of EM per covariance and return powers and moments after the last.
+    """Run one iteration of EM per covariance and return powers v and moments C after the last.
 
-    Args:
-        spectra: first estimates of the sources, complex `[source, channel, frame, bin]`.
-        mixture: complex `[channel, frame, bin]`.
-        covariances: of iteration 0, 1, ..., each by `maximization` from sums over the whole file.
+    It starts from v = mean_channel |y|^2 and C = y y^H of estimates y
+    `[source, channel, frame, bin]`; without covariances, these are returned. `covariances` are
+    those of iteration 0, 1, ..., each by `maximization` from sums over the whole file.
     """
     power, moments = jnp.mean(jnp.abs(spectra) ** 2, 1), outer(spectra)
     for covariance in covariances:
@@ -97,21 +92,6 @@ def em_powers(
 def maximization(power: jax.Array, moments: jax.Array) -> jax.Array:
     """Return R = sum_t C / sum_t v from sums of v `[source, bin]` and of C per channel pair."""
     return loaded(moments / jnp.where(power > 0, power, 1)[:, None, None], EM_LOAD)
-
-
-@partial(jax.jit, static_argnames="iterations")
-def em_wiener(spectra: jax.Array, mixture: jax.Array, iterations: int = 1) -> jax.Array:
-    """Refine estimates `[source, channel, frame, bin]` of the sources of `[channel, frame, bin]`.
-
-    EM for the local Gaussian model starts from v = mean_channel |y|^2 and C = y y^H and alternates
-    R = sum_t C / sum_t v with the posterior's C and v = tr(R^-1 C) / I. Zero iterations give the
-    plain Wiener filter of the first v and R.
-    """
-    covariances: tuple[jax.Array, ...] = ()
-    for _ in range(iterations + 1):
-        power, moments = em_powers(spectra, mixture, covariances)
-        covariances += (maximization(power.sum(1), moments.sum(3)),)
-    return wiener(power, covariances[-1], mixture)
 
 
 def _precision(power: jax.Array, covariances: jax.Array) -> jax.Array:

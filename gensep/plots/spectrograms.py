@@ -1,44 +1,31 @@
-"""Spectrograms: windows, whole files, uncertainty, and the residual of a sampler."""
+"""Spectrograms of whole files, their uncertainty, and the residual of a sampler."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from gensep.plots.figure import grid, head, plt, save
+from gensep.plots.figure import plt, save
 from gensep.representation.mel import Representation
 from gensep.representation.stft import mel_frequencies
 
 
-def plot_windows(path: Path, rows: dict[str, np.ndarray]) -> None:
-    """Draw rows of spectrogram windows `[n, frames, mel]` in model units under their titles."""
-    columns = max(len(windows) for windows in rows.values())
-    figure, axes = grid(len(rows), columns, 1.6, 2.3)
-    for line, (title, windows) in zip(axes, rows.items(), strict=True):
-        for axis, window in zip(line, windows, strict=False):
-            axis.imshow(window.T, origin="lower", aspect="auto", cmap="magma", vmin=-1, vmax=1.2)
-        head(line[0], title)
-    save(figure, path)
-
-
-def plot_spectrograms(
-    path: Path, panels: dict[str, np.ndarray], representation: Representation
-) -> None:
+def plot_spectrograms(path: Path, panels: dict[str, np.ndarray], form: Representation) -> None:
     """Draw mel powers `[frames, mel]` under their names, on one scale 70 dB deep."""
-    levels = {name: 10 * np.log10(np.maximum(_shorter(p), 1e-10)) for name, p in panels.items()}
-    top = max(level.max() for level in levels.values())
-    seconds = [_seconds(p, representation) for p in panels.values()]
-    _plot_panels(path, levels, seconds, representation, (top - 70, top), "magma")
+
+    def in_db(power: np.ndarray) -> np.ndarray:
+        return 10 * np.log10(np.maximum(power, 1e-10))
+
+    top = max(in_db(_shorter(power)).max() for power in panels.values())
+    _plot_panels(path, panels, form, in_db, (top - 70, top), "magma")
 
 
-def plot_uncertainty(
-    path: Path, panels: dict[str, np.ndarray], representation: Representation
-) -> None:
+def plot_uncertainty(path: Path, panels: dict[str, np.ndarray], form: Representation) -> None:
     """Draw standard deviations `[frames, mel]` of levels, in dB, under their names."""
     title = "standard deviation over posterior samples"
-    shown = {f"{name}: {title}": _shorter(p) for name, p in panels.items()}
-    seconds = [_seconds(p, representation) for p in panels.values()]
-    _plot_panels(path, shown, seconds, representation, (0, 20), "viridis")
+    shown = {f"{name}: {title}": deviation for name, deviation in panels.items()}
+    _plot_panels(path, shown, form, np.asarray, (0, 20), "viridis")
 
 
 def plot_trace(path: Path, sigmas: np.ndarray, residuals: np.ndarray) -> None:
@@ -60,10 +47,6 @@ def plot_trace(path: Path, sigmas: np.ndarray, residuals: np.ndarray) -> None:
     save(figure, path)
 
 
-def _seconds(values: np.ndarray, representation: Representation) -> float:
-    return len(values) * representation.hop_length / representation.sample_rate
-
-
 def _shorter(values: np.ndarray, most: int = 2000) -> np.ndarray:
     """Average neighbouring frames of `[frames, mel]` so that at most `most` remain."""
     step = -(-len(values) // most)
@@ -74,31 +57,22 @@ def _shorter(values: np.ndarray, most: int = 2000) -> np.ndarray:
 def _plot_panels(
     path: Path,
     panels: dict[str, np.ndarray],
-    seconds: list[float],
-    representation: Representation,
+    form: Representation,
+    in_db: Callable[[np.ndarray], np.ndarray],
     limits: tuple[float, float],
     colours: str,
 ) -> None:
     """Draw panels `[frames, mel]` below one another on a common time axis."""
+    size = 11, 1 + 2 * len(panels)
     figure, axes = plt.subplots(
-        len(panels),
-        1,
-        figsize=(11, 1 + 2 * len(panels)),
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
+        len(panels), 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
     )
-    ticks = mel_places(representation)
-    for axis, (name, level), length in zip(axes[:, 0], panels.items(), seconds, strict=True):
+    ticks, norm = mel_places(form), plt.Normalize(*limits)
+    for axis, (name, values) in zip(axes[:, 0], panels.items(), strict=True):
+        box = 0, len(values) * form.hop_length / form.sample_rate, 0, values.shape[1]
+        level = in_db(_shorter(values)).T
         shown = axis.imshow(
-            level.T,
-            origin="lower",
-            aspect="auto",
-            cmap=colours,
-            vmin=limits[0],
-            vmax=limits[1],
-            extent=(0, length, 0, level.shape[1]),
-            interpolation="nearest",
+            level, colours, norm, origin="lower", aspect="auto", extent=box, interpolation="nearest"
         )
         axis.set_title(name, loc="left", fontsize=10)
         axis.set_yticks(list(ticks.values()), [f"{t} Hz" for t in ticks], fontsize=8)
@@ -108,11 +82,11 @@ def _plot_panels(
 
 
 def mel_places(
-    representation: Representation, hertz: tuple[int, ...] = (100, 300, 1000, 3000)
+    form: Representation, hertz: tuple[int, ...] = (100, 300, 1000, 3000)
 ) -> dict[int, float]:
     """Return the positions of frequencies on the mel axis, in bands from its low end."""
-    low, high = representation.fmin, representation.fmax
-    centres = mel_frequencies(representation.n_mels + 2, low, high)[1:-1]
+    low, high = form.fmin, form.fmax
+    centres = mel_frequencies(form.n_mels + 2, low, high)[1:-1]
     places = np.interp(hertz, centres, np.arange(len(centres)) + 0.5)
     return {h: float(p) for h, p in zip(hertz, places, strict=True) if low < h < high}
 

@@ -1,10 +1,10 @@
 """Instruments files: which tracks a source plays, its pitch range and its sounds."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gensep.cli.values import read_toml
 from gensep.rendering.performance import Sound
 from gensep.rendering.recorded_notes import NoteFolder
 from gensep.rendering.soundfont import SoundFont
@@ -31,19 +31,12 @@ class Source:
 def read_instruments(path: str | Path, folders: tuple[str, ...] = (".",)) -> dict[str, Source]:
     """Read the sources of an instruments file: name -> source.
 
-    Args:
-        path: of the TOML file, one table per source.
-        folders: searched for soundfonts and folders of recorded notes.
+    `folders` are searched for soundfonts and for folders of recorded notes.
 
     Raises:
         UserError: if the file cannot be read, or a table or a sound is wrong.
     """
-    try:
-        tables = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the instruments {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from None
+    tables = read_toml(path, "instruments")
     if not tables:
         raise UserError(f"{path} names no source: expected tables like [violin]")
     return {name: _source(name, table, path, folders) for name, table in tables.items()}
@@ -55,10 +48,10 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
         raise UserError(f"{where} must be a table")
     _known(table, SOURCE_KEYS, where)
     tracks = table.get("tracks", [name])
-    numbers = [table.get("low", 0), table.get("high", 127)]
+    low, high = table.get("low", 0), table.get("high", 127)
     if not isinstance(tracks, list) or not all(isinstance(t, str) for t in tracks):
         raise UserError(f"{where}: tracks must be a list of strings")
-    if not all(isinstance(n, int) for n in numbers) or numbers[0] + 11 > numbers[1]:
+    if not all(isinstance(n, int) for n in (low, high)) or low + 11 > high:
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
         raise UserError(f"{where}: sounds is missing: a list of {{font, program}} or {{notes}}")
@@ -66,23 +59,15 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
         tuple(_sound(s, where, folders) for s in table.get(key, ()))
         for key in ("sounds", "valid_sounds")
     )
-    return Source(
-        name,
-        tuple(t.lower() for t in tracks),
-        sounds,
-        valid_sounds,
-        low=numbers[0],
-        high=numbers[1],
-        sustained=bool(table.get("sustained", False)),
-    )
+    lower = tuple(t.lower() for t in tracks)
+    return Source(name, lower, sounds, valid_sounds, low, high, bool(table.get("sustained")))
 
 
 def _sound(entry: Table, where: str, folders: tuple[str, ...]) -> tuple[Sound, float]:
     """Return the sound and the weight that one entry of a `sounds` list describes."""
     if not isinstance(entry, dict) or ("font" in entry) == ("notes" in entry):
-        raise UserError(
-            f"{where}: a sound is {{font = FILE, program = N}} or {{notes = FOLDER}}, not {entry!r}"
-        )
+        expected = "{font = FILE, program = N} or {notes = FOLDER}"
+        raise UserError(f"{where}: a sound is {expected}, not {entry!r}")
     _known(entry, FONT_KEYS if "font" in entry else NOTES_KEYS, where)
     weight = entry.get("weight", 1.0)
     if not isinstance(weight, int | float) or weight <= 0:
@@ -93,9 +78,8 @@ def _sound(entry: Table, where: str, folders: tuple[str, ...]) -> tuple[Sound, f
         return NoteFolder(paths, bool(entry.get("tuned", True))), float(weight)
     bank, program = entry.get("bank", 0), entry.get("program", 0)
     if not all(isinstance(n, int) and 0 <= n <= 128 for n in (bank, program)) or program > 127:
-        raise UserError(
-            f"{where}: program must be in 0..127 and bank in 0..128, not {program!r} and {bank!r}"
-        )
+        got = f"not {program!r} and {bank!r}"
+        raise UserError(f"{where}: program must be in 0..127 and bank in 0..128, {got}")
     return SoundFont(_find(entry["font"], where, folders), bank, program), float(weight)
 
 

@@ -1,6 +1,6 @@
 """Read musical notation (MIDI, MusicXML, the music21 corpus) as named tracks of timed notes."""
 
-import os
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gensep.runtime.errors import UserError
+from gensep.runtime.files import atomic
 
 if TYPE_CHECKING:
     import mido
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MIDI = (".mid", ".midi")
 MUSICXML = (".mxl", ".musicxml", ".xml")
+ENDINGS = f"files ending in {', '.join(MIDI + MUSICXML)}"
 CORPUS = "music21:"
 TICKS_PER_BEAT, TEMPO = 960, 500_000  # what `write_midi` writes: 1920 ticks per second
 
@@ -55,9 +57,7 @@ def read_piece(path: str | Path) -> Piece:
         return read_midi(text)
     if suffix in MUSICXML:
         return read_music21(text)
-    raise UserError(
-        f"{text} is not a score: expected one of {', '.join(MIDI + MUSICXML)} or {CORPUS}NAME"
-    )
+    raise UserError(f"{text} is not a score: expected {ENDINGS} or {CORPUS}NAME")
 
 
 def piece_name(path: str | Path) -> str:
@@ -76,21 +76,13 @@ def find_pieces(paths: Iterable[str | Path]) -> list[str]:
             found.append(path)
             continue
         if not Path(path).is_dir():
-            raise UserError(
-                f"no score at {path}: expected a MIDI or MusicXML file, a folder of "
-                f"them, or {CORPUS}NAME"
-            )
-        below = [
-            p
-            for p in sorted(Path(path).rglob("*"))
-            if p.suffix.lower() in MIDI + MUSICXML
-            and not any(part.startswith(".") for part in p.relative_to(path).parts)
-        ]
+            raise UserError(f"no score at {path}: expected {ENDINGS}, a folder, or {CORPUS}NAME")
+        files = [p for p in sorted(Path(path).rglob("*")) if p.suffix.lower() in MIDI + MUSICXML]
+        hidden = [any(x.startswith(".") for x in p.relative_to(path).parts) for p in files]
+        below = [str(p) for p, hide in zip(files, hidden, strict=True) if not hide]
         if not below:
-            raise UserError(
-                f"no scores in {path}: expected files ending in {', '.join(MIDI + MUSICXML)}"
-            )
-        found += map(str, below)
+            raise UserError(f"no scores in {path}: expected {ENDINGS}")
+        found += below
     return found
 
 
@@ -102,21 +94,17 @@ def read_midi(path: str | Path) -> Piece:
         midi = mido.MidiFile(path, clip=True)
         tracks = [_track(t, i) for i, t in enumerate(midi.tracks)]
         seconds = _clock(midi)
-    except OSError as error:
-        if error.strerror:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+        if isinstance(error, OSError) and error.strerror:
             raise UserError(f"cannot read the score {path}: {error.strerror}") from None
-        raise UserError(_corrupt(path, error)) from None
-    except (EOFError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise UserError(_corrupt(path, error)) from None
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:80]
+        raise UserError(
+            f"{path} is not a readable MIDI file ({reason}); export it again or leave it out"
+        ) from None
     notes: dict[str, list[Note]] = defaultdict(list)
     for name, ticks in tracks:
         notes[name] += [Note(seconds(a), seconds(b), p, v) for a, b, p, v in ticks if b > a]
     return Piece(piece_name(path), {k: sorted(v) for k, v in notes.items() if v})
-
-
-def _corrupt(path: str | Path, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{path} is not a readable MIDI file ({reason[:80]}); export it again or leave it out"
 
 
 def _track(track: "mido.MidiTrack", index: int) -> tuple[str, list[tuple[int, int, int, int]]]:
@@ -132,10 +120,7 @@ def _track(track: "mido.MidiTrack", index: int) -> tuple[str, list[tuple[int, in
         elif message.type in ("note_on", "note_off") and sounding[message.channel, message.note]:
             on, velocity = sounding[message.channel, message.note].pop(0)
             notes.append((on, now, message.note, velocity))
-    for (
-        _,
-        pitch,
-    ), left in sounding.items():  # notes without an end end with the track
+    for (_, pitch), left in sounding.items():  # notes without an end stop with the track
         notes += [(on, now, pitch, velocity) for on, velocity in left]
     return name or f"track {index}", notes
 
@@ -155,12 +140,7 @@ def _clock(midi: "mido.MidiFile") -> Callable[[float], float]:
 
 
 def _piecewise(marks: Mapping[float, float]) -> Callable[[float], float]:
-    """Return the map from positions to seconds.
-
-    `marks` holds position -> seconds per unit from there on; the first position is 0.
-    """
-    from bisect import bisect_right
-
+    """Return the map from positions to seconds; `marks` are seconds per unit from 0, ... on."""
     places = sorted(marks)
     starts = [0.0]
     for here, there in zip(places, places[1:], strict=False):
@@ -196,7 +176,7 @@ def read_music21(source: str, *, corpus: bool = False, bpm: float = 80.0) -> Pie
             name = f"{wanted} {i + 1}"
             i += 1
         tracks[name] = _part_notes(part, seconds)
-    name = piece_name((CORPUS if corpus else "") + source)
+    name = piece_name(CORPUS + source if corpus else source)
     return Piece(name, {k: sorted(v) for k, v in tracks.items() if v})
 
 
@@ -210,7 +190,7 @@ def _part_notes(part: "music21.stream.Stream", seconds: Callable[[float], float]
 
 
 def write_midi(score: Piece, path: str | Path) -> None:
-    """Write one named track per part at 120 beats per minute, which keeps times to .3 ms."""
+    """Write one named track per part at 120 beats per minute, which keeps times to 0.3 ms."""
     import mido
 
     midi = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
@@ -228,6 +208,5 @@ def write_midi(score: Piece, path: str | Path) -> None:
             track.append(mido.Message(kind, note=pitch, velocity=velocity, time=tick - now))
             now = tick
         midi.tracks.append(track)
-    partial = f"{path}.part"
-    midi.save(partial)
-    os.replace(partial, path)
+    with atomic(Path(path)) as temporary:
+        midi.save(temporary)

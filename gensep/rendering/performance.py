@@ -9,7 +9,6 @@ import numpy as np
 from gensep.rendering.notation import Note
 
 SWELL_KNOT, SWELL_STEP = 0.7, 0.05  # seconds between the random points, and between MIDI events
-REFERENCE_VELOCITY = 100
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,22 @@ class Performance:
     tilt_db: float = 0.0
     seed: int = 0
 
+    @property
+    def stretch(self) -> float:
+        """Ratio by which the recording is slowed down."""
+        return 2 ** (self.varispeed_semitones / 12)
+
 
 PLAIN = Performance()
 
 
 class Sound(Protocol):
-    """Anything that plays notes."""
+    """What plays notes: the same notes give the same samples on every call."""
 
     def render(
         self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
     ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
-        ...
 
 
 def swell(performance: Performance, seconds: float, rate: float) -> np.ndarray:

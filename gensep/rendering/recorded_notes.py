@@ -9,17 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from gensep.rendering.notation import Note
-from gensep.rendering.performance import (
-    PLAIN,
-    REFERENCE_VELOCITY,
-    SWELL_STEP,
-    Performance,
-    finish,
-    swell,
-)
+from gensep.rendering.performance import PLAIN, SWELL_STEP, Performance, finish, swell
 from gensep.runtime.errors import UserError
 
 Recordings = dict[float, tuple[np.ndarray, int]]  # pitch -> (float32 [time], rate)
+REFERENCE_VELOCITY = 100
 NOTE_FILE = re.compile(r"^([A-G])(s|#|b)?(-?\d)(?:v\d+)?\.(wav|ogg|mp3|flac)$")
 
 
@@ -27,7 +21,7 @@ NOTE_FILE = re.compile(r"^([A-G])(s|#|b)?(-?\d)(?:v\d+)?\.(wav|ogg|mp3|flac)$")
 class NoteFolder:
     """Recorded notes named like `Fs4.wav`; several folders are layers from soft to loud.
 
-    `tuned` notes are tuned by their measured pitch and sustained by a loop; leave it off for the
+    `tuned` notes are tuned by their measured pitch and sustained by a loop, which does not suit the
     piano and other instruments that ring out.
     """
 
@@ -62,12 +56,7 @@ class NoteFolder:
         return finish(out, seconds, rate, performance)
 
     def _tone(
-        self,
-        samples: Recordings,
-        pitch: float,
-        length: int,
-        rate: int,
-        performance: Performance,
+        self, samples: Recordings, pitch: float, length: int, rate: int, performance: Performance
     ) -> np.ndarray:
         """Return the nearest recorded note moved to `pitch`, `length` samples at `rate`."""
         import soxr
@@ -95,10 +84,7 @@ def _note_folder(path: str, tuned: bool) -> Recordings:  # noqa: FBT001
     for file in sorted(Path(path).iterdir()):
         if match := NOTE_FILE.match(file.name):
             letter, accidental, octave, _ = match.groups()
-            label = (
-                12 * (int(octave) + 1)
-                + dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))[letter]
-            )
+            label = 12 * (int(octave) + 1) + "C D EF G A B".index(letter)
             label += {"s": 1, "#": 1, "b": -1, None: 0}[accidental]
             audio, rate = soundfile.read(file, dtype="float32", always_2d=True)
             audio = _trim(audio.mean(1), rate)

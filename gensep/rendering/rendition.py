@@ -3,9 +3,11 @@
 import fnmatch
 import hashlib
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from gensep.cli.options import Fraction, Range
 from gensep.rendering.instruments_file import Source
 from gensep.rendering.notation import Note, Piece
 from gensep.rendering.performance import Performance, Sound
@@ -18,11 +20,11 @@ TAIL = 1.0  # seconds that a whole piece rings on after its last note
 class Playing:
     """Rendition."""
 
-    rate: int = 16_000
+    rate: Annotated[int, Range(1000)] = 16_000
     """Sample rate in Hz."""
     seed: int = 0
     """Seed of all random choices."""
-    start: float = 0.0
+    start: Annotated[float, Range(0)] = 0.0
     """Seconds to skip at the start of the performance."""
     duration: float | None = None
     """Seconds to render; by default all. Notes that last longer are cut off."""
@@ -42,23 +44,23 @@ class Playing:
     """Gain in dB of each source, in the order of the instruments file."""
     peak: float = 0.95
     """Largest magnitude of a sample; stems and mixture are scaled down together to stay below."""
-    timbre: float = 0.0
+    timbre: Fraction = 0.0
     """Amount of random variation of timbre, from 0 (none) to 1."""
-    layer_probability: float = 0.0
+    layer_probability: Fraction = 0.0
     """Probability that two sounds play the same notes together."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges that are empty."""
-        for name in ("tempo", "transpose", "velocity"):
+        """Refuse ranges that are empty and values of 0."""
+        for name in ("tempo", "transpose", *["velocity"] * bool(self.velocity)):
             value = getattr(self, name)
-            if value and (len(value) != 2 or value[0] > value[1]):
+            if len(value) != 2 or value[0] > value[1]:
                 raise ValueError(f"{name} must be two numbers, the lower one first, not {value}")
-        if len(self.tempo) != 2 or self.tempo[0] <= 0 or self.rate < 1000 or self.start < 0:
-            raise ValueError("tempo must be above 0, rate at least 1000, start at least 0")
-        if self.duration is not None and self.duration <= 0:
-            raise ValueError(f"duration must be above 0, not {self.duration}")
-        if not (0 < self.peak < 1 and 0 <= self.timbre <= 1 and 0 <= self.layer_probability <= 1):
-            raise ValueError("peak must be between 0 and 1, timbre and layer_probability in 0..1")
+        for name in ("tempo", "duration", "peak"):
+            value = getattr(self, name)
+            if value is not None and np.min(value) <= 0:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        if self.peak >= 1:
+            raise ValueError(f"peak must be below 1, not {self.peak}")
 
 
 def random(seed: int, *names: object) -> np.random.Generator:
@@ -67,13 +69,14 @@ def random(seed: int, *names: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest(), "big"))
 
 
-def source_notes(piece: Piece, source: Source) -> list[list[Note]]:
-    """Return the lines of a piece that a source plays: its matching tracks."""
-    return [
-        notes
-        for track, notes in piece.tracks.items()
-        if any(t in track.lower() or fnmatch.fnmatch(track.lower(), t) for t in source.tracks)
-    ]
+def source_notes(piece: Piece, source: Source, shift: int) -> list[Note]:
+    """Return the notes that a source plays, `shift` semitones higher: those of its tracks."""
+    found = []
+    for track, notes in piece.tracks.items():
+        if any(t in track.lower() or fnmatch.fnmatch(track.lower(), t) for t in source.tracks):
+            moved = [n._replace(pitch=n.pitch + shift) for n in notes]
+            found += into_range(moved, source.low, source.high)
+    return sorted(found)
 
 
 def into_range(notes: list[Note], low: int, high: int) -> list[Note]:
@@ -87,20 +90,9 @@ def into_range(notes: list[Note], low: int, high: int) -> list[Note]:
 
 
 def perform(
-    lines: list[list[Note]],
-    source: Source,
-    playing: Playing,
-    tempo: float,
-    shift: int,
-    seconds: float,
-    rng: np.random.Generator,
+    notes: list[Note], playing: Playing, tempo: float, seconds: float, rng: np.random.Generator
 ) -> list[Note]:
-    """Play lines as one part: tempo, transposition, spreads; clipped to the window."""
-    notes = []
-    for line in lines:
-        moved = [n._replace(pitch=n.pitch + shift) for n in line]
-        notes += into_range(moved, source.low, source.high)
-    notes.sort()
+    """Apply tempo and random variation to notes; clip them to the window."""
     onsets = rng.normal(0, 1, len(notes)) * playing.onset_sd
     factors = 1 + rng.normal(0, 1, len(notes)) * playing.velocity_sd
     if playing.velocity and notes:
@@ -153,15 +145,14 @@ def render_song(
     piece: Piece,
     instruments: dict[str, Source],
     playing: Playing,
-    *,
     variant: int = 0,
     split: str = "train",
     only: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Render the sources of a piece: name -> float32 `[time]`, rounded to 16 bits.
 
-    Silent sources are absent. Tempo, transposition and length are common to all sources of a
-    variant. `only` renders a single source.
+    Silent sources are absent. All sources of a variant have the same tempo, transposition and
+    length. `only` is the name of a single source to render.
     """
     common = random(playing.seed, piece.name, variant)
     tempo = float(common.uniform(playing.tempo[0], playing.tempo[1]))
@@ -176,8 +167,7 @@ def render_song(
             continue
         rng = random(playing.seed, piece.name, variant, name)
         sound, performance = choose_sound(source, split, playing, rng)
-        lines = source_notes(piece, source)
-        notes = perform(lines, source, playing, tempo, shift, seconds, rng)
+        notes = perform(source_notes(piece, source, shift), playing, tempo, seconds, rng)
         if not notes:
             continue
         audio = sound.render(notes, seconds, playing.rate, performance)

@@ -1,8 +1,4 @@
-"""Turn notes into sound: soundfonts through midirenderer, recorded notes through numpy.
-
-Every sound has `render(notes, seconds, rate, performance) -> float32 [time]`, mono, a pure
-function of its arguments: the same notes give the same samples on every call.
-"""
+"""Notes played by SoundFonts through midirenderer, and sounds that play the same notes together."""
 
 import io
 import struct
@@ -32,44 +28,28 @@ class SoundFont:
         self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
     ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
-        import soxr
-
-        stretch = 2 ** (performance.varispeed_semitones / 12)
-        samples = self._synth(notes, seconds, performance, stretch)
-        # the recording is played at 1/stretch of its speed
-        samples = soxr.resample(samples, SYNTH_RATE / stretch, rate)
-        return finish(samples, seconds, rate, performance)
-
-    def _synth(
-        self, notes: Sequence[Note], seconds: float, performance: Performance, stretch: float
-    ) -> np.ndarray:
         import midirenderer
         import soundfile
+        import soxr
 
         font = _font(self.path)
         for volume in (127, 64, 32):  # where the synthesiser's 16 bits clip, play softer
-            midi = self._midi(notes, seconds, performance, stretch, volume)
+            midi = self._midi(notes, seconds, performance, volume)
             try:
                 wav = midirenderer.render_wave_from(font, midi)
             except Exception as error:
-                reason = " ".join(str(error).split())[:80]
-                raise UserError(
-                    f"{self.path} cannot be played ({reason}); expected an "
-                    "uncompressed .sf2 soundfont"
-                ) from None
+                reason = f"{self.path} cannot be played ({' '.join(str(error).split())[:80]})"
+                raise UserError(f"{reason}; expected an uncompressed .sf2 soundfont") from None
             stereo = soundfile.read(io.BytesIO(wav), dtype="float32")[0]
             if np.abs(stereo).max(initial=0) < 0.999:
                 break
         gain = np.float32(0.5 * (127 / volume) ** 2)  # MIDI volume is a square law
-        return (stereo[:, 0] + stereo[:, 1]) * gain
+        samples = (stereo[:, 0] + stereo[:, 1]) * gain
+        samples = soxr.resample(samples, SYNTH_RATE / performance.stretch, rate)
+        return finish(samples, seconds, rate, performance)
 
     def _midi(
-        self,
-        notes: Sequence[Note],
-        seconds: float,
-        performance: Performance,
-        stretch: float,
-        volume: int,
+        self, notes: Sequence[Note], seconds: float, performance: Performance, volume: int
     ) -> bytes:
         """Return a one-track MIDI file with one tick per sample of the synthesiser."""
         channel = 9 if self.bank == 128 else 0
@@ -80,27 +60,21 @@ class SoundFont:
         controls |= {101: 0, 100: 0, 6: 2, 38: 0}  # the pitch bend's range: two semitones
         events = [(0, 0, _control(channel, c, v)) for c, v in controls.items()]
         wheel = min(max(round(8192 + bend * 4096), 0), 16383)
-        events += [
-            (0, 1, bytes((0xE0 | channel, wheel & 127, wheel >> 7))),
-            (0, 1, bytes((0xC0 | channel, self.program))),
-        ]
-        speed = SYNTH_RATE / stretch
+        events.append((0, 1, bytes((0xE0 | channel, wheel & 127, wheel >> 7))))
+        events.append((0, 1, bytes((0xC0 | channel, self.program))))
+        speed = SYNTH_RATE / performance.stretch
         if performance.swell_db:
             curve = swell(performance, seconds, 1 / SWELL_STEP)
             levels = np.rint(127 * np.sqrt(curve)).astype(int)
-            events += [
-                (round(i * SWELL_STEP * speed), 2, _control(channel, 11, int(v)))
-                for i, v in enumerate(levels)
-                if i == 0 or v != levels[i - 1]
-            ]
+            for i in np.flatnonzero(np.diff(levels, prepend=-1)).tolist():  # where it changes
+                message = _control(channel, 11, int(levels[i]))
+                events.append((round(i * SWELL_STEP * speed), 2, message))
         for note in notes:
             pitch = min(max(round(note.pitch) + shift, 0), 127)
             on, off = round(note.on * speed), round(note.off * speed)
             if off > on:
-                events += [
-                    (on, 4, bytes((0x90 | channel, pitch, note.velocity))),
-                    (off, 3, bytes((0x80 | channel, pitch, 0))),
-                ]
+                events.append((on, 4, bytes((0x90 | channel, pitch, note.velocity))))
+                events.append((off, 3, bytes((0x80 | channel, pitch, 0))))
         events.append((round(seconds * speed) + 1, 5, _control(channel, 11, 0)))  # the end
         return _midi_file(events)
 

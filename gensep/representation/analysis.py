@@ -39,12 +39,16 @@ def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Ana
     samples, parts = 0, []
     loudness = _Loudness(max(1, representation.sample_rate // 10))
     reach = (CHUNK_FRAMES - 1) * hop + n_fft
+
+    def power(piece: np.ndarray) -> np.ndarray:
+        return np.asarray(representation.mel_power(piece, center=False))
+
     for block in blocks:
         samples += len(block)
         loudness.add(block)
         buffer = np.concatenate([buffer, block])
         while len(buffer) >= reach:
-            parts.append(_power(buffer[:reach], representation))
+            parts.append(power(buffer[:reach]))
             buffer = buffer[CHUNK_FRAMES * hop :]
     frames = 1 + samples // hop
     left = frames - sum(len(part) for part in parts)
@@ -52,7 +56,7 @@ def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Ana
         count = CHUNK_FRAMES if left > CHUNK_FRAMES // 2 else SHORT_FRAMES
         piece = buffer[: (count - 1) * hop + n_fft]
         piece = np.pad(piece, (0, (count - 1) * hop + n_fft - len(piece)))
-        parts.append(_power(piece, representation)[:left])
+        parts.append(power(piece)[:left])
         buffer = buffer[count * hop :]
         left -= count
     return Analysis(np.concatenate(parts), loudness.level(), samples)
@@ -61,10 +65,6 @@ def analyse(blocks: Iterable[np.ndarray], representation: Representation) -> Ana
 def analyse_excerpt(excerpt: Excerpt, representation: Representation) -> Analysis:
     """Analyse the mean of an excerpt's channels, resampled to the representation's sample rate."""
     return analyse(excerpt.mid(representation.sample_rate), representation)
-
-
-def _power(piece: np.ndarray, representation: Representation) -> np.ndarray:
-    return np.asarray(representation.mel_power(piece, center=False))
 
 
 class _Loudness:

@@ -19,37 +19,18 @@ class Form(Protocol):
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[object]]]
-
-    @property
-    def key(self) -> str:
-        """Key of the form in the header of prior files."""
+    key: ClassVar[str]  # of the form in the header of prior files
+    picture: ClassVar[str]  # how examples are drawn: a row of gensep.plots.examples.PICTURES
+    unit: ClassVar[str]  # of negative log densities per dimension, see `in_unit`
+    audible: ClassVar[bool]  # examples are frames of sound: waves become them and are made of them
+    # The data are integers, dequantised by uniform noise. A density of continuous data is judged
+    # with added noise: without it, it may be a spike.
+    discrete: ClassVar[bool]
+    rescale: ClassVar[bool]  # values lie in [0, 1]; NCSN networks map them to [-1, 1] first
 
     @property
     def name(self) -> str:
         """Name of the set of images, or of the kind of spectrogram."""
-
-    @property
-    def picture(self) -> str:
-        """How examples are drawn: a row of `gensep.plots.examples.PICTURES`."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of negative log densities per dimension, see `in_unit`."""
-
-    @property
-    def audible(self) -> bool:
-        """Whether examples are frames of sound: waves are analysed into it and made from it."""
-
-    @property
-    def discrete(self) -> bool:
-        """Whether the data are integers, dequantised by uniform noise; otherwise continuous.
-
-        A density of continuous data is judged with added noise: without it, it may be a spike.
-        """
-
-    @property
-    def rescale(self) -> bool:
-        """Whether values lie in [0, 1], so that NCSN networks map them to [-1, 1] first."""
 
     @property
     def features(self) -> int:
@@ -73,10 +54,7 @@ class Form(Protocol):
 
 
 # key in the header of a prior file -> make the form from the fields stored there
-FORMS: dict[str, Callable[..., Form]] = {
-    Representation.key: Representation,
-    ImageForm.key: ImageForm,
-}
+FORMS: dict[str, Callable[..., Form]] = {form.key: form for form in (Representation, ImageForm)}
 
 
 def is_sound(form: Form) -> TypeGuard[Representation]:

@@ -60,10 +60,8 @@ class Representation:
         if self.n_fft % self.hop_length:
             raise ValueError(f"hop_length must divide n_fft = {self.n_fft}, not {self.hop_length}")
         if not 0 <= self.fmin < self.fmax <= self.sample_rate / 2:
-            raise ValueError(
-                "expected 0 <= fmin < fmax <= sample_rate / 2, "
-                f"not {self.fmin}, {self.fmax}, {self.sample_rate}"
-            )
+            got = f"not {self.fmin}, {self.fmax}, {self.sample_rate}"
+            raise ValueError(f"expected 0 <= fmin < fmax <= sample_rate / 2, {got}")
 
     @property
     def features(self) -> int:
@@ -96,17 +94,17 @@ class Representation:
         """Power that is added to every bin of every source."""
         return 10.0 ** (self.floor_db / 10)
 
-    @property
-    def filterbank(self) -> np.ndarray:
-        """Mel triangles, float32 `[n_mels, 1 + n_fft // 2]`."""
-        return mel_filterbank(self.sample_rate, self.n_fft, self.n_mels, self.fmin, self.fmax)
+    def filterbank(self, rate: int, n_fft: int) -> np.ndarray:
+        """Return the mel triangles in the bins of a transform, float32 `[mel, 1 + n_fft // 2]`."""
+        return mel_filterbank(rate, n_fft, self.n_mels, self.fmin, self.fmax)
 
     @partial(jax.jit, static_argnums=0, static_argnames="center")
     def mel_power(self, audio: jax.Array, *, center: bool = True) -> jax.Array:
         """Convert audio `[..., samples]` to mel power `[..., frames, n_mels]`."""
         spectrum = stft(audio, self.n_fft, self.hop_length, center=center)
         power = spectrum.real**2 + spectrum.imag**2
-        return jnp.matmul(power, self.filterbank.T, precision="highest")
+        bank = self.filterbank(self.sample_rate, self.n_fft)
+        return jnp.matmul(power, bank.T, precision="highest")
 
     def encode(self, power: ArrayLike, n_sources: int = 1) -> jax.Array:
         """Convert the mel power of a sum of `n_sources` sources to model units, same shape."""
@@ -131,7 +129,7 @@ class Representation:
 
         It is the filterbank, normalised per bin; a bin outside all bands copies the nearest one.
         """
-        bank = mel_filterbank(rate, n_fft, self.n_mels, self.fmin, self.fmax).astype(np.float64)
+        bank = self.filterbank(rate, n_fft).astype(np.float64)
         total = bank.sum(0)
         covered = np.flatnonzero(total > 1e-6)
         spread = bank[:, covered] / total[covered]

@@ -13,13 +13,6 @@ def hann(n: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
 
 
-def frame(audio: jax.Array, n_fft: int, hop_length: int) -> jax.Array:
-    """Cut `[..., samples]` into `[..., frames, n_fft]`; an incomplete last frame is dropped."""
-    count = 1 + (audio.shape[-1] - n_fft) // hop_length
-    index = np.arange(count)[:, None] * hop_length + np.arange(n_fft)
-    return audio[..., index]
-
-
 def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
     """Overlap and add `[..., frames, n_fft]` -> `[..., (frames - 1) hop_length + n_fft]`.
 
@@ -50,7 +43,7 @@ def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = Non
     frames = jnp.fft.irfft(spectra, n_fft)
     frames = frames * _aligned(window * valid[:, None], frames)
     weight = overlap_add(valid[:, None] * window**2, hop_length)
-    reached = weight > _REACHED
+    reached = weight > 1e-10
     total = overlap_add(frames, hop_length)
     reached, weight = (_aligned(each, total) for each in (reached, jnp.where(reached, weight, 1)))
     return jnp.where(reached, total / weight, 0)
@@ -59,9 +52,6 @@ def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = Non
 def _aligned(last: ArrayLike, like: jax.Array) -> jax.Array:
     """Add axes of size 1 in front of `last` until it has as many axes as `like`."""
     return jnp.expand_dims(last, range(like.ndim - jnp.ndim(last)))
-
-
-_REACHED = 1e-10
 
 
 @partial(jax.jit, static_argnames=("hop_length", "samples"))
@@ -75,26 +65,25 @@ def istft(spectra: jax.Array, hop_length: int, samples: int) -> jax.Array:
 def stft(audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True) -> jax.Array:
     """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]` with a Hann window.
 
-    With `center`, frames are centred: n_fft // 2 zeros are added at both ends.
+    With `center`, frames are centred: n_fft // 2 zeros are added at both ends. An incomplete last
+    frame is dropped.
     """
     if center:
-        pad = [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-        audio = jnp.pad(audio, pad)
-    frames = frame(audio, n_fft, hop_length)
+        audio = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)])
+    count = 1 + (audio.shape[-1] - n_fft) // hop_length
+    frames = audio[..., np.arange(count)[:, None] * hop_length + np.arange(n_fft)]
     return jnp.fft.rfft(frames * _aligned(hann(n_fft).astype(audio.dtype), frames))
 
 
 def mel_frequencies(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
     """Return `n_mels` frequencies in Hz, evenly spaced on Slaney's mel scale, ends included."""
+    log = np.log(6.4)
 
     def to_mel(hz: float) -> np.ndarray:
-        return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / _LOG)
+        return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / log)
 
     mel = np.linspace(to_mel(fmin), to_mel(fmax), n_mels)
-    return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp(_LOG * (mel - 15) / 27))
-
-
-_LOG = np.log(6.4)
+    return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp(log * (mel - 15) / 27))
 
 
 @lru_cache(maxsize=16)

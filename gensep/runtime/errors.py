@@ -33,12 +33,8 @@ def run(command: Callable[[list[str]], None]) -> None:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT):
             raise
         where = f" {error.filename}" if error.filename else ""
-        sys.exit(
-            _say(
-                f"cannot write{where}: {error.strerror}; free some space or choose another "
-                "folder with --output"
-            )
-        )
+        remedy = "free some space or choose another folder with --output"
+        sys.exit(_say(f"cannot write{where}: {error.strerror}; {remedy}"))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

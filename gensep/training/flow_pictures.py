@@ -33,7 +33,7 @@ def draw_pictures(
     rows = {f"samples, temperature {t:g}" if t != 1 else "samples": x for t, x in sampled.items()}
     rows["training examples nearest to the samples of the first row"] = nearest(sampled[1.0], train)
     rows["validation data"] = held
-    plot_examples(folder / "samples.png", rows, form)
+    plot_examples(folder / "samples.png", rows, form.picture)
 
     @jax.jit
     def travel(prior: FlowPrior, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -54,7 +54,7 @@ def draw_pictures(
         f"back from their latents (largest error {error:.1e})": back,
         "between the latents of the first and the last": between,
     }
-    plot_examples(folder / "latents.png", rows, form)
+    plot_examples(folder / "latents.png", rows, form.picture)
 
 
 def nearest(x: np.ndarray, among: np.ndarray) -> np.ndarray:

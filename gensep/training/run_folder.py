@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from gensep.cli import config
-from gensep.cli.records import __version__, describe
+from gensep.cli.records import __version__, write_record
 from gensep.priors.files import FILE, save_prior
 from gensep.runtime.devices import from_first
 from gensep.runtime.errors import UserError
@@ -53,7 +53,7 @@ class RunFolder:
                 )
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "run.json", describe())
+        write_record(self.path / "run.json", None, {})
         write_atomically(path, config.to_toml(c))
 
     def restore(self, first: TrainState[Learner]) -> TrainState[Learner]:

@@ -141,4 +141,4 @@ class ScoreTask(ModelTask[Denoiser, Raw]):
         key, sigmas = jax.random.key(self.c.seed), noise_levels(loaded)
         samples = np.asarray(sample_batch(loaded.prior, key, real.shape, sigmas))
         rows = {"samples of the prior": samples, "validation data": real}
-        plot_examples(folder / "samples.png", rows, self.examples.form)
+        plot_examples(folder / "samples.png", rows, self.examples.form.picture)

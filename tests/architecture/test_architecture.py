@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from helpers import ROOT
+from helpers.source import TREES, imported
 
 LIBRARIES = {
     "basis": {"jax", "numpy"},
@@ -21,34 +22,6 @@ COMMANDS = sorted(
 )
 # comparisons and pictures only; neither training nor separation waits for them to load
 SELDOM = {"librosa", "museval", "musdb", "music21", "av"}
-FILES = sorted(p for package in (*LIBRARIES, "gensep") for p in (ROOT / package).rglob("*.py"))
-TREES = {
-    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
-        p.read_text()
-    )
-    for p in FILES
-}
-
-
-def imported(tree, *, top_only=False):
-    """List the modules that a tree imports; `from gensep import x` counts as gensep.x."""
-    nodes = _at_import(tree) if top_only else ast.walk(tree)
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _at_import(tree):
-    """Walk what runs when the module is imported: all but functions and what types need."""
-    for node in ast.iter_child_nodes(tree):
-        typing = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        if not typing and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield node
-            yield from _at_import(node)
 
 
 def outside(names):

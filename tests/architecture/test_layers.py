@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from helpers import ROOT
+from helpers.source import FILES, PACKAGES, TREES, imported
 
 # A room imports rooms of lower layers only. Commands and gensep/__init__ stand above all of them.
 LAYERS = (
@@ -26,27 +27,10 @@ LIBRARIES = {
     "priors": {"basis", "score", "flows"},
     "commands": {"score"},
 }
+ROOMS, NO_ROOMS = set().union(*LAYERS), {"assets", "__pycache__"}
 MOST_LINES, MOST_FILES, MOST_FUNCTION_LINES = 300, 16, 60
-PACKAGES = ("gensep", "basis", "score", "flows")
-FILES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in PACKAGES
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 HEIGHT["commands"] = len(LAYERS)
-
-
-def imported(tree):
-    """List the modules of the project that a tree imports, imports inside functions included."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def targets(name):
@@ -95,10 +79,25 @@ def test_the_order_would_notice_one_wrong_import():
         assert violations([*EDGES, wrong]) == [wrong]
 
 
-def test_every_room_has_its_place():
-    rooms = {p.parent.name for p in (ROOT / "gensep").glob("*/__init__.py")}
-    assert rooms <= set(HEIGHT)
-    assert not {p.name for p in (ROOT / "gensep").glob("*/*/")} & {"__init__.py"} - {"__init__.py"}
+def misplaced(package):
+    """Return the folders of a package that are no room, or a folder within a room."""
+    wrong = []
+    for folder in sorted(p for p in package.iterdir() if p.is_dir()):
+        if folder.name not in NO_ROOMS:
+            inside = [p for p in folder.iterdir() if p.is_dir() and p.name not in NO_ROOMS]
+            wrong += [folder] * (folder.name not in ROOMS or not (folder / "__init__.py").exists())
+            wrong += inside
+    return [str(folder.relative_to(package)) for folder in wrong]
+
+
+def test_every_folder_is_a_room_and_rooms_hold_no_folders(tmp_path):
+    assert not misplaced(ROOT / "gensep")
+    for name in ("audio", "runtime/deeper", "attic", "assets/priors", "__pycache__"):
+        (tmp_path / name).mkdir(parents=True)
+    for room in ("runtime", "attic"):
+        (tmp_path / room / "__init__.py").touch()
+    # without an __init__; without a place in LAYERS; a folder within a room
+    assert misplaced(tmp_path) == ["attic", "audio", "runtime/deeper"]
 
 
 def circles(edges):

@@ -167,9 +167,9 @@ def test_toml_is_read_and_the_command_line_wins(tmp_path):
         ("rate = nan", "rate must be a finite number"),
         ("rate = inf", "rate must be a finite number"),
         ("verbose = 1", "verbose must be true or false, not 1"),
-        ("name = 3", "name must be a text, not 3"),
-        ('files = "a"', "files must be a list of texts"),
-        ("files = [1]", "files must be a text, not 1"),
+        ("name = 3", "name must be a string, not 3"),
+        ('files = "a"', "files must be a list of strings"),
+        ("files = [1]", "files must be a string, not 1"),
         ('mode = ["fast"]', "mode must be one of"),
         ("[rate]\nx = 1", "rate must be a number"),
         ("steps = ", "is not TOML: Invalid value"),
@@ -258,8 +258,8 @@ def test_help_lists_every_field_with_meaning_and_default(capsys):
         assert lines[0].startswith("usage: python tests/cli/test_config.py FILES ... OUTPUT ")
         assert __doc__ in lines
         for line in (
-            ("--steps", "How many", "[10]"),
-            ("--mode", "one of fast, best", "[fast]"),
-            ("--key", "A required option", "(a text)"),
+            ("--steps, -s", "How many", "default: 10"),
+            ("--mode", "one of fast, best", "default: fast"),
+            ("--key", "A required option", "(a string; required)"),
         ):
             assert any(all(word in shown for word in line) for shown in lines), line
