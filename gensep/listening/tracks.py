@@ -124,9 +124,7 @@ def load_song(
     for run in runs:
         if round(run.separation.mixture.start * rate) != round(first.mixture.start * rate):
             folder = run.separation.folder
-            raise UserError(
-                f"{folder} starts at another second of {name}; give runs of the same part"
-            )
+            raise UserError(f"{folder} starts at another second of {name}; give runs of one part")
         tracks += _estimates(run, mixture.shape(), start, samples / rate)
     if true := _reference_folder(name, first, references):
         tracks += _references(first, true, mixture, tracks[0].wave)
