@@ -104,17 +104,9 @@ def separate(
 
     began = time.perf_counter()
     mixture = Excerpt(Path(path), c.start, c.duration)
-    outputs = Outputs(
-        ext=c.ext,
-        subtype=c.subtype,
-        reference=c.reference,
-        uncertainty=c.uncertainty,
-        save_masks=c.save_masks,
-        picture=c.picture,
-    )
-    done = separate_file(
-        mixture, sources, settings, folder, outputs, dataclasses.replace(c, mixtures=(path,))
-    )
+    outputs = Outputs(**{f.name: getattr(c, f.name) for f in dataclasses.fields(Outputs)})
+    alone = dataclasses.replace(c, mixtures=(path,))
+    done = separate_file(mixture, sources, settings, folder, outputs, alone)
     seconds, sampling = done.facts["seconds"], done.masks.run_seconds
     print(
         f"{path}: {len(done.stems)} stems of {seconds:.1f} s in {folder}: sampled in "
@@ -133,10 +125,8 @@ def list_priors() -> str:
     lines = []
     for name in shipped_names():
         about = load_prior(name).header["about"]
-        lines.append(
-            f"{name:<12} validation loss {about.get('valid_loss', '?')} at step "
-            f"{about.get('step', '?')}"
-        )
+        loss, step = about.get("valid_loss", "?"), about.get("step", "?")
+        lines.append(f"{name:<12} validation loss {loss} at step {step}")
     return "\n".join(lines) or "no priors ship with this installation"
 
 

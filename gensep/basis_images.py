@@ -54,23 +54,14 @@ class Config:
 def main(argv: list[str]) -> None:
     """Mix, separate and compare; print the table."""
     c = config.parse(Config, argv)
-    from gensep.images.run import mix_images, psnr_table, separate_mixed
+    from gensep.images.run import Choice, mix_images, psnr_table, separate_mixed
     from gensep.images.settings import make_image_settings
     from gensep.runtime.files import output_folder
 
     names = ("sampler", "steps", "samples", "seed", "constraint", "judge")
     changed = {name: getattr(c, name) for name in names if getattr(c, name) is not None}
     settings = make_image_settings(c.preset, changed)
-    mixed = mix_images(
-        c.set,
-        c.priors,
-        part=c.part,
-        data_dir=c.data_dir,
-        mix=c.mix,
-        split=c.split,
-        pairs=c.pairs,
-        seed=c.seed,
-    )
+    mixed = mix_images(c.priors, Choice(*(getattr(c, name) for name in Choice._fields)))
     folder = output_folder(c.output, name=c.set)
     results = separate_mixed(mixed, settings, folder, picture=c.picture, config=c)
     print(psnr_table(results))

@@ -16,7 +16,8 @@ from gensep.cli.records import Json, command, write_record
 from gensep.runtime.errors import UserError, run
 
 if TYPE_CHECKING:
-    from gensep.priors.likelihood import Measured
+    from gensep.priors.files import LoadedPrior
+    from gensep.priors.likelihood import Fit
     from gensep.representation.form import Form
 
 
@@ -63,22 +64,16 @@ def main(argv: list[str]) -> None:
         )
     from tqdm import tqdm
 
-    from gensep.datasets.examples import Request
     from gensep.priors.files import load_prior
-    from gensep.priors.likelihood import measure
     from gensep.runtime.files import check_writable, write_atomically
 
     loaded = [load_prior(name) for name in c.priors]
     check_writable(c.output)
-    pairs = [(prior, data) for data in c.data for prior in loaded]
-    rows, request = [], Request(c.examples, c.seed, c.split, c.frames, c.data_dir)
-    names = ("levels", "sigma", "probes", "ode", "block")
-    settings = {name: getattr(c, name) for name in names}
+    pairs, rows = [(prior, data) for data in c.data for prior in loaded], []
     with tqdm(pairs, unit="pair", dynamic_ncols=True, disable=None) as bar:
         for prior, data in bar:
             bar.set_description(f"{prior.name} on {Path(data).name}")
-            found = measure(prior, data, request, **settings)
-            rows.append(make_row(prior.name, Path(data).name, prior.form, found))
+            rows.append(measure(prior, data, c))
     page = table(rows)
     write_record(Path(c.output) / "likelihood.json", c, {"rows": rows})
     shown = f"```sh\n{command(c)}\n```\n"
@@ -86,13 +81,25 @@ def main(argv: list[str]) -> None:
     print(page)
 
 
-def make_row(prior: str, data: str, form: "Form", found: "Measured") -> Json:
+def measure(prior: "LoadedPrior", data: str, c: Config) -> Json:
+    """Measure a prior on a data set, and return the row of the table."""
+    from gensep.datasets.examples import Request
+    from gensep.priors import likelihood
+
+    request = Request(c.examples, c.seed, c.split, c.frames, c.data_dir)
+    names = ("levels", "sigma", "probes", "ode", "block")
+    found = likelihood.measure(prior, data, request, **{name: getattr(c, name) for name in names})
+    return make_row(prior.name, Path(data).name, prior.form, found)
+
+
+def make_row(prior: str, data: str, form: "Form", found: "Fit") -> Json:
     """Return a row of the table as JSON, null for what was not measured."""
     import numpy as np
 
     from gensep.evaluation.statistics import interval
 
     nll, bound = interval(found.nll), interval(found.bound)
+    densities = {"nll": found.nll, "bound": found.bound}
     row = {
         "prior": prior,
         "data": data,
@@ -103,13 +110,11 @@ def make_row(prior: str, data: str, form: "Form", found: "Measured") -> Json:
         "noise": form.describe_noise(found.sigma),
         "nll": nll,
         "bound": bound,
-        "floor": found.floor,
-        "probe_error": found.probe_error,
-        "step_error": found.step_error,
+        **{name: getattr(found, name) for name in ("floor", "probe_error", "step_error")},
         "impossible": bool(nll.value < found.floor or bound.value < found.floor),
         "examples": {
             name: [round(float(v), 4) for v in values]
-            for name, values in (("nll", found.nll), ("bound", found.bound))
+            for name, values in densities.items()
             if not np.isnan(values).any()
         },
     }
@@ -129,14 +134,12 @@ def table(rows: list[Json]) -> str:
     names = ("prior", "data", "n", "noise", "unit")
     header = (*names, "density", "bound", "least possible", "error of probes", "error of steps")
     lines = [
-        (
+        [
             *(r[name] for name in names),
-            shown(r["nll"]),
-            shown(r["bound"]),
+            *(shown(r[name]) for name in ("nll", "bound")),
             f"{r['floor']:.2f}",
-            number(r["probe_error"]),
-            number(r["step_error"]),
-        )
+            *(number(r[name]) for name in ("probe_error", "step_error")),
+        ]
         for r in rows
     ]
     notes = [

@@ -10,14 +10,11 @@ Examples:
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from gensep.cli import config
 from gensep.cli.options import Count, DataName, Positional, Range
 from gensep.runtime.errors import run
-
-if TYPE_CHECKING:
-    from gensep.priors.noise_levels import Advice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,27 +50,7 @@ def main(argv: list[str]) -> None:
     from gensep.priors.noise_levels import advise
 
     x = read_examples(c.data, Request(c.examples, c.seed, "train", c.frames, c.data_dir)).x
-    print(table(advise(x, c.sigma_min, c.langevin), c.sigma_min, c.langevin))
-
-
-def table(found: "Advice", sigma_min: float, langevin: int) -> str:
-    """Return TOML for gensep.train_ncsn, with comments on where its numbers come from."""
-    step = found.step / sigma_min**2
-    return f"""\
-# {found.examples} examples of {found.dimension} numbers
-schedule = "geometric"
-sigma_max = {found.sigma_max:.4g}  # technique 1: the largest distance between two examples
-sigma_min = {sigma_min:g}  # given; the data's own error, or half a step of their quantisation
-noise_levels = {found.levels}  # technique 2: neighbours overlap by half, ratio {found.ratio:.5f}
-
-# or, for networks that take any level (unet, conv1d):
-# schedule = "lognormal"
-# log_sigma_mean = {found.log_sigma_mean:.2f}  # ln of 0.6 times the data's sd, {found.sd:.3f}
-# log_sigma_sd = {found.log_sigma_sd:g}  # Karras et al. 2022
-
-# annealed Langevin dynamics, {langevin} steps per level
-# technique 4: epsilon = {found.step:.3g}, steps of {step:.4f} sigma^2, keep each
-# level's variance at {found.variance:.3f} sigma^2; {found.levels * langevin} evaluations in all"""
+    print(advise(x, c.sigma_min, c.langevin))
 
 
 if __name__ == "__main__":

@@ -66,22 +66,28 @@ class Config:
 def main(argv: list[str]) -> None:
     """Sample, write the files, and report the folder and the time."""
     c = config.parse(Config, argv)
+    import numpy as np
     from tqdm import tqdm
 
     from gensep.cli.records import Json, write_record
     from gensep.priors.files import load_prior
-    from gensep.priors.unconditional import sample_prior
+    from gensep.priors.unconditional import make_kernel, noise_levels, sample_prior, shape_of
     from gensep.representation.form import is_sound
     from gensep.runtime.files import new_folder, output_folder, save_arrays
 
-    loaded = load_prior(c.prior)
+    loaded, parts = load_prior(c.prior), []
     _check(c, loaded)
     folder, began = output_folder(c.output, name=loaded.name), time.perf_counter()
-    names = ("sampler", "steps", "corrections", "frames", "seed", "batch")
-    settings = {name: getattr(c, name) for name in names}
+    sigmas, kernel = noise_levels(loaded, c.steps), make_kernel(c.sampler, c.corrections)
+    batches = sample_prior(
+        loaded.prior, c.seed, c.n, c.batch, shape_of(loaded, c.frames), sigmas, kernel
+    )
     bar = tqdm(total=c.n, unit="sample", desc=loaded.name, leave=False, disable=None)
     with new_folder(folder), bar:
-        samples, sigmas = sample_prior(loaded, c.n, progress=bar.update, **settings)
+        for batch in batches:
+            parts.append(batch)
+            bar.update(len(batch))
+    samples = np.concatenate(parts)
     facts: Json = {"prior": loaded.name, "shape": list(samples.shape[1:])}
     facts["sigmas"] = [round(float(s), 6) for s in sigmas]
     facts["seconds"] = round(time.perf_counter() - began, 2)

@@ -32,8 +32,7 @@ def main(argv: list[str]) -> None:
     from gensep.training.flow_task import FlowTask
     from gensep.training.loop import train
 
-    sizes = {"blocks": c.blocks, "width": c.width, "components": c.components}
-    train(c, FlowTask(c, open_examples(c), architecture="flowpp", **sizes))
+    train(c, FlowTask(c, open_examples(c), "flowpp"))
 
 
 if __name__ == "__main__":

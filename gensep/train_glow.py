@@ -39,9 +39,7 @@ def main(argv: list[str]) -> None:
     from gensep.training.flow_task import FlowTask
     from gensep.training.loop import train
 
-    sizes = {"scales": c.scales, "depth": c.depth, "width": c.width}
-    kinds = {"latents": c.latents, "dtype": c.dtype}
-    train(c, FlowTask(c, open_examples(c), architecture="glow", **sizes, **kinds))
+    train(c, FlowTask(c, open_examples(c), "glow"))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,7 @@ def main(argv: list[str]) -> None:
     from gensep.training.flow_task import FlowTask
     from gensep.training.loop import train
 
-    sizes = {"scales": c.scales, "blocks": c.blocks, "width": c.width}
-    train(c, FlowTask(c, open_examples(c), architecture="realnvp", **sizes))
+    train(c, FlowTask(c, open_examples(c), "realnvp"))
 
 
 if __name__ == "__main__":

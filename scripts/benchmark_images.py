@@ -184,19 +184,11 @@ def main(argv: list[str]) -> None:
         raise errors.UserError(f"rows must be of {', '.join(ROWS)}, not {', '.join(unknown)}")
     from results import raw_file
 
-    from gensep.images.run import mix_images
+    from gensep.images.run import Choice, mix_images
     from gensep.runtime.files import write_atomically
 
-    mixed = mix_images(
-        c.images,
-        c.priors,
-        part=c.part,
-        data_dir=c.data_dir,
-        mix=c.mix,
-        split=c.split,
-        pairs=c.pairs,
-        seed=c.seed,
-    )
+    choice = Choice(c.images, c.part, c.data_dir, c.mix, c.split, c.pairs, c.seed)
+    mixed = mix_images(c.priors, choice)
     path = raw_file(c.output)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for row in c.rows:

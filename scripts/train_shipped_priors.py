@@ -192,7 +192,7 @@ def export(c: Config, source: str) -> None:
 
     output = Path(c.output) / source
     facts = export_prior(Path(c.work) / "runs" / source, output)
-    write_atomically(output / "README.md", CARD.format(source=source, **facts._asdict()))
+    write_atomically(output / "README.md", CARD.format(source=source, **facts))
 
 
 def main(argv: list[str]) -> None:

@@ -1,11 +1,12 @@
 """Mixtures of images: which images are mixed, how, and the problem that a sampler solves."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from basis import Linear, Prior, Problem
 from basis.rotated import Rotated, sum_and_differences
@@ -14,65 +15,32 @@ from gensep.representation.image import PIXEL_VALUES
 HIDDEN = 1e12  # variance of coordinates that are not observed
 
 
-class Mix(Protocol):
-    """A way to mix images `[source, n, height, width, channels]` in model units."""
+@dataclass(frozen=True)
+class Weighted:
+    """The sum of all sources times one gain, for images `[source, n, height, width, channels]`."""
 
-    @property
-    def sources(self) -> int:
-        """Number of sources of a mixture."""
-        ...
+    gain: float
+    sources: int = 2  # of a mixture
 
     def observe(self, images: np.ndarray) -> np.ndarray:
         """Return mixtures `[n, height, width, channels]` as the problem takes them."""
-        ...
-
-    def problem(
-        self, priors: tuple[Prior, ...], mixture: jax.Array, tau: float | jax.Array
-    ) -> Problem:
-        """Make the problem of mixtures `[n, ...]`, observed with noise of deviation `tau`."""
-        ...
-
-    def images(self, sources: np.ndarray) -> np.ndarray:
-        """Convert sources of the problem to images as `observe` takes them, same shape."""
-        ...
-
-    def unprocessed(self, mixture: np.ndarray) -> np.ndarray:
-        """Return the mixture itself as an estimate of every source, `[source, n, ...]`."""
-        ...
-
-    def picture(self, mixture: np.ndarray) -> np.ndarray:
-        """Convert mixtures to images of 0 to 1 that can be shown."""
-        ...
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """The sum of all sources times one gain."""
-
-    gain: float
-    sources: int = 2
-
-    def observe(self, images: np.ndarray) -> np.ndarray:
-        """Return the weighted sum."""
         return self.gain * images.sum(0)
 
-    def problem(
-        self, priors: tuple[Prior, ...], mixture: jax.Array, tau: float | jax.Array
-    ) -> Problem:
-        """Make the problem."""
+    def problem(self, priors: tuple[Prior, ...], mixture: jax.Array, tau: ArrayLike) -> Problem:
+        """Make the problem of mixtures `[n, ...]`, observed with noise of deviation `tau`."""
         gains = jnp.full(len(priors), self.gain)
         return Problem(priors, Linear(gains), mixture, jnp.asarray(tau**2))
 
     def images(self, sources: np.ndarray) -> np.ndarray:
-        """Return the sources as they are."""
+        """Convert sources of the problem to images as `observe` takes them, same shape."""
         return sources
 
     def unprocessed(self, mixture: np.ndarray) -> np.ndarray:
-        """Return the mixture in place of every source."""
+        """Return the mixture itself as an estimate of every source, `[source, n, ...]`."""
         return np.stack([mixture] * self.sources)
 
     def picture(self, mixture: np.ndarray) -> np.ndarray:
-        """Return the average of the sources."""
+        """Convert mixtures to images of 0 to 1 that can be shown."""
         return mixture / (self.gain * self.sources)
 
 
@@ -91,9 +59,7 @@ class Grey:
         seen[..., 0] = images[0].mean(-1) * np.sqrt(images.shape[-1])
         return seen
 
-    def problem(
-        self, priors: tuple[Prior, ...], mixture: jax.Array, tau: float | jax.Array
-    ) -> Problem:
+    def problem(self, priors: tuple[Prior, ...], mixture: jax.Array, tau: ArrayLike) -> Problem:
         """Make the problem; `tau` is the deviation of the observed mean."""
         channels = mixture.shape[-1]
         axes = sum_and_differences(channels)
@@ -115,7 +81,7 @@ class Grey:
         return np.repeat(mixture[..., :1] / np.sqrt(channels), channels, -1)
 
 
-# a new mixing map is one row
+Mix = Weighted | Grey  # a further way to mix is a class with these methods, and a row
 MIXES: dict[str, Mix] = {"average": Weighted(0.5), "sum": Weighted(1.0), "grey": Grey()}
 
 
@@ -138,8 +104,7 @@ def choose(
         sources: number of sources of a mixture.
         n: number of mixtures; an image is in two of them only where there are too few images.
         seed: of the choice.
-        split: take each source from its own share of the classes, e.g. 0-4 and 5-9 of ten, instead
-            of all.
+        split: take each source from its own share of the classes, e.g. 0-4 and 5-9 of ten.
 
     Raises:
         ValueError: if a share of the classes has no images, or fewer than a mixture needs.

@@ -72,9 +72,8 @@ def get_classifier(name: str, folder: Path, data_dir: str | None = None) -> Clas
             kept = dict(file)
         if str(kept.pop("made")) == made:
             accuracy = float(kept.pop("accuracy"))
-            return Classifier(
-                from_paths(like, {k: jnp.asarray(v) for k, v in kept.items()}), accuracy
-            )
+            weights = {name: jnp.asarray(value) for name, value in kept.items()}
+            return Classifier(from_paths(like, weights), accuracy)
     classifier = train_classifier(name, data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {p: np.asarray(a) for p, a in by_path(classifier.network).items()}
@@ -132,20 +131,15 @@ def classifier_score(probabilities: np.ndarray) -> float:
 
 def classifier_frechet(first: np.ndarray, second: np.ndarray) -> float:
     """Return the Frechet distance between Gaussians fitted to features `[n, d]` and `[m, d]`."""
-    return frechet(
-        first.mean(0), np.cov(first, rowvar=False), second.mean(0), np.cov(second, rowvar=False)
-    )
+    covariances = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    return frechet(first.mean(0), covariances[0], second.mean(0), covariances[1])
 
 
 def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
     """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2) (Dowson and Landau 1982)."""
-    values, vectors = np.linalg.eigh(np.atleast_2d(cov1))
+    cov1, cov2 = np.atleast_2d(cov1), np.atleast_2d(cov2)
+    values, vectors = np.linalg.eigh(cov1)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    middle = np.linalg.eigvalsh(root @ np.atleast_2d(cov2) @ root)
+    middle = np.linalg.eigvalsh(root @ cov2 @ root)
     shared = np.sqrt(np.maximum(middle, 0)).sum()
-    return float(
-        ((mean1 - mean2) ** 2).sum()
-        + np.trace(np.atleast_2d(cov1))
-        + np.trace(np.atleast_2d(cov2))
-        - 2 * shared
-    )
+    return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * shared)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,7 @@ from gensep.images.mixtures import MIXES, Chosen, Mix, choose
 from gensep.images.separation import Separated, align, best_order, separate_images
 from gensep.images.settings import ImageSettings
 from gensep.plots.images import plot_images
-from gensep.priors.files import LoadedPrior, load_prior
+from gensep.priors.files import load_prior
 from gensep.representation.image import PIXEL_VALUES
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import new_folder, save_arrays
@@ -66,38 +67,31 @@ class Results(NamedTuple):
     psnr: Psnr
 
 
-def mix_images(
-    name: str,
-    priors: Sequence[str],
-    *,
-    part: str = "test",
-    data_dir: str | None = None,
-    mix: str = "average",
-    split: bool = False,
-    pairs: int = 1000,
-    seed: int = 0,
-) -> MixedImages:
-    """Choose and mix images of a set and load the priors of their sources.
+class Choice(NamedTuple):
+    """Which images are mixed, and how."""
 
-    Args:
-        name: of the set of images.
-        priors: run folders or files: one for all sources, or one per source.
-        part: "test" or "valid".
-        data_dir: folder with the files of the set.
-        mix: a row of `gensep.images.mixtures.MIXES`.
-        split: see `choose`.
-        pairs: number of mixtures.
-        seed: of the choice.
+    set: str  # name of a set of images
+    part: str = "test"  # or "valid"
+    data_dir: str | None = None  # folder with the files of the set
+    mix: str = "average"  # a row of `gensep.images.mixtures.MIXES`
+    split: bool = False  # see `choose`
+    pairs: int = 1000  # number of mixtures
+    seed: int = 0
+
+
+def mix_images(priors: Sequence[str], choice: Choice) -> MixedImages:
+    """Mix images, and load the priors of their sources: one for all, or one per source.
 
     Raises:
         UserError: for an unknown set or mix, or priors that do not fit.
     """
+    name, mix = choice.set, choice.mix
     if mix not in MIXES:
         raise UserError(f"mix must be one of {', '.join(MIXES)}, not '{mix}'")
     how = MIXES[mix]
-    if split and how.sources == 1:
+    if choice.split and how.sources == 1:
         raise UserError(f"--split takes the sources from different classes; --mix {mix} has one")
-    images, labels = load_images(name, part, data_dir)
+    images, labels = load_images(name, choice.part, choice.data_dir)
     if len(priors) not in (1, how.sources):
         raise UserError(
             f"expected one prior for all {how.sources} sources of --mix {mix} or one "
@@ -105,24 +99,20 @@ def mix_images(
         )
     loaded = [load_prior(p) for p in priors]
     for one in loaded:
-        _check_form(one, name, images.shape[1:])
+        if one.form.shape(0) != images.shape[1:]:
+            raise UserError(
+                f"prior {one.name} is of {one.form.describe()}, the images of {name} are "
+                f"{' x '.join(map(str, images.shape[1:]))}; give --priors a run of "
+                f"gensep.train_ncsn --data {name}"
+            )
     loaded = loaded * (how.sources // len(loaded))
     try:
-        chosen = choose(images, labels, how.sources, pairs, seed, split=split)
+        of = how.sources, choice.pairs, choice.seed
+        chosen = choose(images, labels, *of, split=choice.split)
     except ValueError as error:
         raise UserError(str(error)) from None
-    mixture = how.observe(chosen.truth)
     names, each = tuple(p.name for p in loaded), tuple(p.prior for p in loaded)
-    return MixedImages(how, chosen, mixture, names, each)
-
-
-def _check_form(loaded: LoadedPrior, name: str, shape: tuple[int, ...]) -> None:
-    if loaded.form.shape(0) != shape:
-        raise UserError(
-            f"prior {loaded.name} is of {loaded.form.describe()}, the images of {name} are "
-            f"{' x '.join(map(str, shape))}; give --priors a run of gensep.train_ncsn "
-            f"--data {name}"
-        )
+    return MixedImages(how, chosen, how.observe(chosen.truth), names, each)
 
 
 def separate_mixed(
@@ -135,35 +125,19 @@ def separate_mixed(
 ) -> Results:
     """Separate mixtures, compare with the true sources, and write it all into a folder.
 
-    images.json has every mixture's PSNR, images.npz the estimates as bytes, images.png the first
-    mixtures.
-
-    Args:
-        mixed: what is separated.
-        settings: of the sampler.
-        folder: is made where needed.
-        picture: write images.png.
-        config: options for the record, such as `gensep.basis_images.Config`.
+    images.json has every mixture's PSNR and `config`, options such as `gensep.basis_images.Config`;
+    images.npz holds the estimates as bytes, images.png (with `picture`) the first mixtures.
     """
+    shown = {"unit": "sample", "leave": False, "dynamic_ncols": True, "disable": None}
+    total = len(mixed.mixture) * settings.samples
     with new_folder(folder):
-        bar = tqdm(
-            total=len(mixed.mixture) * settings.samples,
-            desc=f"{folder.name}: sampling",
-            unit="sample",
-            leave=False,
-            dynamic_ncols=True,
-            disable=None,
-        )
+        bar = tqdm(desc=f"{folder.name}: sampling", total=total, **shown)
         with bar:
             found = separate_images(mixed.mix, mixed.priors, mixed.mixture, settings, bar.update)
         estimates = estimate_sources(mixed, found)
         results = Results(found, estimates, measure(mixed, estimates))
-        arrays = {
-            "places": mixed.chosen.places,
-            "labels": mixed.chosen.labels,
-            "mean": _bytes(estimates.mean),
-            "sample": _bytes(estimates.sample),
-        }
+        images = {"mean": _bytes(estimates.mean), "sample": _bytes(estimates.sample)}
+        arrays = {"places": mixed.chosen.places, "labels": mixed.chosen.labels, **images}
         save_arrays(folder / "images.npz", arrays)
         facts = describe(mixed, results) | {"settings": dataclasses.asdict(settings)}
         write_record(folder / "images.json", config, facts)
@@ -188,12 +162,9 @@ def psnr_of(mixed: MixedImages, estimate: np.ndarray) -> np.ndarray:
     """
     clipped = np.clip(PIXEL_VALUES * estimate - 0.5, 0, PIXEL_VALUES - 1)
     true = PIXEL_VALUES * mixed.chosen.truth - 0.5
-    return np.array(
-        [
-            psnr(e, t, data_range=PIXEL_VALUES - 1, permute=mixed.shared).mean()
-            for e, t in zip(clipped.swapaxes(0, 1), true.swapaxes(0, 1), strict=True)
-        ]
-    )
+    pairs = zip(clipped.swapaxes(0, 1), true.swapaxes(0, 1), strict=True)
+    score = partial(psnr, data_range=PIXEL_VALUES - 1, permute=mixed.shared)
+    return np.array([score(e, t).mean() for e, t in pairs])
 
 
 def measure(mixed: MixedImages, estimates: Estimates) -> Psnr:
@@ -223,15 +194,11 @@ def psnr_table(results: Results) -> str:
 def describe(mixed: MixedImages, results: Results) -> Json:
     """Return what images.json says: what was mixed and how it came out, mixture by mixture."""
     found, psnr, chosen = results.found, results.psnr, mixed.chosen
+    values = zip(chosen.places.T.tolist(), chosen.labels.T.tolist(), *psnr, strict=True)
+    names = ("places", "labels", *Psnr._fields)
     mixtures = [
-        {
-            "places": places,
-            "labels": labels,
-            **{name: _db(v) for name, v in zip(Psnr._fields, values, strict=True)},
-        }
-        for places, labels, *values in zip(
-            chosen.places.T.tolist(), chosen.labels.T.tolist(), *psnr, strict=True
-        )
+        dict(zip(names, (places, labels, *map(_db, each)), strict=True))
+        for places, labels, *each in values
     ]
     return {
         "priors": list(mixed.names),

@@ -129,17 +129,10 @@ def weigh(
     """
     if not settings.weighed:
         return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
-    key, levels = jax.random.key(settings.seed), jnp.asarray(settings.judged_at)
-    evidence = [
-        _judge(
-            settings.judge,
-            priors,
-            jax.random.fold_in(key, first),
-            sources[:, :, first : first + size],
-            levels,
-        )
-        for first in range(0, sources.shape[2], size)
-    ]
+    key, levels, evidence = jax.random.key(settings.seed), jnp.asarray(settings.judged_at), []
+    for first in range(0, sources.shape[2], size):
+        some, own = sources[:, :, first : first + size], jax.random.fold_in(key, first)
+        evidence.append(_judge(settings.judge, priors, own, some, levels))
     return np.asarray(evidence_weights(jnp.concatenate(evidence, 1), settings.temperature))
 
 
@@ -182,12 +175,9 @@ def _sample(
 def align(samples: np.ndarray, leading: np.ndarray | None = None) -> np.ndarray:
     """Order the sources of every sample `[sample, source, n, ...]` like those of a leading one.
 
-    Where all sources have one prior, their order is arbitrary, and a mean over samples in different
+    `leading: [n]` is the number of the leading sample of every mixture, by default the first. Where
+    all sources have one prior, their order is arbitrary, and a mean over samples in different
     orders would be a mean over sources.
-
-    Args:
-        samples: of all mixtures.
-        leading: `[n]`, the number of the leading sample of every mixture, by default the first.
     """
     out = samples.copy()
     for i in range(samples.shape[2]):
@@ -204,7 +194,5 @@ def best_order(estimate: np.ndarray, reference: np.ndarray) -> tuple[int, ...]:
         [float(np.sum(np.square(np.subtract(e, r, dtype=np.float64)))) for e in estimate]
         for r in reference
     ]
-    return min(
-        itertools.permutations(sources),
-        key=lambda order: sum(cost[i][j] for i, j in enumerate(order)),
-    )
+    orders = itertools.permutations(sources)
+    return min(orders, key=lambda order: sum(cost[i][j] for i, j in enumerate(order)))

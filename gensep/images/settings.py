@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gensep.runtime.errors import UserError
-from gensep.separation.samplers import check_sampler, make_kernel
+from gensep.separation.settings import SamplerSettings
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from basis import Kernel
 
 # judge -> noise levels at which it compares posterior samples, one draw of noise per entry.
 # Denoising errors separate candidates at high noise, exact densities at low noise; a single draw
@@ -22,44 +20,29 @@ JUDGES: dict[str, tuple[float, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class ImageSettings:
-    """How images are sampled; every field affects the result.
-
-    Raises:
-        UserError: for values out of range.
-    """
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(SamplerSettings):
+    """How images are sampled; every field affects the result."""
 
     sampler: str = "mmps-cg1"
-    steps: int = 35  # noise levels
+    steps: int = 35
     samples: int = 2
-    constraint: str = "soft"
     schedule: str = "karras"  # or geometric
-    rho: float = 3.0  # of the schedule of Karras et al.
-    sigma_max: float = 2.0
     sigma_min: float = 0.05
+    rho: float = 3.0
     tau: float = 0.01  # standard deviation of the observation, model units
     judge: str = "denoising"  # or likelihood, for priors that know their density
     judges: tuple[float, ...] | None = None  # noise levels of the judge; None: those of JUDGES
     temperature: float = 3.0  # of the weights; 0 takes the likeliest sample, inf makes all equal
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_sampler(self.sampler, self.constraint)
-        for name in ("steps", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (0 < self.sigma_min <= self.sigma_max and self.tau > 0 and self.rho > 0):
-            raise UserError(
-                "expected 0 < sigma_min <= sigma_max, tau > 0 and rho > 0, not "
-                f"{self.sigma_min}, {self.sigma_max}, {self.tau} and {self.rho}"
-            )
+        super().__post_init__()
         if self.judge not in JUDGES:
             raise UserError(f"judge must be {' or '.join(JUDGES)}, not '{self.judge}'")
-        if self.temperature < 0 or any(sigma <= 0 for sigma in self.judged_at):
+        if self.tau <= 0 or self.temperature < 0 or any(sigma <= 0 for sigma in self.judged_at):
             raise UserError(
-                "expected a temperature >= 0 and judges at noise levels > 0, not "
-                f"{self.temperature} and {self.judged_at}"
+                "expected tau > 0, a temperature >= 0 and judges at noise levels > 0, not "
+                f"{self.tau}, {self.temperature} and {self.judged_at}"
             )
 
     @property
@@ -72,17 +55,13 @@ class ImageSettings:
         """Noise levels at which samples are weighed."""
         return JUDGES[self.judge] if self.judges is None else self.judges
 
-    def kernel(self) -> "Kernel":
-        """Make the kernel of the sampler."""
-        return make_kernel(self.sampler, self.constraint)
-
     def levels(self) -> "np.ndarray":
         """Return the noise levels, largest first."""
-        from score import geometric, karras
+        from score import geometric
 
         if self.schedule == "geometric":
             return geometric(self.steps, self.sigma_min, self.sigma_max)
-        return karras(self.steps, self.sigma_min, self.sigma_max, self.rho)
+        return super().levels()
 
 
 # name -> the settings that it changes

@@ -10,7 +10,7 @@ def plot_training(path: Path, rows: list[dict[str, float]], loss_name: str) -> N
 
     Args:
         path: of the picture.
-        rows: rows of the log of a run, see `gensep.training.log.read_metrics`.
+        rows: rows of the log of a run, see `gensep.training.run_folder.read_metrics`.
         loss_name: label of the axis.
     """
     valid = [row for row in rows if "valid_loss" in row]

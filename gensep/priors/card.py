@@ -2,34 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL import Image
 
+from gensep.cli.records import Json
 from gensep.priors.files import FILE, load_prior, save_prior
 from gensep.representation.form import Form, is_sound
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path
 
 
-class Facts(NamedTuple):
-    """What a model card tells about a prior, as far as its files know it."""
+def export_prior(run: Path, output: Path) -> Json:
+    """Write `output`/{prior.npz, samples.png} from a finished run folder of a prior of sound.
 
-    parameters: int
-    size: float  # MB of the prior file
-    hours: float  # of training data; 0 if the data set is gone
-    tracks: int  # likewise
-    loss: float  # on validation data, of the kept weights
-    step: int  # at which they were kept
-    steps: int
-    batch: int
-    frames: int
-    seed: int
-    commit: str  # "-" if not known
-
-
-def export_prior(run: Path, output: Path) -> Facts:
-    """Write `output`/{prior.npz, samples.png} from a finished run folder of a prior of sound."""
+    Return what a model card tells about the prior, as far as its files know it: "-" for an unknown
+    commit, 0 hours of training data if the data set is gone.
+    """
     loaded = load_prior(str(run))
     about = loaded.header["about"]
     output.mkdir(parents=True, exist_ok=True)
@@ -42,16 +30,17 @@ def export_prior(run: Path, output: Path) -> Facts:
         small.save(output / "samples.png", optimize=True)
     hours, tracks = _amount(about["data"], loaded.form)
     c, arrays = about["config"], by_path(loaded.prior)
-    return Facts(
-        parameters=sum(x.size for path, x in arrays.items() if path.startswith("denoiser.net.")),
-        size=(output / FILE).stat().st_size / 1e6,
-        hours=hours,
-        tracks=tracks,
-        loss=about["valid_loss"],
-        step=about["step"],
-        commit=json.loads((run / "run.json").read_text())["commit"] or "-",
+    names = [path for path in arrays if path.startswith("denoiser.net.")]
+    return {
+        "parameters": sum(arrays[path].size for path in names),
+        "size": (output / FILE).stat().st_size / 1e6,  # MB
+        "hours": hours,
+        "tracks": tracks,
+        "loss": about["valid_loss"],
+        "step": about["step"],
+        "commit": json.loads((run / "run.json").read_text())["commit"] or "-",
         **{name: c[name] for name in ("steps", "batch", "frames", "seed")},
-    )
+    }
 
 
 def _amount(data: str, form: Form) -> tuple[float, int]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "priors"
 FILE = "prior.npz"
+# what reading a damaged or another file may raise
+UNREADABLE = OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError
 
 
 class LoadedPrior(NamedTuple):
@@ -37,9 +39,6 @@ class LoadedPrior(NamedTuple):
     prior: "Prior"
     form: Form
     header: Json  # `kind` (a row of KINDS), `settings` of the network, `about` its training
-
-
-Make = Callable[[Json], "Prior"]
 
 
 def _denoiser(settings: Json) -> "Prior":
@@ -64,22 +63,8 @@ def _stacked_flows(settings: Json) -> "Prior":
     return StackedFlowPrior(many, table[:, 0], table)
 
 
-def _fill(make: Make, settings: Json, arrays: dict[str, np.ndarray]) -> "Prior":
-    """Put arrays by path into the prior that `make` would build.
-
-    Raises:
-        KeyError: if one is missing or of another shape.
-    """
-    like = jax.eval_shape(lambda: make(settings))
-    for path, leaf in by_path(like).items():
-        if path not in arrays or arrays[path].shape != leaf.shape:
-            raise KeyError(path)
-    typed = {path: jnp.asarray(arrays[path], leaf.dtype) for path, leaf in by_path(like).items()}
-    return from_paths(like, typed)
-
-
 # kind in the header -> build an untrained prior from the header's settings
-KINDS: dict[str, Make] = {
+KINDS: dict[str, Callable[[Json], "Prior"]] = {
     "edm": _denoiser,  # any network of gensep.priors.score_networks, not the EDM ones alone
     "flow": _flow,  # any architecture of gensep.priors.flow_networks
     "stacked_flows": _stacked_flows,  # a flow for every noise level
@@ -109,13 +94,11 @@ def save_prior(
     """
     fields = dataclasses.asdict(form)
     header = {"kind": kind, "settings": settings, "about": about, form.key: fields}
-    arrays = {p: np.asarray(x) for p, x in by_path(prior).items()}
-    if half:
-        arrays = {
-            p: x.astype(np.float16) if x.ndim > 1 and x.size > 4096 else x
-            for p, x in arrays.items()
-        }
-    save_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
+    arrays = {"header": np.array(json.dumps(header))}
+    for place, leaf in by_path(prior).items():
+        large = leaf.ndim > 1 and leaf.size > 4096
+        arrays[place] = np.asarray(leaf, np.float16 if half and large else None)
+    save_arrays(path, arrays)
 
 
 def load_prior(name: str) -> LoadedPrior:
@@ -129,19 +112,10 @@ def load_prior(name: str) -> LoadedPrior:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
         header = json.loads(str(arrays.pop("header")))
-        key = next(key for key in FORMS if key in header)
+        (key,) = set(FORMS) & set(header)
         form = FORMS[key](**header[key])
-        prior = _fill(KINDS[header["kind"]], header["settings"], arrays)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        BadZipFile,
-        NotImplementedError,
-        StopIteration,
-    ) as error:
+        prior = _fill(header, arrays)
+    except UNREADABLE as error:
         raise UserError(
             f"{path} is not a prior file that this version reads ({error}); "
             "train it again or fetch a fresh copy"
@@ -150,10 +124,22 @@ def load_prior(name: str) -> LoadedPrior:
     return LoadedPrior(own, prior, form, header)
 
 
-def find_prior(name: str) -> Path:
-    """Return the file of a prior: a shipped name, a run folder or a file.
+def _fill(header: Json, arrays: dict[str, np.ndarray]) -> "Prior":
+    """Put arrays by path into the prior that a header describes.
 
-    A run folder comes before a shipped prior of the same name.
+    Raises:
+        KeyError: if one is missing or of another shape.
+    """
+    like = jax.eval_shape(lambda: KINDS[header["kind"]](header["settings"]))
+    leaves = by_path(like)
+    for path, leaf in leaves.items():
+        if path not in arrays or arrays[path].shape != leaf.shape:
+            raise KeyError(path)
+    return from_paths(like, {p: jnp.asarray(arrays[p], leaf.dtype) for p, leaf in leaves.items()})
+
+
+def find_prior(name: str) -> Path:
+    """Return the file of a prior: a shipped name, a run folder (which comes first) or a file.
 
     Raises:
         UserError: if there is none.

@@ -1,6 +1,5 @@
 """Flows: the one table that knows how each is built from plain settings."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gensep.cli.records import Json
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 # `settings` of a prior file: `architecture`, `shape` of an example [H, W, C], `layout`, `features`
 # (size of the last axis of the data), `mean`, `sd`, `low` and `high` of the training data,
 # `embedding` of sigma (0: a flow of one level) and its `floor`, `logit` (0 for none), `dequantise`,
-# and what the builder of the architecture reads
+# and what the row of the architecture reads
 Settings = Json
 
 
@@ -24,61 +23,39 @@ class FlowModel(NamedTuple):
     dequantiser: "VariationalDequantiser | None" = None  # None: uniform noise
 
 
-def _geometry(settings: Settings) -> Json:
-    """Return sizes of kernels and squeezes: in two dimensions, or in time if bands are channels."""
-    across, factor = settings["shape"][1] > 1, settings.get("squeeze", 2)
-    return {"kernel": (3, 3) if across else (3, 1), "squeeze": (factor, factor if across else 1)}
+class Architecture(NamedTuple):
+    """A function of `flows` that builds a flow, and the settings that it takes."""
+
+    function: str
+    sizes: tuple[str, ...]  # in the order of the function's parameters, after the shape
+    others: dict[str, str] = {}  # parameter -> setting
+
+    def build(self, settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
+        """Build the untrained flow.
+
+        Kernels and squeezes act in both dimensions, or in time alone if bands are channels.
+        """
+        import flows
+
+        across, factor = settings["shape"][1] > 1, settings.get("squeeze", 2)
+        return getattr(flows, self.function)(
+            tuple(settings["shape"]),
+            *(settings[name] for name in self.sizes),
+            **{parameter: settings[name] for parameter, name in self.others.items()},
+            embedding=settings["embedding"],
+            kernel=(3, 3) if across else (3, 1),
+            squeeze=(factor, factor if across else 1),
+            rngs=rngs,
+        )
 
 
-def _glow(settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
-    from flows import glow
-
-    return glow(
-        tuple(settings["shape"]),
-        settings["scales"],
-        settings["depth"],
-        settings["width"],
-        rngs=rngs,
-        prior=settings["latents"],
-        embedding=settings["embedding"],
-        dtype=settings["dtype"],
-        **_geometry(settings),
-    )
-
-
-def _realnvp(settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
-    from flows import realnvp
-
-    return realnvp(
-        tuple(settings["shape"]),
-        settings["scales"],
-        settings["blocks"],
-        settings["width"],
-        rngs=rngs,
-        embedding=settings["embedding"],
-        **_geometry(settings),
-    )
-
-
-def _flowpp(settings: Settings, rngs: "nnx.Rngs") -> "Bijection":
-    from flows import flowpp
-
-    return flowpp(
-        tuple(settings["shape"]),
-        settings["width"],
-        settings["blocks"],
-        settings["components"],
-        rngs=rngs,
-        embedding=settings["embedding"],
-        **_geometry(settings),
-    )
-
-
-# name -> build the untrained flow from settings and nnx.Rngs
-FLOWS: dict[str, Callable[[Settings, "nnx.Rngs"], "Bijection"]] = {
-    "glow": _glow,
-    "realnvp": _realnvp,
-    "flowpp": _flowpp,
+# a new flow is one file in flows/ and one row here
+FLOWS = {
+    "glow": Architecture(
+        "glow", ("scales", "depth", "width"), {"prior": "latents", "dtype": "dtype"}
+    ),
+    "realnvp": Architecture("realnvp", ("scales", "blocks", "width")),
+    "flowpp": Architecture("flowpp", ("width", "blocks", "components")),
 }
 
 
@@ -102,23 +79,14 @@ def _build(settings: Settings, seed: int) -> FlowModel:
     from flows import Chain, Density, Logit, SigmaEmbedding, VariationalDequantiser
 
     rngs = nnx.Rngs(seed)
-    flow = FLOWS[settings["architecture"]](settings, rngs)
+    flow = FLOWS[settings["architecture"]].build(settings, rngs)
     if settings["logit"]:
         flow = Chain(Logit(settings["logit"]), flow)
-    embed = (
-        SigmaEmbedding(settings["embedding"], settings["floor"], rngs=rngs)
-        if settings["embedding"]
-        else None
-    )
-    density = Density(
-        flow,
-        jnp.asarray(settings["mean"]),
-        jnp.asarray(settings["sd"]),
-        settings["layout"],
-        embed,
-        jnp.asarray(settings["low"]),
-        jnp.asarray(settings["high"]),
-    )
+    size, embed = settings["embedding"], None
+    if size:
+        embed = SigmaEmbedding(size, settings["floor"], rngs=rngs)
+    mean, sd, low, high = (jnp.asarray(settings[name]) for name in ("mean", "sd", "low", "high"))
+    density = Density(flow, mean, sd, settings["layout"], embed, low, high)
     if settings["dequantise"] == "uniform":
         return FlowModel(density)
     return FlowModel(density, VariationalDequantiser(settings["features"], rngs=rngs))

@@ -19,24 +19,17 @@ RHO = 7.0  # of the noise levels
 
 
 class Fit(NamedTuple):
-    """Negative log densities of examples under a prior, nats per dimension in model units."""
+    """Negative log densities of examples under a prior, nats per dimension in model units.
+
+    `measure` converts them into the unit of the prior's form.
+    """
 
     nll: np.ndarray  # [example], by the prior itself or the ODE; nan if it was not measured
     bound: np.ndarray  # [example], by denoising alone; in the mean above nll; nan likewise
+    floor: float  # the least possible mean, see `floor_of`
     probe_error: float  # of the mean of nll: standard error due to the estimated trace
     step_error: float  # of the mean of nll: estimate of the discretisation error
     sigma: float  # noise level of the density
-
-
-class Measured(NamedTuple):
-    """The fit of a prior to a data set, per dimension in the unit of the prior's form."""
-
-    nll: np.ndarray  # as those of Fit
-    bound: np.ndarray
-    floor: float  # the least possible mean, see `floor_of`
-    probe_error: float
-    step_error: float
-    sigma: float
     dimensions: int  # of an example
 
 
@@ -75,7 +68,7 @@ def fit(
     """Measure how well a prior fits examples `x: [example, ...]` in model units.
 
     Args:
-        prior: a `basis.Prior`.
+        prior: of the examples.
         x: the examples.
         levels: of `make_levels`; the density is that of the examples with noise of the last level.
         noise: whether noise of that level is added to the examples. The mean is then the cross
@@ -91,27 +84,23 @@ def fit(
         block: examples at once.
     """
     keys = jax.random.split(jax.random.key(seed), 3)
-    clean = jnp.asarray(x, jnp.float32)
+    clean, common = jnp.asarray(x, jnp.float32), {"terminal": terminal, "block": block}
     size, high, low = x[0].size, levels[0], levels[-1]
     nll, highest = np.full((2, len(x)), np.nan)
     probe, step = float("nan"), float("nan")
     if bound:
-        found_bound = denoising_bound(
-            prior, keys[0], clean, low, high, len(levels), terminal=terminal, block=block
-        )
+        found_bound = denoising_bound(prior, keys[0], clean, low, high, len(levels), **common)
         highest = -np.asarray(found_bound) / size
     if ode:
         seen = clean + low * jax.random.normal(keys[1], x.shape) if noise else clean
     if ode and hasattr(prior, "log_prob"):
         nll, probe, step = -_own_density(prior, seen, low, block) / size, 0.0, 0.0
     elif ode:
-        found = log_likelihood(
-            prior, keys[2], seen, jnp.asarray(levels), probes, terminal=terminal, block=block
-        )
+        found = log_likelihood(prior, keys[2], seen, jnp.asarray(levels), probes, **common)
         nll = -np.asarray(found.nats) / size
         probe = float(np.sqrt((np.asarray(found.probe_error) ** 2).sum())) / len(x) / size
         step = float(np.mean(found.step_error)) / size
-    return Fit(nll, highest, probe, step, float(low))
+    return Fit(nll, highest, floor_of(float(low), noise=noise), probe, step, float(low), size)
 
 
 def _own_density(prior: Prior, x: jax.Array, sigma: float, block: int) -> np.ndarray:
@@ -135,10 +124,10 @@ def measure(
     *,
     levels: int = 33,
     sigma: float | None = None,
-    probes: int = 1,
     ode: bool = True,
+    probes: int = 1,
     block: int = 16,
-) -> Measured:
+) -> Fit:
     """Measure how well a prior fits a data set.
 
     Args:
@@ -148,8 +137,8 @@ def measure(
             noise and of the probes.
         levels: noise levels of the ODE; a network of fixed levels has its own.
         sigma: noise of the density, model units; by default the prior's smallest noise level.
-        probes: as `ode` and `block`, see `fit`.
-        ode: whether nll is measured.
+        ode: as `probes` and `block`, see `fit`.
+        probes: of the trace.
         block: examples at once.
 
     Raises:
@@ -164,12 +153,10 @@ def measure(
     judged = partial(fit, loaded.prior, x, sigmas, noise=noise, ode=ode, bound=own is None)
     found = judged(probes=probes, seed=request.seed, block=min(block, len(x)))
     scale = float(form.in_unit(1.0) - form.in_unit(0.0))
-    return Measured(
+    return found._replace(
         nll=form.in_unit(found.nll),
         bound=form.in_unit(found.bound),
-        floor=float(form.in_unit(floor_of(found.sigma, noise=noise))),
+        floor=float(form.in_unit(found.floor)),
         probe_error=scale * found.probe_error,
         step_error=scale * found.step_error,
-        sigma=found.sigma,
-        dimensions=int(x[0].size),
     )

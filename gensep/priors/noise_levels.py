@@ -1,7 +1,6 @@
 """Noise levels for training a score network, from its data (Song and Ermon 2020, NCSNv2)."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,23 +14,8 @@ from score.noise import (
 )
 
 
-class Advice(NamedTuple):
-    """Noise levels and steps of annealed Langevin dynamics, in model units."""
-
-    examples: int
-    dimension: int  # numbers in an example
-    sd: float  # of the examples about their mean
-    sigma_max: float  # technique 1: the largest distance between two examples
-    levels: int  # technique 2, of a geometric schedule
-    ratio: float  # technique 2: of neighbouring levels that overlap enough
-    step: float  # technique 4: epsilon, the step at the smallest level
-    variance: float  # technique 4: relative to sigma^2, after the steps at a level
-    log_sigma_mean: float  # of the lognormal schedule: ln of 0.6 sd
-    log_sigma_sd: float = 1.2  # Karras et al. 2022
-
-
-def advise(x: np.ndarray, sigma_min: float, langevin: int) -> Advice:
-    """Choose the noise levels of a score network.
+def advise(x: np.ndarray, sigma_min: float, langevin: int) -> str:
+    """Return TOML for gensep.train_ncsn, with comments on where its numbers come from.
 
     Args:
         x: training examples `[n, ...]`, model units.
@@ -51,15 +35,22 @@ def advise(x: np.ndarray, sigma_min: float, langevin: int) -> Advice:
     levels = technique2_levels(dimension, sigma_min, sigma_max)
     growth = (sigma_max / sigma_min) ** (1 / (levels - 1))
     step = technique4_step(sigma_min, growth, langevin)
+    share = step / sigma_min**2
     sd = float((x - x.mean(0)).std())
-    return Advice(
-        len(x),
-        dimension,
-        sd,
-        sigma_max,
-        levels,
-        technique2_ratio(dimension),
-        step,
-        technique4_variance(step / sigma_min**2, growth, langevin),
-        math.log(sd) - 0.5,
-    )
+    return f"""\
+# {len(x)} examples of {dimension} numbers
+schedule = "geometric"
+sigma_max = {sigma_max:.4g}  # technique 1: the largest distance between two examples
+sigma_min = {sigma_min:g}  # given; the data's own error, or half a step of their quantisation
+noise_levels = {levels}  # technique 2: neighbours overlap by half, ratio \
+{technique2_ratio(dimension):.5f}
+
+# or, for networks that take any level (unet, conv1d):
+# schedule = "lognormal"
+# log_sigma_mean = {math.log(sd) - 0.5:.2f}  # ln of 0.6 times the data's sd, {sd:.3f}
+# log_sigma_sd = 1.2  # Karras et al. 2022
+
+# annealed Langevin dynamics, {langevin} steps per level
+# technique 4: epsilon = {step:.3g}, steps of {share:.4f} sigma^2, keep each
+# level's variance at {technique4_variance(share, growth, langevin):.3f} sigma^2; \
+{levels * langevin} evaluations in all"""

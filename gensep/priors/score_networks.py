@@ -4,6 +4,7 @@ A network is a denoiser, `(x, sigma) -> E[x0 | x]` for `x: [batch, ..., features
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gensep.cli.records import Json
@@ -39,52 +40,34 @@ class Network(NamedTuple):
     geometric: bool = False  # knows the levels of a geometric schedule (`sigmas`) and no others
 
 
-def _edm(net: "nnx.Module", settings: Settings) -> Denoiser:
-    """Wrap a raw network F(x, ln sigma) as an EDM denoiser of data with this mean and scale."""
+def _edm(name: str, settings: Settings, rngs: "nnx.Rngs") -> Denoiser:
+    """Build a network F(x, ln sigma) of `score` as an EDM denoiser (Karras et al. 2022)."""
     import jax.numpy as jnp
 
-    from score import EDM
+    import score
 
+    net = getattr(score, name)(features(settings), settings["width"], settings["blocks"], rngs=rngs)
     mean = jnp.asarray(settings.get("mean", jnp.zeros(features(settings))))
-    return EDM(net, mean, jnp.asarray(settings.get("sigma_data", 0.5)))
+    return score.EDM(net, mean, jnp.asarray(settings.get("sigma_data", 0.5)))
 
 
-def _conv1d(settings: Settings, rngs: "nnx.Rngs") -> Denoiser:
-    from score import Conv1dDenoiser
+def _ncsn(name: str, settings: Settings, rngs: "nnx.Rngs") -> Denoiser:
+    """Build a network of Song and Ermon, of 2019 (NCSNv1, of fixed levels) or 2020 (NCSNv2)."""
+    import score
 
-    net = Conv1dDenoiser(features(settings), settings["width"], settings["blocks"], rngs=rngs)
-    return _edm(net, settings)
-
-
-def _unet(settings: Settings, rngs: "nnx.Rngs") -> Denoiser:
-    from score import UNet
-
-    net = UNet(features(settings), settings["width"], settings["blocks"], rngs=rngs)
-    return _edm(net, settings)
+    levels = [settings["sigmas"]] if name == "NCSNv1" else []
+    own = {option: settings[option] for option in ("rescale", "compat")}
+    sizes = settings["channels"], settings["width"]
+    return getattr(score, name)(*sizes, *levels, **own, rngs=rngs)
 
 
-def _ncsnv1(settings: Settings, rngs: "nnx.Rngs") -> Denoiser:
-    """Build the network of Song and Ermon 2019."""
-    from score import NCSNv1
-
-    own = {name: settings[name] for name in ("rescale", "compat")}
-    return NCSNv1(settings["channels"], settings["width"], settings["sigmas"], **own, rngs=rngs)
-
-
-def _ncsnv2(settings: Settings, rngs: "nnx.Rngs") -> Denoiser:
-    """Build the network of Song and Ermon 2020."""
-    from score import NCSNv2
-
-    own = {name: settings[name] for name in ("rescale", "compat")}
-    return NCSNv2(settings["channels"], settings["width"], **own, rngs=rngs)
-
-
+OF_FORM = "channels", "rescale"
 # name -> its row; a new network is one file in score/ and one row here
 NETWORKS: dict[str, Network] = {
-    "conv1d": Network(_conv1d),
-    "unet": Network(_unet),
-    "ncsnv1": Network(_ncsnv1, ("channels", "rescale"), ("compat",), geometric=True),
-    "ncsnv2": Network(_ncsnv2, ("channels", "rescale"), ("compat",)),
+    "conv1d": Network(partial(_edm, "Conv1dDenoiser")),
+    "unet": Network(partial(_edm, "UNet")),
+    "ncsnv1": Network(partial(_ncsn, "NCSNv1"), OF_FORM, ("compat",), geometric=True),
+    "ncsnv2": Network(partial(_ncsn, "NCSNv2"), OF_FORM, ("compat",)),
 }
 
 

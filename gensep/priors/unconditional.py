@@ -1,8 +1,7 @@
 """Samples of a prior alone: the loop of the posterior samplers with nothing observed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ NOISE_LEVELS = 48
 FRAMES = 64
 RHO = 5.0
 UNOBSERVED = 1e12  # variance of an observation that constrains nothing
+Shape = tuple[int, ...]
 
 # name -> make a kernel with this number of Langevin steps per noise level, if it has any
 KERNELS: dict[str, Callable[[int], Kernel]] = {
@@ -29,13 +29,6 @@ KERNELS: dict[str, Callable[[int], Kernel]] = {
 
 # samplers with Langevin steps -> their number per noise level by default
 CORRECTIONS = {"predictor-corrector": 2, "langevin": 100}
-
-
-class Samples(NamedTuple):
-    """Samples of a prior in model units, and the noise levels that they took."""
-
-    x: np.ndarray  # float32 [n, ...]
-    sigmas: np.ndarray  # [level], falling
 
 
 @lru_cache
@@ -65,56 +58,27 @@ def noise_levels(loaded: LoadedPrior, steps: int | None = None) -> np.ndarray:
     return np.array(own, np.float32)[np.round(some).astype(int)]
 
 
-def shape_of(loaded: LoadedPrior, frames: int | None = None) -> tuple[int, ...]:
+def shape_of(loaded: LoadedPrior, frames: int | None = None) -> Shape:
     """Return the shape of an example: of an image, or of `frames` frames, by default as trained."""
     trained = loaded.header["about"].get("config", {}).get("frames", FRAMES)
     return loaded.form.shape(frames or trained)
 
 
 def sample_prior(
-    loaded: LoadedPrior,
-    n: int,
-    *,
-    sampler: str = "heun",
-    steps: int | None = None,
-    corrections: int | None = None,
-    frames: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    progress: Callable[[int], object] = lambda done: None,
-) -> Samples:
-    """Sample a prior, batch by batch.
+    prior: Prior, seed: int, n: int, batch: int, shape: Shape, sigmas: np.ndarray, kernel: Kernel
+) -> Iterator[np.ndarray]:
+    """Yield n samples of a prior, each of this shape, in batches `[batch or fewer, ...]`.
 
-    Args:
-        loaded: the prior.
-        n: samples.
-        sampler: a row of KERNELS.
-        steps: noise levels, see `noise_levels`.
-        corrections: Langevin steps per noise level; None for the default of the sampler.
-        frames: length of spectrograms; None for that of training.
-        seed: of the samples.
-        batch: samples at once; another size gives other samples of the same seed.
-        progress: called with the number of new samples after every batch.
-
-    Raises:
-        UserError: for more noise levels than a network of fixed levels knows.
+    Batches of another size hold other samples of the same seed.
     """
-    sigmas, kernel = noise_levels(loaded, steps), make_kernel(sampler, corrections)
-    shape, key = (min(batch, n), *shape_of(loaded, frames)), jax.random.key(seed)
-    parts: list[np.ndarray] = []
-    for done in range(0, n, shape[0]):
-        own = jax.random.fold_in(key, len(parts))
-        parts.append(np.asarray(sample_batch(loaded.prior, own, shape, sigmas, kernel)))
-        progress(min(shape[0], n - done))
-    return Samples(np.concatenate(parts)[:n], sigmas)
+    size, key = min(batch, n), jax.random.key(seed)
+    for i, done in enumerate(range(0, n, size)):
+        x = sample_batch(prior, jax.random.fold_in(key, i), (size, *shape), sigmas, kernel)
+        yield np.asarray(x)[: n - done]
 
 
 def sample_batch(
-    prior: Prior,
-    key: jax.Array,
-    shape: tuple[int, ...],
-    sigmas: np.ndarray,
-    kernel: Kernel | None = None,
+    prior: Prior, key: jax.Array, shape: Shape, sigmas: np.ndarray, kernel: Kernel | None = None
 ) -> jax.Array:
     """Sample a prior once, `shape` = `[n, ..., features]`; by default along the reverse SDE."""
     problem = Problem((prior,), Linear(jnp.ones(1)), jnp.zeros(shape), jnp.asarray(UNOBSERVED))

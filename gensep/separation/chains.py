@@ -49,8 +49,7 @@ class Chains(Generic[Result]):
     ) -> Iterator[tuple[list[Chain], Result]]:
         """Yield the chains of each group and what the program returned for `size` chains.
 
-        Args:
-            observe: chains -> the arguments of their group, arrays with a leading axis of chains.
+        `observe` returns the arguments of a group, arrays with a leading axis of chains.
         """
         compiled: Program[Result] | None = None
         for first in range(0, len(self.chains), self.size):

@@ -1,7 +1,7 @@
 """Stems of a finished separation by another method, from its saved masks, without sampling."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,23 +72,19 @@ def invert_separation(
     content = read_masks(folder / FILE)
     if content.masks is None:
         raise UserError(f"{folder / FILE} holds no masks; give the file itself to hear its power")
-    shape = excerpt.shape()
+    shape, names, form = excerpt.shape(), content.names, content.representation
     _check_length(content, shape, excerpt.path)
-    names = (*content.names, "residual") if residual else content.names
-    targets = _targets(output or folder / method, names, ext)
-    scored = targets[: len(content.names)]
     if reference:
-        references.check_references(excerpt, content.names, reference)
-    writer = StemWriter(targets, shape.rate, shape.channels, shape.samples, subtype)
-    began = time.perf_counter()
+        references.check_references(excerpt, names, reference)
     options = Options(powers, iterations, residual=residual)
-    form = content.representation
     stems = invert_masks(excerpt.blocks, shape.rate, content.masks, form, method, options)
-    _write(writer, stems, f"{folder.name}: {method}")
-    facts = {"mixture": str(excerpt.path), **_facts(targets, method, shape, began)}
+    names = (*names, "residual") if residual else names
+    writer = StemWriter(_paths(output or folder / method, names, ext), *shape, subtype)
+    facts = {"mixture": str(excerpt.path), **_write(writer, stems, folder.name, method)}
     if reference:
+        scored = writer.paths[: len(content.names)]
         facts["scores"] = references.score_stems(excerpt, scored, reference, form)
-    return Inversion(targets, facts)
+    return Inversion(writer.paths, facts)
 
 
 def invert_power_file(
@@ -106,7 +102,7 @@ def invert_power_file(
         path: a mask file.
         output: folder of the stems; by default `path` without its suffix, and the method in it.
         method: fast_griffin_lim, which is the default, or griffin_lim.
-        iterations: in place of the method's own.
+        iterations: as `ext` and `subtype`, see `invert_separation`.
         seed: of the random phases that the method starts from.
         ext: format of the stems.
         subtype: sample format of the stems.
@@ -127,14 +123,13 @@ def invert_power_file(
     form = content.representation
     shape = Shape(form.sample_rate, 1, (power.shape[1] - 1) * form.hop_length)
     names = (path.stem,) if content.masks is None else content.names
-    targets = _targets(output or path.with_suffix("") / method, names, ext)
-    writer = StemWriter(targets, shape.rate, shape.channels, shape.samples, subtype)
-    began = time.perf_counter()
     rounds = how.iterations if iterations is None else iterations
     stems = invert_power(power, form, rounds, how.momentum, seed)
-    _write(writer, stems, f"{path.name}: {method}")
-    facts = {"power": str(path), **_facts(targets, method, shape, began)}
-    return Inversion(targets, facts)
+    writer = StemWriter(
+        _paths(output or path.with_suffix("") / method, names, ext), *shape, subtype
+    )
+    facts = {"power": str(path), **_write(writer, stems, path.name, method)}
+    return Inversion(writer.paths, facts)
 
 
 def _check(method: str, iterations: int | None, powers: str | None = None) -> None:
@@ -158,28 +153,26 @@ def _check_length(content: MaskFile, shape: Shape, mixture: Path) -> None:
         )
 
 
-def _targets(output: Path, names: Sequence[str], ext: str) -> list[Path]:
+def _paths(folder: Path, names: Sequence[str], ext: str) -> list[Path]:
     """Return the files of the stems."""
-    return [output / f"{name}.{ext.lstrip('.')}" for name in names]
+    return [folder / f"{name}.{ext.lstrip('.')}" for name in names]
 
 
-def _write(writer: StemWriter, stems: Iterable[np.ndarray], name: str) -> None:
-    """Write stems as they come, with a progress bar."""
-    look = {"unit_scale": True, "leave": False, "dynamic_ncols": True, "disable": None}
-    with tqdm(desc=name, total=writer.samples, unit="sample", **look) as bar, writer:
+def _write(writer: StemWriter, stems: Iterator[np.ndarray], name: str, method: str) -> Json:
+    """Write stems as they are computed, and return what inversion.json says of any inversion."""
+    began = time.perf_counter()
+    shown: Json = {"desc": f"{name}: {method}", "unit": "sample", "unit_scale": True}
+    shown |= {"leave": False, "dynamic_ncols": True, "disable": None}
+    with tqdm(total=writer.samples, **shown) as bar, writer:
         for block in stems:
             for i, stem in enumerate(block):
                 writer.write(i, stem)
             bar.update(block.shape[-1])
-
-
-def _facts(targets: list[Path], method: str, shape: Shape, began: float) -> Json:
-    """Return what inversion.json says of any inversion."""
     return {
-        "stems": [target.name for target in targets],
+        "stems": [path.name for path in writer.paths],
         "method": method,
-        "seconds": shape.samples / shape.rate,
-        "rate": shape.rate,
-        "channels": shape.channels,
+        "seconds": writer.samples / writer.rate,
+        "rate": writer.rate,
+        "channels": writer.channels,
         "inversion_seconds": round(time.perf_counter() - began, 2),
     }

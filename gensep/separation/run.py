@@ -1,32 +1,34 @@
 """The separation of a file: masks, stems, uncertainty, scores, record and pictures in a folder."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from gensep.audio.excerpt import Excerpt
 from gensep.audio.stems import StemWriter
 from gensep.cli.records import Json
-from gensep.datasets.separations import write_separation
+from gensep.datasets.separations import write_deviations, write_separation
 from gensep.evaluation import reference
 from gensep.inversion import mask_file
 from gensep.inversion.masking import apply_masks
-from gensep.plots.spectrograms import plot_spectrograms, plot_trace
-from gensep.representation.analysis import Analysis, analyse_excerpt
+from gensep.plots.spectrograms import plot_spectrograms, plot_trace, plot_uncertainty
+from gensep.representation.analysis import analyse_excerpt
 from gensep.representation.mel import Representation
 from gensep.runtime.files import new_folder
-from gensep.separation.sampling import Masks
+from gensep.separation.sampling import Masks, Uncertainty
 from gensep.separation.separate import SourcePriors, find_masks
 from gensep.separation.settings import Settings
-from gensep.separation.uncertainty import write_uncertainty
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+SHARE = 0.8  # of the samples that lie within the intervals of uncertainty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def separate_file(
     outputs: Outputs = Outputs(),  # noqa: B008, frozen
     config: "DataclassInstance | None" = None,
 ) -> SeparatedFile:
-    """Separate a file or a part of it into a folder.
+    """Separate a file or a part of it into a folder, which is made where needed.
 
     What cannot be written or compared is refused before the work; a run that fails leaves no stem,
     and stems of an earlier run as they were.
@@ -67,7 +69,7 @@ def separate_file(
         mixture: what is separated.
         sources: priors of the sources, see `gensep.separation.separate.assemble`.
         settings: of the sampler, see `gensep.separation.separate.make_settings`.
-        folder: is made where needed.
+        folder: of the stems.
         outputs: what is written.
         config: options for the record, such as `gensep.basis.Config`; without them it keeps
             `outputs` and the part of the file.
@@ -76,61 +78,52 @@ def separate_file(
         UserError: if the mixture cannot be read, or priors, settings, outputs or references do not
             fit it.
     """
+    names, form = sources.names, sources.representation
     with new_folder(folder):
-        stems = tuple(folder / f"{name}.{outputs.ext.lstrip('.')}" for name in sources.names)
+        stems = tuple(folder / f"{name}.{outputs.ext.lstrip('.')}" for name in names)
         writer = StemWriter(stems, *mixture.shape(), outputs.subtype)
         if outputs.reference:
-            reference.check_references(mixture, sources.names, outputs.reference)
+            reference.check_references(mixture, names, outputs.reference)
         with progress_bar(mixture.path.name) as progress:
-            analysis = analyse_excerpt(mixture, sources.representation)
-            masks = find_masks(
-                analysis, sources, settings, progress, uncertainty=outputs.uncertainty
-            )
-        write_stems(writer, mixture, masks, sources.representation)
+            analysis = analyse_excerpt(mixture, form)
+            spread = outputs.uncertainty
+            masks = find_masks(analysis, sources, settings, progress, uncertainty=spread)
+        with writer:
+            for block in apply_masks(mixture.blocks(), writer.rate, masks.masks, form):
+                for i, stem in enumerate(block):
+                    writer.write(i, stem)
         if outputs.save_masks:
-            write_masks(folder, sources, masks, analysis)
-        facts = describe(mixture, stems, masks) | _beside(mixture, sources, stems, masks, outputs)
-        facts["representation"] = dataclasses.asdict(sources.representation)
+            kept = mask_file.MaskFile(names, masks.masks, analysis.power, form)
+            mask_file.write_masks(folder / mask_file.FILE, kept)
+        facts = describe(mixture, stems, masks)
+        if masks.uncertainty is not None:
+            facts["uncertainty"] = write_uncertainty(folder, names, masks.uncertainty, form)
+        if outputs.reference:
+            facts["scores"] = reference.score_stems(mixture, stems, outputs.reference, form)
+        facts["representation"] = dataclasses.asdict(form)
         facts["settings"] = dataclasses.asdict(settings)
         if config is None:
             part = {"start": mixture.start, "duration": mixture.duration}
             facts["options"] = part | dataclasses.asdict(outputs)
         write_separation(folder, config, facts)
         if outputs.picture:
-            plot_stems(folder, mixture, stems, sources.representation, outputs.reference)
-            plot_residuals(folder, masks, settings, sources.representation)
+            plot_stems(folder, mixture, stems, form, outputs.reference)
+        if outputs.picture and len(masks.residuals):  # silence was not sampled
+            plot_trace(folder / "trace.png", settings.levels() * form.span_db, masks.residuals)
     return SeparatedFile(folder, stems, masks, facts)
 
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar of the chains that are done; yield what `find_masks` calls with their number."""
-    with tqdm(
-        desc=f"{name}: sampling", unit="chain", leave=False, dynamic_ncols=True, disable=None
-    ) as bar:
+    shown = {"unit": "chain", "leave": False, "dynamic_ncols": True, "disable": None}
+    with tqdm(desc=f"{name}: sampling", **shown) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         yield progress
-
-
-def write_stems(
-    writer: StemWriter, mixture: Excerpt, masks: Masks, representation: Representation
-) -> None:
-    """Filter the mixture by the masks and write the stems, block by block."""
-    rate = mixture.shape().rate
-    with writer:
-        for stems in apply_masks(mixture.blocks(), rate, masks.masks, representation):
-            for i, stem in enumerate(stems):
-                writer.write(i, stem)
-
-
-def write_masks(folder: Path, sources: SourcePriors, masks: Masks, mixture: Analysis) -> None:
-    """Write masks.npz, from which `gensep.invert` makes stems in other ways."""
-    content = mask_file.MaskFile(sources.names, masks.masks, mixture.power, sources.representation)
-    mask_file.write_masks(folder / mask_file.FILE, content)
 
 
 def describe(mixture: Excerpt, stems: tuple[Path, ...], masks: Masks) -> Json:
@@ -151,27 +144,6 @@ def describe(mixture: Excerpt, stems: tuple[Path, ...], masks: Masks) -> Json:
     }
 
 
-def _beside(
-    mixture: Excerpt,
-    sources: SourcePriors,
-    stems: tuple[Path, ...],
-    masks: Masks,
-    outputs: Outputs,
-) -> Json:
-    """Write the uncertainty and compare with references where that is asked for; for the record."""
-    facts: Json = {}
-    if masks.uncertainty is not None:
-        folder = stems[0].parent
-        facts["uncertainty"] = write_uncertainty(
-            folder, sources.names, masks.uncertainty, sources.representation
-        )
-    if outputs.reference:
-        facts["scores"] = reference.score_stems(
-            mixture, stems, outputs.reference, sources.representation
-        )
-    return facts
-
-
 def plot_stems(
     folder: Path,
     mixture: Excerpt,
@@ -189,10 +161,24 @@ def plot_stems(
     plot_spectrograms(folder / "spectrograms.png", panels, representation)
 
 
-def plot_residuals(
-    folder: Path, masks: Masks, settings: Settings, representation: Representation
-) -> None:
-    """Plot the error of the mixing law at every noise level; silence was not sampled."""
-    if len(masks.residuals):
-        sigmas = settings.levels() * representation.span_db
-        plot_trace(folder / "trace.png", sigmas, masks.residuals)
+def write_uncertainty(
+    folder: Path, names: Sequence[str], found: Uncertainty, representation: Representation
+) -> Json:
+    """Write uncertainty.npz (float16 `sd_db [source, frame, mel]`, `names`) and a picture.
+
+    Returns:
+        For separation.json, by source: the mean standard deviation of a bin in dB, and the central
+        interval over the samples of the source's energy relative to the mixture's, in dB.
+    """
+    write_deviations(folder, names, found.sd_db)
+    panels = dict(zip(names, found.sd_db, strict=True))
+    plot_uncertainty(folder / "uncertainty.png", panels, representation)
+    limits = np.quantile(found.energy_db, (0.5 - SHARE / 2, 0.5 + SHARE / 2), axis=0).T
+    rows = {
+        name: {
+            "mean_sd_db": round(float(sd.mean()), 3),
+            "energy_db": [round(float(limit), 3) for limit in interval],
+        }
+        for name, sd, interval in zip(names, found.sd_db, limits, strict=True)
+    }
+    return {"samples": len(found.energy_db), "level": SHARE, "sources": rows}

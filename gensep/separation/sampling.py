@@ -59,10 +59,10 @@ def sample_masks(
     *,
     uncertainty: bool = False,
 ) -> Masks:
-    """Sample the masks of a mixture's mel power `[frames, mel]`.
+    """Sample the masks of a mixture.
 
     Args:
-        power: of the mixture, scaled to `representation.level_db`.
+        power: mel power `[frame, mel]`, scaled to `representation.level_db`.
         priors: one per source.
         representation: of power and priors.
         settings: of the sampler.
@@ -80,7 +80,7 @@ def sample_masks(
     length, starts = plan(len(power), settings.block, settings.window // 2, 32)
     mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
     chains = [(start, number) for start in starts for number in range(settings.samples)]
-    total = _Total(power, len(priors), settings, length, uncertainty=uncertainty)
+    total = _Total(power, len(priors), settings, length)
     run = _prepare(chains, length, priors, representation, settings)
     tau, done = settings.tau_db / representation.span_db, 0
     for group, (on_device, sources, errors) in run.run(partial(_observe, mixture, length, tau)):
@@ -91,7 +91,10 @@ def sample_masks(
                 total.add_moments(chain, sources[:, i], representation)
         done += len(group)
         progress(done, len(chains))
-    return total.result(run, representation)
+    residuals = np.sqrt(np.mean(total.squares, axis=0)) * representation.span_db
+    spread = total.uncertainty(representation) if uncertainty else None
+    masks = total.masks / total.weight[:, None]
+    return Masks(masks, residuals, run.compile_seconds, run.run_seconds, spread)
 
 
 def plan(frames: int, block: int, overlap: int, multiple: int) -> tuple[int, list[int]]:
@@ -173,34 +176,20 @@ def _observe(
     """Cut the blocks of the chains; frames beyond the end are not observed."""
     first, number = np.array(chains).T
     index = first[:, None] + np.arange(length)
-    cut = mixture[np.minimum(index, len(mixture) - 1)]
-    variance = np.where(index < len(mixture), tau**2, UNSEEN)[..., None]
-    return (
-        cut.astype(np.float32),
-        variance.astype(np.float32),
-        first.astype(np.uint32),
-        number.astype(np.uint32),
-    )
+    cut = mixture[np.minimum(index, len(mixture) - 1)].astype(np.float32)
+    variance = np.where(index < len(mixture), tau**2, UNSEEN)[..., None].astype(np.float32)
+    return cut, variance, first.astype(np.uint32), number.astype(np.uint32)
 
 
 class _Total:
     """Sums over chains, cross-faded where blocks overlap."""
 
-    def __init__(
-        self,
-        power: np.ndarray,
-        n_sources: int,
-        settings: Settings,
-        length: int,
-        *,
-        uncertainty: bool,
-    ) -> None:
+    def __init__(self, power: np.ndarray, n_sources: int, settings: Settings, length: int) -> None:
         self.power, self.settings, self.length = power, settings, length
-        shape = (n_sources, *power.shape)
-        self.masks = np.zeros(shape, np.float32)
-        self.weight = np.zeros(len(power), np.float32)
+        shape = n_sources, *power.shape
+        self.masks, self.weight = np.zeros(shape, np.float32), np.zeros(len(power), np.float32)
         self.squares: list[np.ndarray] = []
-        self.moments = np.zeros((2, *shape), np.float32) if uncertainty else None
+        self.moments = np.zeros((2, *shape), np.float32)  # of the samples
         self.energy = np.zeros((settings.samples, n_sources), np.float64)
 
     def add(self, chain: Chain, masks: np.ndarray, residuals: np.ndarray) -> None:
@@ -212,7 +201,6 @@ class _Total:
 
     def add_moments(self, chain: Chain, sources: jax.Array, representation: Representation) -> None:
         """Add sources `[source, frame, mel]` in model units to the moments of the samples."""
-        assert self.moments is not None
         here, fade = self._place(chain)
         x = np.asarray(sources)[:, : len(fade)]
         # relative to the mixture: this avoids cancellation in float32
@@ -228,19 +216,9 @@ class _Total:
         fade = _fade(self.length, self.settings.window // 2, before=start > 0, behind=stop < end)
         return slice(start, stop), fade[: stop - start, None]
 
-    def result(self, run: Chains[Sampled], representation: Representation) -> Masks:
-        """Return the means over all chains."""
-        residuals = np.sqrt(np.mean(self.squares, axis=0)) * representation.span_db
-        return Masks(
-            self.masks / self.weight[:, None],
-            residuals,
-            run.compile_seconds,
-            run.run_seconds,
-            None if self.moments is None else self._uncertainty(self.moments, representation),
-        )
-
-    def _uncertainty(self, moments: np.ndarray, representation: Representation) -> Uncertainty:
-        mean, square = moments / self.weight[:, None]
+    def uncertainty(self, representation: Representation) -> Uncertainty:
+        """Return the spread of the samples of which `add_moments` was told."""
+        mean, square = self.moments / self.weight[:, None]
         n = self.settings.samples
         sd = np.sqrt(np.maximum(square - mean**2, 0) * n / (n - 1)) * representation.span_db
         relative = np.maximum(self.energy, 1e-20) / max(self.power.sum(), 1e-20)

@@ -47,7 +47,7 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
                 f"prior {one.name} is of {one.form.describe()}; audio needs priors "
                 "trained on a data set of gensep.wav_to_spec"
             )
-    for other in loaded[1:]:
+    for other in loaded:
         if other.form != first.form:
             raise UserError(
                 f"priors {first.name} and {other.name} were trained on different "
@@ -130,12 +130,8 @@ def find_masks(
 ) -> Masks:
     """Sample the masks of an analysed mixture; all sources have equal shares of silence.
 
-    Args:
-        mixture: as `gensep.representation.analysis` returns it.
-        sources: their priors.
-        settings: of the sampler.
-        progress: called with (chains done, chains in all).
-        uncertainty: also measure how far the posterior samples differ.
+    `progress` is called with (chains done, chains in all). With `uncertainty` it also measures how
+    far the posterior samples differ.
     """
     count, representation = len(sources.priors), sources.representation
     if count == 1 or not np.isfinite(mixture.level):
@@ -154,9 +150,8 @@ def analyse_channels(channels: np.ndarray, rate: int, representation: Representa
 
 def _distinct(names: list[str]) -> tuple[str, ...]:
     """Number the names that occur more than once."""
-    seen: dict[str, int] = {}
     out = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(f"{name}{seen[name]}" if names.count(name) > 1 else name)
+    for i, name in enumerate(names):
+        number = names[: i + 1].count(name)
+        out.append(f"{name}{number}" if names.count(name) > 1 else name)
     return tuple(out)

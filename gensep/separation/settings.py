@@ -19,25 +19,21 @@ PRESETS: dict[str, dict[str, str | int]] = {
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How masks are sampled; every field affects the result.
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """Settings that all samplings share.
 
     Raises:
         UserError: for values out of range.
     """
 
-    sampler: str = "mmps-cg4"
-    steps: int = 22  # noise levels
-    samples: int = 3
+    sampler: str
+    steps: int  # noise levels
+    samples: int
     constraint: str = "soft"  # hard: conditioned sources are moved onto the mixing law
     sigma_max: float = 2.0
-    sigma_min: float = 0.2
-    rho: float = 5.0  # of the noise levels of Karras et al.; 1000 makes them geometric
-    tau_db: float = 1.0  # standard deviation of the mixing law's error
-    window: int = 128  # frames that a prior sees at once
-    overlap: float = 0.25  # share of a window
-    block: int = 512  # frames of a chain, at most
+    sigma_min: float
+    rho: float  # of the noise levels of Karras et al.; 1000 makes them geometric
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,20 +41,10 @@ class Settings:
         for name in ("steps", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.overlap <= 0.9 or self.window < 16:
+        if not (0 < self.sigma_min <= self.sigma_max and self.rho > 0):
             raise UserError(
-                "expected 0 <= overlap <= 0.9 and window >= 16 frames, "
-                f"not {self.overlap} and {self.window}"
-            )
-        if self.block < self.window or self.block % 32:
-            raise UserError(
-                "expected a block divisible by 32 and no shorter than the window, "
-                f"not {self.block} and {self.window} frames"
-            )
-        if not (0 < self.sigma_min <= self.sigma_max and self.tau_db > 0 and self.rho > 0):
-            raise UserError(
-                "expected 0 < sigma_min <= sigma_max, tau_db > 0 and rho > 0, not "
-                f"{self.sigma_min}, {self.sigma_max}, {self.tau_db} and {self.rho}"
+                "expected 0 < sigma_min <= sigma_max and rho > 0, not "
+                f"{self.sigma_min}, {self.sigma_max} and {self.rho}"
             )
 
     def levels(self) -> "np.ndarray":
@@ -70,3 +56,33 @@ class Settings:
     def kernel(self) -> "Kernel":
         """Make the kernel of the sampler."""
         return make_kernel(self.sampler, self.constraint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(SamplerSettings):
+    """How masks are sampled; every field affects the result."""
+
+    sampler: str = "mmps-cg4"
+    steps: int = 22
+    samples: int = 3
+    sigma_min: float = 0.2
+    rho: float = 5.0
+    tau_db: float = 1.0  # standard deviation of the mixing law's error
+    window: int = 128  # frames that a prior sees at once
+    overlap: float = 0.25  # share of a window
+    block: int = 512  # frames of a chain, at most
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.overlap <= 0.9 or self.window < 16:
+            raise UserError(
+                "expected 0 <= overlap <= 0.9 and window >= 16 frames, "
+                f"not {self.overlap} and {self.window}"
+            )
+        if self.block < self.window or self.block % 32:
+            raise UserError(
+                "expected a block divisible by 32 and no shorter than the window, "
+                f"not {self.block} and {self.window} frames"
+            )
+        if self.tau_db <= 0:
+            raise UserError(f"tau_db must be above 0, not {self.tau_db}")

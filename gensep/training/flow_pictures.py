@@ -7,28 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from flows import FlowPrior
-from gensep.datasets.examples import Examples
+from gensep.representation.form import Form
 
 TEMPERATURES = (1.0, 0.8, 0.6)
 
 
 def draw_pictures(
-    folder: Path,
-    prior: FlowPrior,
-    examples: Examples,
-    train: np.ndarray,
-    held: np.ndarray,
-    seed: int,
+    folder: Path, prior: FlowPrior, form: Form, train: np.ndarray, held: np.ndarray, seed: int
 ) -> None:
-    """Write samples.png and latents.png.
+    """Write samples.png and latents.png into the folder of a run.
 
-    Args:
-        folder: of the run.
-        prior: the flow.
-        examples: the data set that it was trained on.
-        train: examples of the training set, `[n, ...]`, among which neighbours are sought.
-        held: validation examples `[few, ...]`.
-        seed: of the samples.
+    The samples, from `seed`, stand above their nearest neighbours in `train`, training examples
+    `[n, ...]`; `held` are validation examples `[few, ...]`.
     """
     from gensep.plots.examples import plot_examples
 
@@ -43,7 +33,7 @@ def draw_pictures(
     rows = {f"samples, temperature {t:g}" if t != 1 else "samples": x for t, x in sampled.items()}
     rows["training examples nearest to the samples of the first row"] = nearest(sampled[1.0], train)
     rows["validation data"] = held
-    plot_examples(folder / "samples.png", rows, examples.form)
+    plot_examples(folder / "samples.png", rows, form)
 
     @jax.jit
     def travel(prior: FlowPrior, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -51,9 +41,8 @@ def draw_pictures(
         share = jnp.linspace(0, 1, len(x)).reshape(-1, *[1] * (z.ndim - 1))
         back = prior.density.from_latent(z, sigma, x.shape[1:])
         # along a great circle, so that latents between two have the norm of latents
-        angle = jnp.arccos(
-            jnp.clip((z[0] * z[-1]).sum() / jnp.sqrt((z[0] ** 2).sum() * (z[-1] ** 2).sum()), -1, 1)
-        )
+        norms = jnp.sqrt((z[0] ** 2).sum() * (z[-1] ** 2).sum())
+        angle = jnp.arccos(jnp.clip((z[0] * z[-1]).sum() / norms, -1, 1))
         between = jnp.sin((1 - share) * angle) * z[:1] + jnp.sin(share * angle) * z[-1:]
         between = between / jnp.sin(angle)
         return back, prior.density.from_latent(between, sigma, x.shape[1:])
@@ -65,7 +54,7 @@ def draw_pictures(
         f"back from their latents (largest error {error:.1e})": back,
         "between the latents of the first and the last": between,
     }
-    plot_examples(folder / "latents.png", rows, examples.form)
+    plot_examples(folder / "latents.png", rows, form)
 
 
 def nearest(x: np.ndarray, among: np.ndarray) -> np.ndarray:

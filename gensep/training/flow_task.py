@@ -10,23 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flows import (
-    FlowPrior,
-    bits_per_dim,
-    learning_rates,
-    likelihood_and_denoising,
-    negative_log_likelihood,
-)
+from flows import FlowPrior, bits_per_dim, learning_rates
+from flows.density import likelihood_and_denoising, negative_log_likelihood
 from gensep.cli.records import Json
 from gensep.datasets.examples import VALID_SEED, Examples, extent, moments
 from gensep.priors.files import load_prior
-from gensep.priors.flow_networks import FlowModel, make_flow
+from gensep.priors.flow_networks import FLOWS, FlowModel, make_flow
 from gensep.representation.form import is_sound
 from gensep.representation.image import PIXEL_VALUES
-from gensep.training.contract import PriorFile, Row, TrainState, Validation
+from gensep.training.contract import PriorFile, Row, Validation
 from gensep.training.flow_pictures import draw_pictures
 from gensep.training.options import FlowConfig
-from gensep.training.updates import Averaged, ModelTask
+from gensep.training.updates import ModelState, ModelTask
 from score import karras, lognormal
 
 FlowBatch = jax.Array | np.ndarray | tuple[np.ndarray, np.float32]  # of a `LevelTask` the last
@@ -35,16 +30,13 @@ FlowBatch = jax.Array | np.ndarray | tuple[np.ndarray, np.float32]  # of a `Leve
 class FlowTask(ModelTask[FlowModel, FlowBatch]):
     """A flow to be trained by maximum likelihood, perhaps with a denoising loss beside it.
 
-    Args:
-        c: options of the command.
-        examples: training and validation data.
-        architecture: a row of `gensep.priors.flow_networks.FLOWS` and the settings it reads.
+    `architecture` is a row of `gensep.priors.flow_networks.FLOWS`; `c` has the settings it reads.
     """
 
     c: FlowConfig
     loss_name = "negative log likelihood, nats per dimension"
 
-    def __init__(self, c: FlowConfig, examples: Examples, **architecture: str | int):
+    def __init__(self, c: FlowConfig, examples: Examples, architecture: str):
         super().__init__(c)
         self.examples, self.architecture = examples, architecture
         self.images = examples.form.discrete
@@ -62,8 +54,10 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         # after a logit the first ActNorm finds mean and scale itself
         mean, sd = ([0.0] * self.examples.features, 1.0) if c.logit else moments(self.examples)
         low, high = extent(self.examples)
+        row = FLOWS[self.architecture]
         return {
-            **self.architecture,
+            "architecture": self.architecture,
+            **{name: getattr(c, name) for name in (*row.sizes, *row.others.values())},
             "shape": list(shape),
             "layout": c.layout,
             "features": self.examples.features,
@@ -82,10 +76,9 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
     @cached_property
     def grid(self) -> np.ndarray:
         """Fixed noise levels of validation; of plain data 0 alone."""
-        c = self.c
-        if c.schedule == "none":
+        if self.c.schedule == "none":
             return np.zeros(1, np.float32)
-        return karras(c.levels, c.sigma_min, c.sigma_max, 5.0)
+        return karras(self.c.levels, self.c.sigma_min, self.c.sigma_max, 5.0)
 
     def make_model(self, key: jax.Array) -> FlowModel:
         """Return the untrained flow, from `c.seed`, its ActNorms set by noisy examples."""
@@ -114,10 +107,9 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         c, (level_key, plain_key) = self.c, jax.random.split(key)
         if c.schedule == "none":
             return jnp.zeros(n)
+        limits = c.sigma_min, c.sigma_max
         if c.schedule == "lognormal":
-            sigma = lognormal(
-                level_key, n, c.log_sigma_mean, c.log_sigma_sd, c.sigma_min, c.sigma_max
-            )
+            sigma = lognormal(level_key, n, c.log_sigma_mean, c.log_sigma_sd, *limits)
         else:
             place = (jnp.arange(n) + jax.random.uniform(level_key, (n,))) / n
             sigma = c.sigma_min * (c.sigma_max / c.sigma_min) ** place
@@ -135,19 +127,16 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         With the option `denoising`, the weighted error of the flow's denoiser is added.
         """
         x, noise, sigma, log_q = self._sample(model, key, raw)
+        seen: Row = {}
         if not self.c.denoising or not self.grid.any():
             nll, logdet = negative_log_likelihood(model.density, x, noise, sigma)
-            seen = {"log_det_min": logdet.min(), "log_det_max": logdet.max()}
-            return (nll + log_q / x[0].size).mean(), seen
-        nll, logdet, error = likelihood_and_denoising(model.density, x, noise, sigma)
-        # the log shows the likelihood alone, as validation does
-        seen = {
-            "log_det_min": logdet.min(),
-            "log_det_max": logdet.max(),
-            "loss": nll.mean(),
-            "denoising": error.mean(),
-        }
-        return (nll + self.c.denoising * error).mean(), seen
+            loss = (nll + log_q / x[0].size).mean()
+        else:
+            nll, logdet, error = likelihood_and_denoising(model.density, x, noise, sigma)
+            # the log shows the likelihood alone, as validation does
+            seen = {"loss": nll.mean(), "denoising": error.mean()}
+            loss = (nll + self.c.denoising * error).mean()
+        return loss, {"log_det_min": logdet.min(), "log_det_max": logdet.max(), **seen}
 
     @cached_property
     def held_out(self) -> np.ndarray:
@@ -176,14 +165,12 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         """Return loss and rms error per feature at one noise level, measured batch by batch."""
         parts = np.split(x, range(self.c.batch, len(x), self.c.batch))
         key, level = jax.random.key(VALID_SEED), jnp.asarray(sigma, jnp.float32)
-        each = [
-            self._measure(model, jax.random.fold_in(key, i), part, level)
-            for i, part in enumerate(parts)
-        ]
+        keys = [jax.random.fold_in(key, i) for i in range(len(parts))]
+        each = [self._measure(model, *of, level) for of in zip(keys, parts, strict=True)]
         loss, error = (sum(values) / len(each) for values in zip(*each, strict=True))
         return float(loss), jnp.sqrt(error)
 
-    def validate(self, state: TrainState[Averaged[FlowModel]]) -> Validation:
+    def validate(self, state: ModelState[FlowModel]) -> Validation:
         """Measure the averaged weights on the fixed noise levels."""
         model, sigmas = state.learner.average, self.grid
         measured = [self.measure(model, self.held_out, sigma) for sigma in sigmas]
@@ -229,7 +216,7 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         prior = cast(FlowPrior, load_prior(str(folder)).prior)
         raw = self.examples.batch(VALID_SEED + 1, 0, 2048)
         train = np.asarray(jax.jit(self.examples.inputs)(jax.random.key(1), raw))
-        draw_pictures(folder, prior, self.examples, train, self.held_out[:8], self.c.seed)
+        draw_pictures(folder, prior, self.examples.form, train, self.held_out[:8], self.c.seed)
 
 
 def _filled(model: FlowModel, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -22,20 +22,19 @@ class Stopping(NamedTuple):
     patience: int = 0  # validations without improvement in a row; 0: no limit
     minutes: float = 0.0  # of one call of `train`; 0: no limit
 
+    @classmethod
+    def of(cls, c: TrainingConfig) -> "Stopping":
+        """Return when a training with these options stops."""
+        return cls(c.steps, minutes=c.max_minutes)
+
     def finished(self, step: int, stale: int) -> bool:
         """Tell whether no more updates are wanted, `stale` validations after the best one."""
         return step >= self.steps or 0 < self.patience <= stale
 
     def late(self, began: float) -> bool:
         """Tell whether time is up, as process 0 sees it; `began` is a time.monotonic()."""
-        if not self.minutes:
-            return False
-        return bool(from_first(np.array(time.monotonic() - began > 60 * self.minutes)))
-
-
-def stopping_of(c: TrainingConfig) -> Stopping:
-    """Return when a training with these options stops."""
-    return Stopping(c.steps, minutes=c.max_minutes)
+        late = self.minutes and from_first(np.array(time.monotonic() - began > 60 * self.minutes))
+        return bool(late)
 
 
 def train(
@@ -44,15 +43,8 @@ def train(
     """Train `task` with the options `c` of its command, or go on with the training in `c.run`.
 
     The batch is dealt over all devices of all processes, and the state is a copy on each. Random
-    numbers and losses are those of one device, up to the order of floating-point sums.
-
-    Args:
-        c: options of the command.
-        task: see `gensep.training.contract`.
-        stopping: when to stop; by default what `c` says.
-
-    Returns:
-        The last state.
+    numbers and losses are those of one device, up to the order of floating-point sums. By default
+    training stops where `c` says. Return the last state.
 
     Raises:
         UserError: if the batch cannot be dealt evenly, or the run folder has other options.
@@ -61,22 +53,15 @@ def train(
 
     from gensep.runtime.parallel import prefetch
 
-    began, stopping, devices = time.monotonic(), stopping or stopping_of(c), all_devices()
-    rows = devices.rows(c.batch)
-    run = RunFolder(c)
+    began, stopping, devices = time.monotonic(), stopping or Stopping.of(c), all_devices()
+    rows, run = devices.rows(c.batch), RunFolder(c)
     state = devices.share(run.restore(task.start(jax.random.key(c.seed))))
     start, stale = int(state.step), int(state.stale)
     ended = stopping.finished(start, stale)
     last = start if ended else stopping.steps
     batches = prefetch(lambda step: task.batch(step, rows), start, last)
-    bar = tqdm(
-        total=stopping.steps,
-        initial=start,
-        unit="step",
-        desc=run.path.name,
-        dynamic_ncols=True,
-        disable=not run.writes,
-    )
+    shown = {"unit": "step", "dynamic_ncols": True, "disable": not run.writes}
+    bar = tqdm(desc=run.path.name, total=stopping.steps, initial=start, **shown)
     key = jax.random.key(c.seed + 1)
     for step, batch in enumerate(batches, start=start + 1):
         # the key of a step depends on its number only, so that a resumed run draws the same

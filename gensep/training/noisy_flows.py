@@ -23,7 +23,7 @@ from gensep.priors.files import FILE, LoadedPrior, load_prior, save_prior
 from gensep.priors.flow_networks import FlowModel
 from gensep.runtime.errors import UserError
 from gensep.training.flow_task import FlowBatch, FlowTask
-from gensep.training.loop import stopping_of, train
+from gensep.training.loop import Stopping, train
 from gensep.training.options import FlowConfig
 from score import geometric
 
@@ -40,7 +40,7 @@ class LevelTask(FlowTask):
     """A flow of the noise level `sigma` alone, which starts from the weights of another flow."""
 
     def __init__(self, c: FlowConfig, examples: Examples, loaded: LoadedPrior, sigma: float):
-        super().__init__(c, examples)
+        super().__init__(c, examples, loaded.header["settings"]["architecture"])
         self.loaded, self.sigma = loaded, sigma
 
     @cached_property
@@ -95,6 +95,11 @@ def config_of(loaded: LoadedPrior, c: Options) -> FlowConfig:
     return config.build(FlowConfig, stored | changes | moved | {"levels": c.noise_levels})
 
 
+def _level(c: Options, number: int) -> str:
+    """Return the run folder of a noise level, counted from the smallest."""
+    return str(Path(c.run) / f"level_{number:02d}")
+
+
 def fine_tune(c: Options) -> None:
     """Train all levels of `gensep.train_noisy_glow`, or go on, and stack them in one prior file."""
     loaded = load_plain(c.restore)
@@ -102,10 +107,10 @@ def fine_tune(c: Options) -> None:
     examples = open_examples(base)
     sigmas = geometric(c.noise_levels, c.sigma_min, c.sigma_max)[::-1]
     for i, sigma in enumerate(sigmas):
-        run = dataclasses.replace(base, run=str(Path(c.run) / f"level_{i:02d}"))
+        run = dataclasses.replace(base, run=_level(c, i))
         task = LevelTask(run, examples, loaded, float(sigma))
         state = train(run, task)
-        if not stopping_of(run).finished(int(state.step), int(state.stale)):
+        if not Stopping.of(run).finished(int(state.step), int(state.stale)):
             return  # out of time; the same command goes on
         loaded = load_prior(run.run)
         if not i and jax.process_index() == 0:  # pictures of the smallest noise level
@@ -117,29 +122,18 @@ def fine_tune(c: Options) -> None:
 def _save_stacked(c: Options, base: FlowConfig, examples: Examples) -> None:
     """Write the one prior of all levels."""
     sigmas = geometric(c.noise_levels, c.sigma_min, c.sigma_max)
-    priors = [load_prior(str(Path(c.run) / f"level_{i:02d}")) for i in range(len(sigmas))][::-1]
+    priors = [load_prior(_level(c, i)) for i in reversed(range(len(sigmas)))]
     levels = [float(sigma) for sigma in sigmas]
     settings = priors[0].header["settings"] | {"levels": len(levels), "sigmas": levels}
-    losses = [p.header["about"]["valid_loss"] for p in priors]
-    save_prior(
-        Path(c.run) / FILE,
-        "stacked_flows",
-        stack([cast(FlowPrior, p.prior) for p in priors]),
-        settings,
-        examples.form,
-        gensep=__version__,
-        step=c.steps,
-        data=base.data,
-        valid_loss=round(float(np.mean(losses)), 5),
-        config=dataclasses.asdict(base),
-    )
+    loss = round(float(np.mean([p.header["about"]["valid_loss"] for p in priors])), 5)
+    about = {"gensep": __version__, "step": c.steps, "data": base.data, "valid_loss": loss}
+    about["config"] = dataclasses.asdict(base)
+    stacked = stack([cast(FlowPrior, p.prior) for p in priors])
+    save_prior(Path(c.run) / FILE, "stacked_flows", stacked, settings, examples.form, **about)
 
 
 def stack(priors: list[FlowPrior]) -> StackedFlowPrior:
     """Return one prior made of flows of one level each, largest level first."""
     densities = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[p.density for p in priors])
-    return StackedFlowPrior(
-        densities,
-        jnp.concatenate([p.sigmas for p in priors]),
-        jnp.concatenate([p.errors for p in priors]),
-    )
+    sigmas = jnp.concatenate([p.sigmas for p in priors])
+    return StackedFlowPrior(densities, sigmas, jnp.concatenate([p.errors for p in priors]))

@@ -1,6 +1,7 @@
 """All files of a training run; process 0 alone writes them."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -13,7 +14,6 @@ from gensep.runtime.errors import UserError
 from gensep.runtime.files import write_atomically
 from gensep.training.checkpoint import Checkpoints
 from gensep.training.contract import Learner, TrainState, Validation
-from gensep.training.log import Log, read_metrics
 from gensep.training.options import TrainingConfig
 
 # options that may change between the slices of one run
@@ -95,3 +95,44 @@ class RunFolder:
         for file in (self._last, self._best, self._log):
             file.close()
         plot_training(self.path / "training.png", read_metrics(self.path), loss_name)
+
+
+class Log:
+    """`metrics.jsonl` and TensorBoard events of a run.
+
+    Rows later than `step`, at which a resumed run goes on, are removed.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX import SummaryWriter
+
+        self._path = folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(folder) if row["step"] <= step]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_atomically(self._path, text)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, **values: float) -> None:
+        """Append one row of numbers by name."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write the events that wait."""
+        self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """Return the rows of a run's `metrics.jsonl`; a line cut off by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

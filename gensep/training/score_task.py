@@ -15,9 +15,9 @@ from gensep.priors.files import LoadedPrior, load_prior
 from gensep.priors.score_networks import NETWORKS, Denoiser, features, make_denoiser
 from gensep.priors.unconditional import noise_levels, sample_batch
 from gensep.runtime.errors import UserError
-from gensep.training.contract import PriorFile, TrainState, Validation
+from gensep.training.contract import PriorFile, Validation
 from gensep.training.options import TrainingConfig
-from gensep.training.updates import Averaged, ModelTask
+from gensep.training.updates import ModelState, ModelTask
 from score import DenoiserPrior, denoising_loss, geometric, karras, lognormal
 
 Raw = jax.Array | np.ndarray
@@ -44,8 +44,7 @@ class ScoreTask(ModelTask[Denoiser, Raw]):
 
     def _load_first(self) -> LoadedPrior | None:
         """Return the prior that training starts from, if any."""
-        c = self.c
-        if c.init is None:
+        if (c := self.c).init is None:
             return None
         loaded = load_prior(c.init)
         had = loaded.header["settings"]
@@ -64,17 +63,10 @@ class ScoreTask(ModelTask[Denoiser, Raw]):
 
         If training starts from another prior, its mean and scale stay: its weights go with them.
         """
-        c = self.c
-        mean, sd = moments(self.examples)
-        known: Json = {
-            "network": c.network,
-            "features": self.examples.features,
-            "width": c.width,
-            "blocks": c.blocks,
-            "levels": len(self.grid),
-            "mean": mean,
-            "sigma_data": sd,
-        }
+        c, (mean, sd) = self.c, moments(self.examples)
+        known: Json = {"network": c.network, "features": self.examples.features}
+        known |= {"width": c.width, "blocks": c.blocks, "levels": len(self.grid)}
+        known |= {"mean": mean, "sigma_data": sd}
         if self.first:
             had = self.first.header["settings"]
             known |= {name: had[name] for name in ("mean", "sigma_data")}
@@ -92,8 +84,7 @@ class ScoreTask(ModelTask[Denoiser, Raw]):
     @cached_property
     def grid(self) -> np.ndarray:
         """Noise levels of validation: some of the trained ones if these are fixed."""
-        c = self.c
-        if c.schedule == "geometric":
+        if (c := self.c).schedule == "geometric":
             some = np.linspace(0, c.noise_levels - 1, min(c.levels, c.noise_levels))
             return self.trained_levels[np.round(some).astype(int)]
         return karras(c.levels, c.sigma_min, c.sigma_max, 5.0)
@@ -112,8 +103,7 @@ class ScoreTask(ModelTask[Denoiser, Raw]):
         return denoising_loss(model, x, jax.random.normal(noise_key, x.shape), sigma).mean()
 
     def _sample_levels(self, key: jax.Array, n: int) -> jax.Array:
-        c = self.c
-        if c.schedule == "geometric":
+        if (c := self.c).schedule == "geometric":
             return jax.random.choice(key, jnp.asarray(self.trained_levels), (n,))
         return lognormal(key, n, c.log_sigma_mean, c.log_sigma_sd, c.sigma_min, c.sigma_max)
 
@@ -123,16 +113,14 @@ class ScoreTask(ModelTask[Denoiser, Raw]):
         return self.examples.held_out()
 
     @partial(jax.jit, static_argnums=0)
-    def _errors(
-        self, model: Denoiser, x: jax.Array, sigma: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def _errors(self, model: Denoiser, x: jax.Array, sigma: jax.Array) -> tuple[jax.Array, ...]:
         """Return mean weighted loss and mean squared error per feature at one noise level."""
         noise = jax.random.normal(jax.random.key(VALID_SEED), x.shape)
         loss = denoising_loss(model, x, noise, jnp.full(len(x), sigma)).mean()
         error = model(x + sigma * noise, sigma) - x
         return loss, (error**2).mean(tuple(range(x.ndim - 1)))
 
-    def validate(self, state: TrainState[Averaged[Denoiser]]) -> Validation:
+    def validate(self, state: ModelState[Denoiser]) -> Validation:
         """Measure the averaged weights on the fixed noise levels."""
         model, sigmas = state.learner.average, self.grid
         measured = [self._errors(model, self.held_out, sigma) for sigma in sigmas]

@@ -15,6 +15,8 @@ Model = TypeVar("Model")
 
 # loss(model, key, batch) -> scalar, or scalar and a row of scalars to be logged
 Loss = Callable[[Model, jax.Array, Batch], jax.Array | tuple[jax.Array, Row]]
+# factors(model) -> factors of the learning rate, a tree like the model's; None: all are 1
+Factors = Callable[[Model], Model | None]
 
 
 class Averaged(NamedTuple, Generic[Model]):
@@ -25,22 +27,14 @@ class Averaged(NamedTuple, Generic[Model]):
     optimiser: optax.OptState
 
 
-Update = Callable[
-    [jax.Array, TrainState[Averaged[Model]], Batch], tuple[TrainState[Averaged[Model]], Row]
-]
+ModelState = TrainState[Averaged[Model]]
+Update = Callable[[jax.Array, ModelState[Model], Batch], tuple[ModelState[Model], Row]]
 
 
 def make_optimiser(
-    rate: float,
-    steps: int,
-    warmup: int,
-    clip: float,
-    factors: Callable[[Model], Model | None] = lambda model: None,
+    rate: float, steps: int, warmup: int, clip: float, factors: Factors = lambda model: None
 ) -> optax.GradientTransformation:
-    """Return Adam with warm-up, cosine decay to a hundredth and clipped gradient norm.
-
-    `factors(model)` are factors of the learning rate, a tree like the model's; None: all are 1.
-    """
+    """Return Adam with warm-up, cosine decay to a hundredth and clipped gradient norm."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, rate, min(warmup, steps // 2), steps, rate / 100
     )
@@ -53,9 +47,7 @@ def make_optimiser(
     return optax.chain(adam, optax.stateless(scale))
 
 
-def make_state(
-    model: Model, optimiser: optax.GradientTransformation
-) -> TrainState[Averaged[Model]]:
+def make_state(model: Model, optimiser: optax.GradientTransformation) -> ModelState[Model]:
     """Return the state before the first update of `model`."""
     average = jax.tree.map(jnp.array, model)
     return first_state(Averaged(model, average, optimiser.init(model)))
@@ -76,8 +68,8 @@ def make_update(
         return out if isinstance(out, tuple) else (out, None)
 
     def update(
-        key: jax.Array, state: TrainState[Averaged[Model]], batch: Batch
-    ) -> tuple[TrainState[Averaged[Model]], Row]:
+        key: jax.Array, state: ModelState[Model], batch: Batch
+    ) -> tuple[ModelState[Model], Row]:
         old = state.learner
         (value, own), gradient = jax.value_and_grad(with_row, has_aux=True)(old.model, key, batch)
         norm = optax.tree.norm(gradient)
@@ -90,12 +82,8 @@ def make_update(
         rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
         average = optax.incremental_update(model, old.average, rate)
         row = {"loss": value} if own is None else {"loss": value, "gradient_norm": norm, **own}
-        state = state._replace(
-            step=state.step + 1,
-            learner=Averaged(model, average, following),
-            skipped=state.skipped + ~good,
-        )
-        return state, row
+        learner, skipped = Averaged(model, average, following), state.skipped + ~good
+        return state._replace(step=state.step + 1, learner=learner, skipped=skipped), row
 
     return jax.jit(update, donate_argnums=1)
 
@@ -120,19 +108,18 @@ class ModelTask(Task[Averaged[Model], Batch], Generic[Model, Batch]):
 
     @cached_property
     def _optimiser(self) -> optax.GradientTransformation:
-        c = self.c
-        return make_optimiser(c.rate, c.steps, c.warmup, c.clip, self.rates)
+        return make_optimiser(self.c.rate, self.c.steps, self.c.warmup, self.c.clip, self.rates)
 
     @cached_property
     def _update(self) -> Update[Model, Batch]:
         return make_update(self.loss, self._optimiser, self.c.ema)
 
-    def start(self, key: jax.Array) -> TrainState[Averaged[Model]]:
+    def start(self, key: jax.Array) -> ModelState[Model]:
         """Return the state of the untrained model."""
         return make_state(self.make_model(key), self._optimiser)
 
     def update(
-        self, key: jax.Array, state: TrainState[Averaged[Model]], batch: Batch
-    ) -> tuple[TrainState[Averaged[Model]], Row]:
+        self, key: jax.Array, state: ModelState[Model], batch: Batch
+    ) -> tuple[ModelState[Model], Row]:
         """Return the state after one more update, and the loss."""
         return self._update(key, state, batch)

@@ -19,7 +19,7 @@ from gensep.representation.image import ImageForm
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path
-from gensep.training.score_task import Task
+from gensep.training.score_task import ScoreTask
 from score import DenoiserPrior
 
 BANDS = 5
@@ -343,7 +343,7 @@ def test_a_new_network_is_one_row(monkeypatch):
             batch=lambda *_, size=size: np.zeros((3, *size), np.float32),
             inputs=lambda key, raw: raw,
         )
-        settings = Task(c, examples).settings
+        settings = ScoreTask(c, examples).settings
         assert list(settings)[-4:] == ["sigmas", *row.of_form, *row.of_options]
         assert (settings["rescale"], settings["channels"], settings["warmup"]) == (*own, c.warmup)
     for wrong in ({"schedule": "lognormal"}, {"compat": True}):

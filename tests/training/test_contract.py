@@ -11,9 +11,9 @@ import pytest
 
 from gensep.runtime.trees import by_path
 from gensep.training.contract import Task, TrainState, Validation, first_state
-from gensep.training.log import read_metrics
 from gensep.training.loop import Stopping, train
 from gensep.training.options import TrainingConfig
+from gensep.training.run_folder import read_metrics
 from gensep.training.updates import Averaged, ModelTask, make_state, make_update
 
 MEAN = jnp.array([2.0, -1.0])

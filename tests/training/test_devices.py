@@ -25,7 +25,7 @@ import jax
 from gensep import train_glow, train_ncsn
 from gensep.runtime import devices
 from gensep.training import loop
-from gensep.training.log import read_metrics
+from gensep.training.run_folder import read_metrics
 from gensep.training.updates import ModelTask
 from pathlib import Path
 

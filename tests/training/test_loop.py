@@ -24,7 +24,7 @@ from gensep.training import score_task
 from gensep.training import updates as updates_of_models
 from gensep.training.checkpoint import Checkpoints
 from gensep.training.contract import Validation
-from gensep.training.log import Log, read_metrics
+from gensep.training.run_folder import Log, read_metrics
 from gensep.training.updates import make_optimiser, make_state, make_update
 from helpers import ROOT
 
