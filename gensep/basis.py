@@ -5,11 +5,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from gensep.cli import config
 from gensep.cli.options import Positional, PriorName, StemFormat, choices
 from gensep.runtime.errors import UserError, run
+from gensep.separation.settings import SamplerOptions
 
 if TYPE_CHECKING:
     from gensep.separation.separate import SourcePriors
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(StemFormat):
+class Config(SamplerOptions, StemFormat):
     """Options of gensep.basis."""
 
     mixtures: Positional[tuple[str, ...]] = ()
@@ -28,19 +29,9 @@ class Config(StemFormat):
     """Folder of the stems; {name} is the name of the input, {folder} its folder."""
     preset: Annotated[str, choices("gensep.separation.settings:PRESETS")] = "default"
     """Trade-off between speed and quality."""
-    sampler: Annotated[str | None, choices("gensep.separation.samplers:SAMPLERS")] = None
-    """Posterior sampler, instead of that of the preset."""
-    steps: int | None = None
-    """Number of noise levels, instead of that of the preset, which grows with the sources."""
-    samples: int | None = None
-    """Number of posterior samples to average, instead of that of the preset."""
-    constraint: Literal["soft", "hard"] = "soft"
-    """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
     uncertainty: bool = False
     """Write the spread of the posterior samples to uncertainty.npz and .png, and energy intervals
     to separation.json. It is only as reliable as the sampler, see docs/samplers.md."""
-    seed: int = 0
-    """Seed of the sampler."""
     window: int | None = None
     """Number of frames (of 32 ms) that a prior sees at once."""
     overlap: float | None = None
@@ -76,9 +67,7 @@ def main(argv: list[str]) -> None:
     from gensep.runtime.files import output_folder
     from gensep.separation.separate import assemble, make_settings
 
-    names = ("sampler", "steps", "samples", "window", "overlap", "seed", "constraint")
-    changed = {name: getattr(c, name) for name in names if getattr(c, name) is not None}
-    settings = make_settings(c.preset, changed, len(c.priors))
+    settings = make_settings(c.preset, c.changes("window", "overlap"), len(c.priors))
     paths = [Path(path) for path in c.mixtures]
     folders = [output_folder(c.output, name=path.stem, folder=path.parent) for path in paths]
     if len(set(folders)) < len(folders):

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from gensep.cli import config
 from gensep.cli.options import IMAGE_SETS, Count, Positional, PriorName, choices
 from gensep.runtime.errors import run
+from gensep.separation.settings import SamplerOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(SamplerOptions):
     """Options of gensep.basis_images."""
 
     set: Positional[Annotated[str, choices(IMAGE_SETS)]]
@@ -24,14 +25,6 @@ class Config:
     """Folder of the results; {name} is the name of the set."""
     preset: Annotated[str, choices("gensep.images.settings:IMAGE_PRESETS")] = "default"
     """Trade-off between speed and quality."""
-    sampler: Annotated[str | None, choices("gensep.separation.samplers:SAMPLERS")] = None
-    """Posterior sampler, instead of that of the preset."""
-    steps: int | None = None
-    """Number of noise levels, instead of that of the preset."""
-    samples: int | None = None
-    """Number of posterior samples to average, instead of that of the preset."""
-    constraint: Literal["soft", "hard"] = "soft"
-    """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
     seed: int = 0
     """Seed of the sampler and of the choice of images."""
     data_dir: str | None = None
@@ -58,9 +51,7 @@ def main(argv: list[str]) -> None:
     from gensep.images.settings import make_image_settings
     from gensep.runtime.files import output_folder
 
-    names = ("sampler", "steps", "samples", "seed", "constraint", "judge")
-    changed = {name: getattr(c, name) for name in names if getattr(c, name) is not None}
-    settings = make_image_settings(c.preset, changed)
+    settings = make_image_settings(c.preset, c.changes("judge"))
     mixed = mix_images(c.priors, Choice(*(getattr(c, name) for name in Choice._fields)))
     folder = output_folder(c.output, name=c.set)
     results = separate_mixed(mixed, settings, folder, picture=c.picture, config=c)

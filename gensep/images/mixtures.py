@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from basis import Linear, Prior, Problem
 from basis.rotated import Rotated, sum_and_differences
 from gensep.representation.image import PIXEL_VALUES
+from gensep.runtime.errors import UserError
 
 HIDDEN = 1e12  # variance of coordinates that are not observed
 
@@ -98,16 +99,12 @@ def choose(
 ) -> Chosen:
     """Choose `n` mixtures of different images by a seed; the first mixtures do not depend on `n`.
 
-    Args:
-        images: uint8 `[image, height, width, channels]`.
-        labels: `[image]`.
-        sources: number of sources of a mixture.
-        n: number of mixtures; an image is in two of them only where there are too few images.
-        seed: of the choice.
-        split: take each source from its own share of the classes, e.g. 0-4 and 5-9 of ten.
+    The images are uint8 `[image, height, width, channels]`, their labels `[image]`. An image is in
+    two mixtures only where there are too few. With `split` each source comes from its own share of
+    the classes, e.g. 0-4 and 5-9 of ten.
 
     Raises:
-        ValueError: if a share of the classes has no images, or fewer than a mixture needs.
+        UserError: if a share of the classes has no images, or fewer than a mixture needs.
     """
     share = labels * sources // (int(labels.max()) + 1) if split else np.zeros_like(labels)
     rows = []
@@ -115,7 +112,7 @@ def choose(
         pool = np.flatnonzero(share == (k if split else 0))
         per_round = len(pool) if split else len(pool) // sources
         if per_round < 1:
-            raise ValueError(f"too few images to mix {sources} of them")
+            raise UserError(f"too few images to mix {sources} of them")
         decks = [
             np.random.default_rng((seed, k if split else 0, i)).permutation(pool)
             for i in range(-(-n // per_round))

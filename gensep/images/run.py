@@ -106,11 +106,8 @@ def mix_images(priors: Sequence[str], choice: Choice) -> MixedImages:
                 f"gensep.train_ncsn --data {name}"
             )
     loaded = loaded * (how.sources // len(loaded))
-    try:
-        of = how.sources, choice.pairs, choice.seed
-        chosen = choose(images, labels, *of, split=choice.split)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    dealt = how.sources, choice.pairs, choice.seed
+    chosen = choose(images, labels, *dealt, split=choice.split)
     names, each = tuple(p.name for p in loaded), tuple(p.prior for p in loaded)
     return MixedImages(how, chosen, how.observe(chosen.truth), names, each)
 
@@ -131,8 +128,7 @@ def separate_mixed(
     shown = {"unit": "sample", "leave": False, "dynamic_ncols": True, "disable": None}
     total = len(mixed.mixture) * settings.samples
     with new_folder(folder):
-        bar = tqdm(desc=f"{folder.name}: sampling", total=total, **shown)
-        with bar:
+        with tqdm(desc=f"{folder.name}: sampling", total=total, **shown) as bar:
             found = separate_images(mixed.mix, mixed.priors, mixed.mixture, settings, bar.update)
         estimates = estimate_sources(mixed, found)
         results = Results(found, estimates, measure(mixed, estimates))

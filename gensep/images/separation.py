@@ -26,6 +26,10 @@ from gensep.images.settings import ImageSettings
 from gensep.runtime.errors import UserError
 from gensep.separation.chains import Chain, Chains
 
+# what all chains share: key, priors, noise levels, deviation of the observation; and what a group
+# has of its own: mixtures, their places and the numbers of the samples [chain]
+Shared = tuple[jax.Array, tuple[Prior, ...], jax.Array, jax.Array]
+Seen = tuple[jax.Array, jax.Array, jax.Array]
 # what a group of chains returns: sources [source, chain, ...], residuals [chain], forward passes
 # and vector-Jacobian products of each source's network
 Sampled = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -53,13 +57,9 @@ def separate_images(
 ) -> Separated:
     """Sample the sources of mixtures `[n, height, width, channels]`.
 
-    Args:
-        mix: how they were mixed.
-        priors: one per source.
-        mixture: as `mix.observe` returns it.
-        settings: of the sampler.
-        progress: called with the number of chains that were just done.
-        batch: chains that a device runs at once; by default few on a CPU, whose cache is small.
+    `mixture` is what `mix.observe` returns, and every source has one prior. `progress` is called
+    with the number of chains that were just done. A device runs `batch` chains at once, by default
+    few on a CPU, whose cache is small.
 
     Raises:
         UserError: for what the priors or the sampler cannot work with.
@@ -145,18 +145,9 @@ def _judge(
     return implausibility(priors, key, sources, levels)
 
 
-def _sample(
-    kernel: Kernel,
-    mix: Mix,
-    key: jax.Array,
-    priors: tuple[Prior, ...],
-    levels: jax.Array,
-    tau: jax.Array,
-    mixture: jax.Array,
-    place: jax.Array,
-    number: jax.Array,
-) -> Sampled:
+def _sample(kernel: Kernel, mix: Mix, shared: Shared, seen: Seen) -> Sampled:
     """Sample a group of chains; traced."""
+    (key, priors, levels, tau), (mixture, place, number) = shared, seen
     shape = (len(priors), *mixture.shape[1:])
 
     def one(key: jax.Array, place: jax.Array, number: jax.Array) -> jax.Array:

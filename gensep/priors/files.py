@@ -83,14 +83,8 @@ def save_prior(
 ) -> None:
     """Write a prior file, whole or not at all.
 
-    Args:
-        path: of the file.
-        kind: a row of KINDS.
-        prior: its arrays are stored by their path.
-        settings: of the network, enough for KINDS to build it again.
-        form: what the examples mean.
-        half: store large matrices in float16, for shipping.
-        **about: how the prior was made, JSON.
+    `settings` of the network are enough for the row `kind` of KINDS to build it again. With `half`
+    large matrices are stored in float16, for shipping. `about` is JSON on how the prior was made.
     """
     fields = dataclasses.asdict(form)
     header = {"kind": kind, "settings": settings, "about": about, form.key: fields}

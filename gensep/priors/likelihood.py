@@ -133,8 +133,7 @@ def measure(
     Args:
         loaded: the prior.
         data: name of a set of images, or folder of a data set of spectrograms.
-        request: which examples; their form is that of the prior. Its seed is also that of the
-            noise and of the probes.
+        request: which examples; its seed is also that of the noise and of the probes.
         levels: noise levels of the ODE; a network of fixed levels has its own.
         sigma: noise of the density, model units; by default the prior's smallest noise level.
         ode: as `probes` and `block`, see `fit`.

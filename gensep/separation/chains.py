@@ -32,7 +32,7 @@ class Chains(Generic[Result]):
         """Put what all chains share onto the devices.
 
         Args:
-            program: takes the shared arguments and those of a group; traced.
+            program: takes what all chains share and what a group has of its own; traced.
             identity: equal for programs that do the same with arguments of the same shapes.
             shared: pytrees that every device gets a copy of, such as keys, priors, noise levels.
             chains: to be sampled.
@@ -49,14 +49,14 @@ class Chains(Generic[Result]):
     ) -> Iterator[tuple[list[Chain], Result]]:
         """Yield the chains of each group and what the program returned for `size` chains.
 
-        `observe` returns the arguments of a group, arrays with a leading axis of chains.
+        `observe` returns what a group has of its own, arrays with a leading axis of chains.
         """
         compiled: Program[Result] | None = None
         for first in range(0, len(self.chains), self.size):
             began = time.perf_counter()
             group = list(self.chains[first : first + self.size])
             padded = group + [group[-1]] * (self.size - len(group))
-            arguments = (*self.shared, *self.devices.deal(observe(padded)))
+            arguments = self.shared, self.devices.deal(observe(padded))
             if compiled is None:
                 compiled = _compiled(self.program, self.identity, arguments)
                 self.compile_seconds = time.perf_counter() - began

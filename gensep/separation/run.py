@@ -67,8 +67,8 @@ def separate_file(
 
     Args:
         mixture: what is separated.
-        sources: priors of the sources, see `gensep.separation.separate.assemble`.
-        settings: of the sampler, see `gensep.separation.separate.make_settings`.
+        sources: see `gensep.separation.separate.assemble`.
+        settings: see `gensep.separation.separate.make_settings`.
         folder: of the stems.
         outputs: what is written.
         config: options for the record, such as `gensep.basis.Config`; without them it keeps

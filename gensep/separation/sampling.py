@@ -23,6 +23,10 @@ from gensep.separation.settings import Settings
 
 UNSEEN = 1e12  # variance of a frame that no observation constrains
 
+# what all chains share: key, priors, mixing, noise levels; and what a group has of its own:
+# mixture [chain, frame, mel], its variance, first frames and numbers of the samples [chain]
+Shared = tuple[jax.Array, tuple[Prior, ...], Decibel, jax.Array]
+Seen = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 # what a group of chains returns: masks [source, chain, frame, mel], sources of the same shape in
 # model units, residuals [noise level, chain]
 Sampled = tuple[jax.Array, jax.Array, jax.Array]
@@ -59,15 +63,10 @@ def sample_masks(
     *,
     uncertainty: bool = False,
 ) -> Masks:
-    """Sample the masks of a mixture.
+    """Sample the masks of a mixture's mel power `[frame, mel]` at `representation.level_db`.
 
-    Args:
-        power: mel power `[frame, mel]`, scaled to `representation.level_db`.
-        priors: one per source.
-        representation: of power and priors.
-        settings: of the sampler.
-        progress: called with (chains done, chains in all).
-        uncertainty: also measure how far the samples differ; takes two samples or more.
+    `priors` holds one per source. `progress` is called with (chains done, chains in all). With
+    `uncertainty` it also measures how far the samples differ, which takes two or more.
 
     Raises:
         UserError: for too few samples, or priors that the sampler or its noise levels do not fit.
@@ -79,9 +78,8 @@ def sample_masks(
         )
     length, starts = plan(len(power), settings.block, settings.window // 2, 32)
     mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
-    chains = [(start, number) for start in starts for number in range(settings.samples)]
+    run = _prepare(priors, representation, settings, starts, length)
     total = _Total(power, len(priors), settings, length)
-    run = _prepare(chains, length, priors, representation, settings)
     tau, done = settings.tau_db / representation.span_db, 0
     for group, (on_device, sources, errors) in run.run(partial(_observe, mixture, length, tau)):
         masks, residuals = np.asarray(on_device), np.asarray(errors)
@@ -90,7 +88,7 @@ def sample_masks(
             if uncertainty:
                 total.add_moments(chain, sources[:, i], representation)
         done += len(group)
-        progress(done, len(chains))
+        progress(done, len(run.chains))
     residuals = np.sqrt(np.mean(total.squares, axis=0)) * representation.span_db
     spread = total.uncertainty(representation) if uncertainty else None
     masks = total.masks / total.weight[:, None]
@@ -111,50 +109,34 @@ def plan(frames: int, block: int, overlap: int, multiple: int) -> tuple[int, lis
 
 
 def _prepare(
-    chains: list[Chain],
-    length: int,
-    priors: Sequence[Prior],
-    representation: Representation,
-    settings: Settings,
+    priors: Sequence[Prior], form: Representation, settings: Settings, starts: list[int], size: int
 ) -> Chains[Sampled]:
     """Return the sampler of one file; refuse what it cannot work with before it is compiled."""
     overlap = int(settings.overlap * settings.window)
     # a block of one window keeps its prior, and with it the log density that mala needs
-    wide = tuple(
-        prior if length <= settings.window else windowed(prior, settings.window, overlap)
-        for prior in priors
-    )
+    wide = tuple(priors)
+    if size > settings.window:
+        wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
     sigmas, kernel = settings.levels(), settings.kernel()
-    mixing = representation.mixing(jnp.zeros(len(priors)))
-    variance = jnp.asarray((settings.tau_db / representation.span_db) ** 2)
-    empty = jnp.zeros((1, length, representation.n_mels))
+    mixing, variance = form.mixing(jnp.zeros(len(priors))), (settings.tau_db / form.span_db) ** 2
+    empty = jnp.zeros((1, size, form.n_mels))
     try:
         check_levels(priors, sigmas)
-        check(kernel, Problem(wide, mixing, empty, variance), sigmas)
+        check(kernel, Problem(wide, mixing, empty, jnp.asarray(variance)), sigmas)
     except ValueError as error:
         raise UserError(str(error)) from None
     return Chains(
-        partial(_separate, kernel, representation),
-        (settings.sampler, settings.constraint, representation),
+        partial(_separate, kernel, form),
+        (settings.sampler, settings.constraint, form),
         (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas)),
-        chains,
+        [(start, number) for start in starts for number in range(settings.samples)],
         per_device=2 if jax.default_backend() == "cpu" else 32,  # the cache of a CPU is small
     )
 
 
-def _separate(
-    kernel: Kernel,
-    representation: Representation,
-    key: jax.Array,
-    priors: tuple[Prior, ...],
-    mixing: Decibel,
-    sigmas: jax.Array,
-    mixture: jax.Array,
-    variance: jax.Array,
-    first: jax.Array,
-    number: jax.Array,
-) -> Sampled:
+def _separate(kernel: Kernel, form: Representation, shared: Shared, seen: Seen) -> Sampled:
     """Sample a group of chains, whose blocks begin at the frames `first: [chain]`; traced."""
+    (key, priors, mixing, sigmas), (mixture, variance, first, number) = shared, seen
     shape = (mixture.shape[1], len(priors), mixture.shape[2])
 
     def one(key: jax.Array, first: jax.Array, number: jax.Array) -> jax.Array:
@@ -167,7 +149,7 @@ def _separate(
 
     problem = Problem(priors, mixing, mixture, variance)
     sources, info = sample(kernel, key, problem, sigmas, normal)
-    return representation.masks(sources), sources, info.residual
+    return form.masks(sources), sources, info.residual
 
 
 def _observe(

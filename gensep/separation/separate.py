@@ -47,10 +47,9 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
                 f"prior {one.name} is of {one.form.describe()}; audio needs priors "
                 "trained on a data set of gensep.wav_to_spec"
             )
-    for other in loaded:
-        if other.form != first.form:
+        if one.form != first.form:
             raise UserError(
-                f"priors {first.name} and {other.name} were trained on different "
+                f"priors {first.name} and {one.name} were trained on different "
                 "representations; train them on data of one wav_to_spec"
             )
     assert is_sound(first.form)

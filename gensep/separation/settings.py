@@ -1,8 +1,9 @@
 """Settings of the sampling of masks, and the table of presets."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from gensep.cli.options import choices
 from gensep.runtime.errors import UserError
 from gensep.separation.samplers import check_sampler, make_kernel
 
@@ -56,6 +57,28 @@ class SamplerSettings:
     def kernel(self) -> "Kernel":
         """Make the kernel of the sampler."""
         return make_kernel(self.sampler, self.constraint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """Sampler."""
+
+    sampler: Annotated[str | None, choices("gensep.separation.samplers:SAMPLERS")] = None
+    """Posterior sampler, instead of that of the preset."""
+    steps: int | None = None
+    """Number of noise levels, instead of that of the preset, which for stems grows with the
+    sources."""
+    samples: int | None = None
+    """Number of posterior samples to average, instead of that of the preset."""
+    constraint: Literal["soft", "hard"] = "soft"
+    """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
+    seed: int = 0
+    """Seed of the sampler."""
+
+    def changes(self, *more: str) -> dict[str, Any]:
+        """Return what these options, and some of the command's own, change in a preset."""
+        names = (*(f.name for f in fields(SamplerOptions)), *more)
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,16 +19,16 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 1):
         logging.getLogger("absl").setLevel(logging.WARNING)
-        several = jax.process_count() > 1
         folder.mkdir(parents=True, exist_ok=True)
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own} if jax.process_count() > 1 else None
+        )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             cleanup_tmp_directories=True,
             create=False,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(),
-                active_processes={jax.process_index()} if several else None,
-            ),
+            multiprocessing_options=alone,
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 

@@ -39,7 +39,6 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
     def __init__(self, c: FlowConfig, examples: Examples, architecture: str):
         super().__init__(c)
         self.examples, self.architecture = examples, architecture
-        self.images = examples.form.discrete
 
     def batch(self, step: int, rows: slice) -> FlowBatch:
         """Return some rows of the raw examples of a step."""
@@ -48,18 +47,17 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
     @cached_property
     def settings(self) -> Json:
         """Sizes of the flow, and the mean and scale of augmented training data."""
-        c, shape = self.c, self.examples.form.shape(self.c.frames)
+        c, form, row = self.c, self.examples.form, FLOWS[self.architecture]
+        shape, kept = form.shape(c.frames), ("layout", "squeeze", "logit", "dequantise")
         if len(shape) == 2:
             shape = (shape[0], 1, shape[1]) if c.layout == "bands" else (*shape, 1)
         # after a logit the first ActNorm finds mean and scale itself
         mean, sd = ([0.0] * self.examples.features, 1.0) if c.logit else moments(self.examples)
         low, high = extent(self.examples)
-        row = FLOWS[self.architecture]
         return {
             "architecture": self.architecture,
-            **{name: getattr(c, name) for name in (*row.sizes, *row.others.values())},
+            **{name: getattr(c, name) for name in (*row.sizes, *row.others.values(), *kept)},
             "shape": list(shape),
-            "layout": c.layout,
             "features": self.examples.features,
             "mean": mean,
             "sd": sd,
@@ -67,9 +65,6 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
             "high": high,
             "embedding": 0 if c.schedule == "none" else c.embedding,
             "floor": c.sigma_min / 4,
-            "squeeze": c.squeeze,
-            "logit": c.logit,
-            "dequantise": c.dequantise,
             "levels": len(self.grid),
         }
 
@@ -178,7 +173,7 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         if self.c.plain and self.c.schedule != "none":
             losses["0"] = self.measure(model, self.held_out, 0.0)[0]
         row = {f"valid_loss_sigma_{sigma}": loss for sigma, loss in losses.items()}
-        if self.images and "0" in losses:
+        if self.examples.form.discrete and "0" in losses:
             row["valid_bits_per_dim"] = float(bits_per_dim(jnp.asarray(losses["0"]), 1))
         errors = jnp.stack([error for _, error in measured])
         prior = FlowPrior(model.density, jnp.asarray(sigmas), errors, model.dequantiser)
@@ -208,7 +203,7 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         return {
             "examples": len(self.held_out),
             "sigma": rows,
-            "dequantisation": self.c.dequantise if self.images else "none: continuous data",
+            "dequantisation": self.c.dequantise if form.discrete else "none: continuous data",
         }
 
     def finish(self, folder: Path) -> None:

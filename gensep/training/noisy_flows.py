@@ -29,12 +29,6 @@ from score import geometric
 
 Options = Any  # of gensep.train_noisy_glow
 
-# options of gensep.train_noisy_glow that replace those of the plain flow's training
-CHANGES = (
-    "steps batch rate warmup clip ema seed validate_every valid_windows save_every max_minutes "
-    "sigma_min sigma_max denoising"
-).split()
-
 
 class LevelTask(FlowTask):
     """A flow of the noise level `sigma` alone, which starts from the weights of another flow."""
@@ -90,9 +84,9 @@ def config_of(loaded: LoadedPrior, c: Options) -> FlowConfig:
     """Return the options of the flow's own training that all flows have, changed by `c`."""
     known = {f.name for f in dataclasses.fields(FlowConfig)}
     stored = {k: v for k, v in loaded.header["about"]["config"].items() if k in known}
-    changes = {name: getattr(c, name) for name in CHANGES}
-    moved = {"data_dir": c.data_dir} if c.data_dir else {}
-    return config.build(FlowConfig, stored | changes | moved | {"levels": c.noise_levels})
+    kept = {"run"} if c.data_dir else {"run", "data_dir"}
+    changes = {k: v for k, v in dataclasses.asdict(c).items() if k in known - kept}
+    return config.build(FlowConfig, stored | changes | {"levels": c.noise_levels})
 
 
 def _level(c: Options, number: int) -> str:

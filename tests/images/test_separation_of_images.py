@@ -139,7 +139,7 @@ def test_images_are_chosen_by_class_and_never_meet_themselves():
     assert not np.array_equal(
         apart.places[:, :5], choose(pictures, labels, 2, 5, 2, split=True).places
     )
-    with pytest.raises(ValueError, match="too few"):
+    with pytest.raises(UserError, match="too few"):
         choose(pictures[:1], labels[:1], 2, 1, 0, split=False)
 
 
