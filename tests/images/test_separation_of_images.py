@@ -373,7 +373,7 @@ def test_command(prior, tmp_path, monkeypatch, capsys):
         (["digits", "--priors", "piano"], "prior piano is of spectrograms"),
         (["digits"], "--priors is missing"),
         (["--priors", "PRIOR"], "SET is missing"),
-        (["mnis", "--priors", "PRIOR"], "expected one of mnist"),
+        (["mnis", "--priors", "PRIOR"], "set must be one of mnist"),
         (["mnist", "--priors", "PRIOR"], "no complete mnist"),
         (["digits", "--priors", "PRIOR", "PRIOR", "PRIOR"], "one prior for all 2 sources"),
         (["digits", "--priors", "PRIOR", "--mix", "grey", "--split"], "--mix grey has one"),
