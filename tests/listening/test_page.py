@@ -450,6 +450,6 @@ def test_commands_read_back():
     c = Config(mixtures=("my mix.wav",), priors=("a", "b"), steps=3, overlap=0.1, picture=False)
     text = command(c)
     assert text == (
-        "python -m gensep.basis 'my mix.wav' --priors a b --steps 3 --overlap 0.1 --picture false"
+        "python -m gensep.basis 'my mix.wav' --steps 3 --priors a b --overlap 0.1 --picture false"
     )
     assert config.parse(Config, shlex.split(text)[3:]) == c
