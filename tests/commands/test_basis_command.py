@@ -81,7 +81,7 @@ def refused(result, words, output="separated"):
     assert not Path(output).exists()
 
 
-def test_stems_record_and_picture(run, tmp_path):
+def test_stems_record_and_picture(run, runs, tmp_path):
     soundfile.write("my mix.wav", noise(20_000, 2), 22050, subtype="PCM_16")
     code, out, err = run("my mix.wav", *QUICK[:-2], quick=False)
     assert code == 0, err
@@ -110,7 +110,8 @@ def test_stems_record_and_picture(run, tmp_path):
     assert record["mixture"] == "my mix.wav"
     assert (record["rate"], record["channels"]) == (22050, 2)
     assert record["seconds"] == pytest.approx(20_000 / 22050)
-    assert record["command"].startswith("python -m gensep.basis 'my mix.wav' --priors ")
+    assert record["command"].startswith("python -m gensep.basis 'my mix.wav' --steps 2 ")
+    assert f" --priors {runs / 'low'} {runs / 'high'} " in record["command"]
     assert Representation(**record["representation"]) == REP
     assert record["settings"]["steps"] == 2
     assert record["settings"]["seed"] == 0
