@@ -153,7 +153,7 @@ def test_the_prior_file_holds_the_average_and_is_a_prior(folder, whole):
 
     score, gradient = run(loaded.prior, x)  # also of windows of another length
     low, high = (np.array(loaded.header["settings"][name]) for name in ("low", "high"))
-    clean, room = x + 0.09 * gradient, (high - low) / 2
+    clean, room = x + 0.09 * np.asarray(gradient), (high - low) / 2
     near = (clean > low - room) & (clean < high + room)  # elsewhere the score leads back
     assert near.mean() > 0.9
     np.testing.assert_allclose(score[near], gradient[near], rtol=1e-3, atol=1e-3)
