@@ -28,8 +28,8 @@ from gensep.runtime.trees import by_path
 from gensep.training.contract import Validation
 from gensep.training.flow_pictures import nearest
 from gensep.training.flow_task import FlowTask
-from gensep.training.log import read_metrics
 from gensep.training.noisy_flows import LevelTask
+from gensep.training.run_folder import read_metrics
 from score import EDM, DenoiserPrior
 
 pytestmark = pytest.mark.usefixtures("hasty", "programs")
@@ -255,17 +255,11 @@ def test_flowpp_is_trained(folder, monkeypatch):
 
 def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
     monkeypatch.setattr(FlowTask, "finish", lambda self, run: None)
-    c = train_glow.Config(data=str(folder / "data"), run="", frames=FRAMES, schedule="none")
-    task = FlowTask(
-        c,
-        open_examples(c),
-        architecture="glow",
-        scales=1,
-        depth=2,
-        width=8,
-        latents="conv",
-        dtype="float32",
+    sizes = {"scales": 1, "depth": 2, "width": 8}
+    c = train_glow.Config(
+        data=str(folder / "data"), run="", frames=FRAMES, schedule="none", **sizes
     )
+    task = FlowTask(c, open_examples(c), "glow")
     density = make_flow(task.settings).density
     (folder / "plain").mkdir()
     save_prior(
@@ -304,7 +298,7 @@ def test_noisy_flows_are_fine_tuned_from_small_to_large(folder, monkeypatch):
 
 def test_noise_levels_are_each_examples_own(folder):
     c = train_glow.Config(data=str(folder / "data"), run="", frames=FRAMES, plain=0.25)
-    task = FlowTask(c, open_examples(c), architecture="glow")
+    task = FlowTask(c, open_examples(c), "glow")
     sigma = np.asarray(task._levels(jax.random.key(0), 4000))
     assert (sigma == 0).mean() == pytest.approx(0.25, abs=0.03)
     noisy = np.log(sigma[sigma > 0])
