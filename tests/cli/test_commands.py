@@ -46,6 +46,8 @@ def test_help_of_every_command_is_whole_and_quick(command):
         began = seconds()
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         times.append(seconds() - began)
+        if times[-1] < 0.5:
+            break  # a second try only on a busy machine
     assert done.returncode == 0, done.stderr
     text, _, modules = done.stdout.partition("MODULES")
     assert not HEAVY & set(modules.split())

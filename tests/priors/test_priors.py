@@ -22,6 +22,8 @@ from gensep.runtime.trees import by_path
 from gensep.training.score_task import ScoreTask
 from score import DenoiserPrior
 
+pytestmark = pytest.mark.usefixtures("hasty")
+
 BANDS = 5
 SETTINGS = {
     "n_mels": BANDS,

@@ -237,6 +237,7 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
     env = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     }
