@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gensep.separation.separate import SourcePriors
 
 ROOT = Path(__file__).parent.parent
-SETS = {"duo": "lieder", "chorale": "chorales"}
+SETS = {"duo": "lieder", "chorale": "chorales", "melody": "chorales", "winds": "chorales"}
 RATE = 22050
 MEL_ORACLE = "oracle, mel ratio"
 PROG = "python scripts/benchmark_separation.py"
