@@ -37,9 +37,6 @@ class Config(SamplerOptions):
     """Take the first image from the first half of the classes and the second from the other."""
     part: Literal["test", "valid"] = "test"
     """Split of the set that the images come from."""
-    judge: Annotated[str, choices("gensep.images.settings:JUDGES")] = "denoising"
-    """How posterior samples are weighted: by denoising error, or by exact likelihood (flows
-    only)."""
     picture: bool = True
     """Draw mixtures, true sources and estimates."""
 
@@ -51,7 +48,7 @@ def main(argv: list[str]) -> None:
     from gensep.images.settings import make_image_settings
     from gensep.runtime.files import output_folder
 
-    settings = make_image_settings(c.preset, c.changes("judge"))
+    settings = make_image_settings(c.preset, c.changes())
     mixed = mix_images(c.priors, Choice(*(getattr(c, name) for name in Choice._fields)))
     folder = output_folder(c.output, name=c.set)
     results = separate_mixed(mixed, settings, folder, picture=c.picture, config=c)

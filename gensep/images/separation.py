@@ -1,38 +1,38 @@
 """Posterior samples of the images in mixtures: sampled in chains, weighed, put in one order."""
 
 import itertools
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from basis import (
-    Density,
     Kernel,
     Prior,
     check,
     evidence_weights,
-    implausibility,
     onto_mixture,
     sample,
-    surprise,
 )
 from gensep.images.mixtures import Mix
 from gensep.images.settings import ImageSettings
 from gensep.runtime.errors import UserError
 from gensep.separation.chains import Chain, Chains
+from gensep.separation.judges import JUDGES
 
-# what all chains share: key, priors, noise levels, deviation of the observation; and what a group
-# has of its own: mixtures, their places and the numbers of the samples [chain]
-Shared = tuple[jax.Array, tuple[Prior, ...], jax.Array, jax.Array]
+if TYPE_CHECKING:
+    from gensep.separation.settings import Measure
+
+# what all chains share: key, priors, noise levels, deviation of the observation, levels of the
+# judge; and what a group has of its own: mixtures, their places, numbers of the samples [chain]
+Shared = tuple[jax.Array, tuple[Prior, ...], jax.Array, jax.Array, jax.Array]
 Seen = tuple[jax.Array, jax.Array, jax.Array]
-# what a group of chains returns: sources [source, chain, ...], residuals [chain], forward passes
-# and vector-Jacobian products of each source's network
-Sampled = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+# what a group of chains returns: sources [source, chain, ...], residuals [chain], how implausible
+# the sources are [chain], forward passes and vector-Jacobian products of each source's network
+Sampled = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 class Separated(NamedTuple):
@@ -44,7 +44,7 @@ class Separated(NamedTuple):
     forwards: int  # network evaluations of each source, all samples of a mixture together
     vjps: int
     compile_seconds: float
-    run_seconds: float  # with weighing
+    run_seconds: float
 
 
 def separate_images(
@@ -70,26 +70,24 @@ def separate_images(
         return mixture[place], place, number
 
     run = _prepare(mix, priors, mixture, settings, batch)
-    parts, residuals = [], []
+    parts, residuals, implausible = [], [], []
     for group, result in run.run(observe):
-        found, residual, forwards, vjps = jax.device_get(result)
+        found, residual, unlikely, forwards, vjps = jax.device_get(result)
         parts.append(found[:, : len(group)])
         residuals.append(residual[: len(group)])
+        implausible.append(unlikely[: len(group)])
         progress(len(group))
     split = settings.samples, len(mixture)
     sources = np.concatenate(parts, 1)
     sources = sources.reshape(len(sources), *split, *sources.shape[2:]).swapaxes(0, 1)
-    began = time.perf_counter()
-    weights = weigh(priors, sources, settings, run.size)
-    evaluations = int(forwards) + settings.weighed * len(settings.judged_at)
     return Separated(
         np.stack([mix.images(one) for one in sources]),
-        weights,
+        weigh(np.concatenate(implausible).reshape(split), settings),
         np.concatenate(residuals).reshape(split),
-        evaluations * settings.samples,
+        int(forwards) * settings.samples,
         int(vjps) * settings.samples,
         run.compile_seconds,
-        run.run_seconds + time.perf_counter() - began,
+        run.run_seconds,
     )
 
 
@@ -101,53 +99,38 @@ def _prepare(
     batch: int | None,
 ) -> Chains[Sampled]:
     """Return the sampler of the mixtures; refuse what it cannot work with."""
-    if settings.judge == "likelihood" and not all(hasattr(p, "log_prob") for p in priors):
+    if JUDGES[settings.judge].density and not all(hasattr(p, "log_prob") for p in priors):
         raise UserError(
-            "judging samples by likelihood needs priors that know their density, as "
-            "flows do; take --judge denoising"
+            f"judging samples by {settings.judge} needs priors that know their density, as "
+            "flows do; take --judge evidence"
         )
     levels, kernel = settings.levels(), settings.kernel()
+    judged = jnp.asarray(settings.judged_at if settings.weighed else (), jnp.float32)
     try:
         check(kernel, mix.problem(priors, jnp.zeros_like(mixture[:1]), settings.tau), levels)
     except ValueError as error:
         raise UserError(str(error)) from None
     return Chains(
-        partial(_sample, kernel, mix),
-        (settings.sampler, settings.constraint, mix),
-        (jax.random.key(settings.seed), priors, jnp.asarray(levels), settings.tau),
+        partial(_sample, kernel, mix, settings.measure()),
+        (settings.sampler, settings.constraint, settings.judge, mix),
+        (jax.random.key(settings.seed), priors, jnp.asarray(levels), settings.tau, judged),
         [(place, number) for number in range(settings.samples) for place in range(len(mixture))],
         per_device=batch or (32 if jax.default_backend() == "cpu" else 1024),
     )
 
 
-def weigh(
-    priors: tuple[Prior, ...], sources: np.ndarray, settings: ImageSettings, size: int
-) -> np.ndarray:
-    """Return the weights `[sample, n]` of samples `[sample, source, n, ...]`, sum 1 over samples.
-
-    `size` mixtures are judged at once.
-    """
+def weigh(implausible: np.ndarray, settings: ImageSettings) -> np.ndarray:
+    """Return the weights of samples from how implausible they are; both `[sample, n]`."""
     if not settings.weighed:
-        return np.full((len(sources), sources.shape[2]), 1 / len(sources), np.float32)
-    key, levels, evidence = jax.random.key(settings.seed), jnp.asarray(settings.judged_at), []
-    for first in range(0, sources.shape[2], size):
-        some, own = sources[:, :, first : first + size], jax.random.fold_in(key, first)
-        evidence.append(_judge(settings.judge, priors, own, some, levels))
-    return np.asarray(evidence_weights(jnp.concatenate(evidence, 1), settings.temperature))
+        return np.full(implausible.shape, 1 / len(implausible), np.float32)
+    return np.asarray(evidence_weights(jnp.asarray(implausible), settings.temperature))
 
 
-@partial(jax.jit, static_argnums=0)
-def _judge(
-    how: str, priors: tuple[Prior, ...], key: jax.Array, sources: jax.Array, levels: jax.Array
-) -> jax.Array:
-    if how == "likelihood":
-        return surprise(cast(tuple[Density, ...], priors), key, sources, levels)
-    return implausibility(priors, key, sources, levels)
-
-
-def _sample(kernel: Kernel, mix: Mix, shared: Shared, seen: Seen) -> Sampled:
-    """Sample a group of chains; traced."""
-    (key, priors, levels, tau), (mixture, place, number) = shared, seen
+def _sample(
+    kernel: Kernel, mix: Mix, measure: "Measure | None", shared: Shared, seen: Seen
+) -> Sampled:
+    """Sample and judge a group of chains; traced."""
+    (key, priors, levels, tau, judged), (mixture, place, number) = shared, seen
     shape = (len(priors), *mixture.shape[1:])
 
     def one(key: jax.Array, place: jax.Array, number: jax.Array) -> jax.Array:
@@ -160,7 +143,11 @@ def _sample(kernel: Kernel, mix: Mix, shared: Shared, seen: Seen) -> Sampled:
 
     problem = mix.problem(priors, mixture, tau)
     sources, info = sample(kernel, key, problem, levels, normal)
-    return onto_mixture(problem, sources), info.residual[-1], info.forwards.sum(), info.vjps.sum()
+    sources, implausible = onto_mixture(problem, sources), jnp.zeros(len(mixture))
+    if measure is not None:
+        implausible = measure(priors, key, sources, judged)
+    forwards = info.forwards.sum() + len(judged)
+    return sources, info.residual[-1], implausible, forwards, info.vjps.sum()
 
 
 def align(samples: np.ndarray, leading: np.ndarray | None = None) -> np.ndarray:

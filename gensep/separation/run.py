@@ -21,9 +21,10 @@ from gensep.plots.spectrograms import plot_spectrograms, plot_trace, plot_uncert
 from gensep.representation.analysis import analyse_excerpt
 from gensep.representation.mel import Representation
 from gensep.runtime.files import new_folder
-from gensep.separation.sampling import Masks, Uncertainty
+from gensep.separation.collected import Masks
 from gensep.separation.separate import SourcePriors, find_masks
 from gensep.separation.settings import Settings
+from gensep.separation.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -139,6 +140,7 @@ def describe(mixture: Excerpt, stems: tuple[Path, ...], masks: Masks) -> Json:
         "compile_seconds": round(masks.compile_seconds, 2),
         "sampling_seconds": round(masks.run_seconds, 2),
         "sampling_seconds_per_second": round(masks.run_seconds / seconds, 4),
+        "network_evaluations": masks.evaluations._asdict(),
         "residual_db": round(masks.residual, 3),
         "residuals_db": [round(float(r), 3) for r in masks.residuals],
     }

@@ -14,7 +14,8 @@ from gensep.representation.analysis import Analysis, analyse
 from gensep.representation.form import is_sound
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
-from gensep.separation.sampling import Masks, sample_masks
+from gensep.separation.collected import Masks
+from gensep.separation.sampling import sample_masks
 from gensep.separation.settings import PRESETS, Settings
 
 MAX_SOURCES = 8

@@ -1,16 +1,22 @@
 """Settings of the sampling of masks, and the table of presets."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from gensep.cli.options import choices
 from gensep.runtime.errors import UserError
+from gensep.separation.judges import JUDGES
 from gensep.separation.samplers import check_sampler, make_kernel
 
 if TYPE_CHECKING:
+    import jax
     import numpy as np
 
     from basis import Kernel
+
+    Measure = Callable[..., jax.Array]
 
 # name -> the settings that it changes; `steps` are those of two sources
 PRESETS: dict[str, dict[str, str | int]] = {
@@ -36,9 +42,24 @@ class SamplerSettings:
     sigma_min: float
     rho: float  # of the noise levels of Karras et al.; 1000 makes them geometric
     seed: int = 0
+    judge: str = "evidence"  # a row of `gensep.separation.judges.JUDGES`
+    judges: tuple[float, ...] | None = None  # noise levels of the judge; None: those of the row
+    temperature: float  # of the weights, nats; 0 takes the likeliest sample, inf makes all equal
+
+    kind: ClassVar[str]  # of what is separated, a column of JUDGES
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler, self.constraint)
+        able = [name for name, row in JUDGES.items() if name == "none" or getattr(row, self.kind)]
+        if self.judge not in able:
+            raise UserError(
+                f"judge must be one of {', '.join(able)} for {self.kind}, not '{self.judge}'"
+            )
+        if self.temperature < 0 or any(sigma <= 0 for sigma in self.judged_at):
+            raise UserError(
+                "expected a temperature >= 0 and judges at noise levels > 0, not "
+                f"{self.temperature} and {self.judged_at}"
+            )
         for name in ("steps", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -47,6 +68,24 @@ class SamplerSettings:
                 "expected 0 < sigma_min <= sigma_max and rho > 0, not "
                 f"{self.sigma_min}, {self.sigma_max} and {self.rho}"
             )
+
+    @property
+    def judged_at(self) -> tuple[float, ...]:
+        """Noise levels at which samples are weighed, one draw of noise each."""
+        own: tuple[float, ...] = getattr(JUDGES[self.judge], self.kind)
+        return own if self.judges is None else self.judges
+
+    @property
+    def weighed(self) -> bool:
+        """Whether samples are judged before they are averaged."""
+        some = self.judge != "none" and bool(self.judged_at)
+        return self.samples > 1 and some and math.isfinite(self.temperature)
+
+    def measure(self) -> "Measure | None":
+        """Return the function of `basis` that measures samples, or None if none does."""
+        import basis
+
+        return getattr(basis, JUDGES[self.judge].function) if self.weighed else None
 
     def levels(self) -> "np.ndarray":
         """Return the noise levels, largest first."""
@@ -70,6 +109,9 @@ class SamplerOptions:
     sources."""
     samples: int | None = None
     """Number of posterior samples to average, instead of that of the preset."""
+    judge: Annotated[str | None, choices("gensep.separation.judges:JUDGES")] = None
+    """How posterior samples are weighted before they are averaged: by evidence, which is the error
+    that the priors make when they denoise them again, or by likelihood (flows of images only)."""
     constraint: Literal["soft", "hard"] = "soft"
     """Use hard to make the sources satisfy the mixing law exactly at every noise level."""
     seed: int = 0
@@ -90,10 +132,14 @@ class Settings(SamplerSettings):
     samples: int = 3
     sigma_min: float = 0.2
     rho: float = 5.0
+    temperature: float = 10.0
+    stretch: float = 8.0  # frames, standard deviation of the windows that are judged
     tau_db: float = 1.0  # standard deviation of the mixing law's error
     window: int = 128  # frames that a prior sees at once
     overlap: float = 0.25  # share of a window
     block: int = 512  # frames of a chain, at most
+
+    kind: ClassVar[str] = "audio"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,5 +153,7 @@ class Settings(SamplerSettings):
                 "expected a block divisible by 32 and no shorter than the window, "
                 f"not {self.block} and {self.window} frames"
             )
-        if self.tau_db <= 0:
-            raise UserError(f"tau_db must be above 0, not {self.tau_db}")
+        if self.tau_db <= 0 or self.stretch <= 0:
+            raise UserError(
+                f"expected tau_db and stretch > 0, not {self.tau_db} and {self.stretch}"
+            )

@@ -12,7 +12,6 @@ from basis import (
     Gaussian,
     Prior,
     daps_pc,
-    evidence_weights,
     full_gaussian,
     implausibility,
     langevin,
@@ -26,12 +25,13 @@ from gensep.datasets.images import load_images
 from gensep.images.mixtures import MIXES, Chosen, choose
 from gensep.images.run import MixedImages, estimate_sources, measure, psnr_of
 from gensep.images.separation import Separated, align, separate_images, weigh
-from gensep.images.settings import IMAGE_PRESETS, JUDGES, ImageSettings, make_image_settings
+from gensep.images.settings import IMAGE_PRESETS, ImageSettings, make_image_settings
 from gensep.priors.files import save_prior
 from gensep.priors.score_networks import make_denoiser
 from gensep.representation.image import PIXEL_VALUES, ImageForm
 from gensep.runtime.errors import UserError
 from gensep.runtime.trees import by_path, from_paths
+from gensep.separation.judges import JUDGES
 from score import DenoiserPrior, karras
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -231,57 +231,41 @@ def test_images_of_independent_pixels_are_sampled_exactly():
     np.testing.assert_allclose(alone.samples, found.samples[:25, :, :2], atol=1e-4)
 
 
-def test_samples_are_weighed_by_how_well_the_priors_denoise_them():
-    near = images(1, 2, 2, 32, 32, 1)  # [sample, source, n, ...]; under flat() so is far, but less
-    samples = np.concatenate([near, near + 0.9]).astype(np.float32)
-    priors, levels = (flat(), flat()), (0.5, 0.2)
-    found = np.asarray(
-        implausibility(priors, jax.random.key(0), jnp.asarray(samples), jnp.asarray(levels))
-    )
-    assert found.shape == (2, 2)
-    # D - x = (1 - c)(mean - x) + c sigma n with c = v / (v + sigma^2), n the same for both samples
-    squares = ((samples - 0.4) ** 2).sum((1, 3, 4, 5))
-    expected = np.mean([(s / (0.09 + s**2)) ** 2 for s in levels]) * (squares[1] - squares[0])
-    np.testing.assert_allclose(found[1] - found[0], expected, rtol=0.05)
-    # and so the mean of the run is that of the plausible sample
-    settings = ImageSettings(judges=levels, samples=2)
-    np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
-    equal = ImageSettings(judges=levels, samples=2, temperature=np.inf)
-    np.testing.assert_array_equal(weigh(priors, samples, equal, 2), np.full((2, 2), 0.5))
+def test_samples_are_judged_where_they_were_sampled():
+    """The weights are those of `implausibility` and `surprise` of the samples of every mixture."""
+    mixture = images(3, 4, 4, 1)
+    shown = dict(steps=3, sampler="mmps", sigma_min=0.2, samples=4, seed=1)
+    for judge, measured in (("evidence", implausibility), ("likelihood", surprise)):
+        settings = ImageSettings(judge=judge, judges=(0.5, 0.3), **shown)
+        found = separate_images(MIXES["sum"], (flat(), flat(0.3)), mixture, settings)
+        key, levels = jax.random.key(1), jnp.array([0.5, 0.3])
+        expected = jnp.stack(
+            [measured((flat(), flat(0.3)), key, jnp.asarray(x), levels) for x in found.samples]
+        )
+        np.testing.assert_allclose(found.weights, weigh(expected, settings), atol=1e-4)
+        assert found.weights.std() > 0.01
+        assert found.forwards == 4 * (3 + 2)
+    for same in (dict(judge="none"), dict(temperature=np.inf), dict(judges=())):
+        equal = separate_images(
+            MIXES["sum"], (flat(), flat(0.3)), mixture, ImageSettings(**shown, **same)
+        )
+        np.testing.assert_array_equal(equal.weights, np.full((4, 3), 0.25))
+        np.testing.assert_allclose(equal.samples, found.samples, atol=1e-6)
+        assert equal.forwards == 4 * 3
 
 
-def test_samples_are_judged_by_exact_densities_where_priors_have_them():
-    near = images(1, 2, 2, 32, 32, 1)
-    samples = np.concatenate([near, near + 0.9]).astype(np.float32)
-    priors, levels = (flat(), flat()), (0.5, 0.2)
-    found = np.asarray(
-        surprise(priors, jax.random.key(0), jnp.asarray(samples), jnp.asarray(levels))
-    )
-    squares = ((samples - 0.4) ** 2).sum((1, 3, 4, 5))
-    # -ln N(x + sigma n; mean, v + sigma^2): the noise moves the difference by 2 (x2 - x1) n at most
-    expected = np.mean([1 / (0.09 + s**2) for s in levels]) / 2 * (squares[1] - squares[0])
-    np.testing.assert_allclose(found[1] - found[0], expected, rtol=0.1)
-
-    def error(*levels):
-        found = surprise(priors, jax.random.key(0), jnp.asarray(samples), jnp.asarray(levels))
-        return np.abs(found[1] - found[0] - (squares[1] - squares[0]) / (2 * (0.09 + 0.04))).max()
-
-    assert error(*[0.2] * 64) < error(0.2) / 3  # a level named often has as many draws
-    settings = ImageSettings(judge="likelihood", judges=levels, samples=2, temperature=1.0)
-    np.testing.assert_allclose(weigh(priors, samples, settings, 1), [[1, 1], [0, 0]], atol=1e-6)
-    own = ImageSettings(judge="likelihood", samples=2)  # without levels it takes those of the judge
-    assert own.judged_at == JUDGES["likelihood"] != ImageSettings().judged_at
+def test_judges_of_images():
+    own = ImageSettings(judge="likelihood", samples=2)  # without levels it takes those of the row
+    assert own.judged_at == JUDGES["likelihood"].images != ImageSettings().judged_at
+    assert ImageSettings().weighed
     assert not ImageSettings(judge="likelihood", judges=(), samples=2).weighed
+    assert not ImageSettings(samples=1).weighed
+    with pytest.raises(UserError, match="^judge must be one of evidence, likelihood, none "):
+        ImageSettings(judge="denoising")
+    with pytest.raises(UserError, match="^expected a temperature >= 0 and judges at"):
+        ImageSettings(judges=(0.0,))
     with pytest.raises(UserError, match="needs priors that know their density"):
-        separate_images(MIXES["average"], (object(),) * 2, samples[0, 0], settings)
-
-
-def test_weights_of_evidence_are_those_of_boltzmann():
-    found = jnp.array([[1.0, 2.0], [4.0, 2.0]])
-    weights = np.asarray(evidence_weights(found, 3.0))
-    np.testing.assert_allclose(weights[0] / weights[1], [np.e, 1], rtol=1e-5)
-    np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
-    np.testing.assert_array_equal(evidence_weights(found[:, :1], 0.0), [[1], [0]])
+        separate_images(MIXES["average"], (object(),) * 2, images(2, 4, 4, 1), own)
 
 
 def test_levels_beyond_the_prior_are_refused():

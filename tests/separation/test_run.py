@@ -81,9 +81,10 @@ def test_what_cannot_be_written_leaves_no_folder(priors, tmp_path):
 def test_tables_of_samplers_and_presets_need_no_jax():
     code = (
         "import sys\n"
+        "from gensep.separation.judges import JUDGES\n"
         "from gensep.separation.samplers import SAMPLERS\n"
         "from gensep.separation.settings import PRESETS, Settings\n"
-        "from gensep.images.settings import IMAGE_PRESETS, JUDGES, ImageSettings\n"
+        "from gensep.images.settings import IMAGE_PRESETS, ImageSettings\n"
         "Settings(), ImageSettings()\n"
         "print([m for m in ('jax', 'numpy', 'basis', 'score') if m in sys.modules])"
     )

@@ -18,7 +18,7 @@ from gensep.images.settings import ImageSettings
 from gensep.priors.files import LoadedPrior
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
-from gensep.separation import chains, sampling
+from gensep.separation import chains, collected
 from gensep.separation.samplers import SAMPLERS
 from gensep.separation.sampling import plan, sample_masks
 from gensep.separation.separate import assemble, make_settings, separate
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 REP = Representation(n_fft=256, hop_length=128, n_mels=6, span_db=20)
 LEVELS = jnp.array([2.0, 0.02])
-QUICK = Settings(steps=6, samples=2, window=32, block=64)
+# the samplers by themselves: exact samples need no judge
+QUICK = Settings(steps=6, samples=2, window=32, block=64, judge="none")
 
 
 def band_prior(seed, sd=0.4):
@@ -71,12 +72,12 @@ def test_plan_covers_every_frame_with_the_asked_overlap(block, overlap):
 
 
 def test_fades_of_neighbours_sum_to_one():
-    first, last = (sampling._fade(64, 16, before=b, behind=not b) for b in (False, True))
+    first, last = (collected._fade(64, 16, before=b, behind=not b) for b in (False, True))
     np.testing.assert_allclose(first[-16:] + last[:16], 1, atol=1e-6)
     assert (np.diff(last[:16]) > 0).all()
     assert (first[:-16] == 1).all()
     assert (last[16:] == 1).all()
-    assert (sampling._fade(64, 16, before=False, behind=False) == 1).all()
+    assert (collected._fade(64, 16, before=False, behind=False) == 1).all()
 
 
 # ---- what is sampled
@@ -121,9 +122,7 @@ def test_white_box_priors_are_separated_as_well_as_can_be(sampler, white_box):
         power,
         priors,
         REP,
-        Settings(
-            sampler=sampler, steps=16, samples=16, window=32, block=32, sigma_min=0.02, tau_db=1.0
-        ),
+        replace(QUICK, sampler=sampler, steps=16, samples=16, block=32, sigma_min=0.02),
     )
     np.testing.assert_allclose(got.masks.sum(0), 1, atol=1e-5)
 
@@ -168,6 +167,43 @@ def test_disagreeing_blocks_are_cross_faded_without_a_jump():
     assert got[-1] > 0.95
     assert got[32:128].min() < 0.3  # between these ends it falls back where blocks change
     assert np.abs(np.diff(got)).max() < 0.15
+
+
+def test_samples_are_weighted_stretch_by_stretch_and_block_by_block():
+    """Two samples of two blocks, each right in a half of the file, whose judge knows it."""
+    power, settings = np.full((96, 6), 30, np.float32), replace(QUICK, judge="evidence")
+    first = np.where(np.arange(96) < 48, 0.4, -0.4)[:, None].repeat(6, 1).astype(np.float32)
+    truth = np.stack([first, -first])
+    total = collected.Collected(power, 2, REP, settings, 64, spread=True)
+    for start, number in ((0, 0), (0, 1), (48, 0), (48, 1)):
+        here = np.arange(start, start + 64)
+        right = (here < 48) == (number == 0)
+        cut = truth[:, np.minimum(here, 95)]
+        sources = np.where(right[:, None], cut, -cut)
+        nats = np.where(right, 1000.0, 1005.0) + (here >= 96) * 1e6 * number  # not of the file
+        total.add((start, number), collected.Sample(sources, nats, np.zeros(6)))
+    found = total.masks(0.0, 0.0, collected.Evaluations(0, 0, 0)).masks
+    exact = np.asarray(REP.masks(truth))
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+    far = np.abs(np.arange(96) - 47.5) > 16
+    np.testing.assert_allclose(found[:, far], exact[:, far], atol=0.01)
+    assert np.abs(found - exact).mean() < 0.15 * np.abs(0.5 - exact).mean()
+
+
+def test_judges_agree_where_blocks_meet():
+    """The noise of a judge belongs to the frame too; stretches that end with a block differ."""
+    priors = band_prior(1), band_prior(2)
+    _, power = scene(priors, 150)
+    judged = dict(judge="evidence", samples=6, stretch=2.0)
+    whole = masks(power, priors, block=256, **judged)
+    parts = masks(power, priors, **judged)
+    equal = masks(power, priors, samples=6)
+    assert np.abs(parts - whole).mean() < 0.2 * np.abs(equal - whole).mean()
+    for value in (0.0, -1.0):
+        with pytest.raises(UserError, match="expected tau_db and stretch > 0"):
+            Settings(stretch=value)
+    with pytest.raises(UserError, match="^judge must be one of evidence, none for audio"):
+        Settings(judge="likelihood")
 
 
 def test_seed_samples_and_progress():
@@ -225,7 +261,7 @@ def for_devices():
     found = separate_images(MIXES["average"], pixels, pictures, settings)
     # 12 and 9 chains: two calls on 8 devices, the last one padded
     return {
-        "audio": masks(power, priors, samples=3),
+        "audio": masks(power, priors, samples=3, judge="evidence"),
         "images": found.samples,
         "weights": found.weights,
     }
@@ -349,7 +385,7 @@ def test_bad_audio_and_settings_are_refused_in_one_line():
         ({"sigma_min": 0.0}, "sigma_min"),
         ({"sigma_max": 0.01}, "sigma_max"),
         ({"preset": "slow"}, "preset must be one of fast, default, best"),
-        ({"step": 3}, "unknown setting step; known: block, constraint, overlap"),
+        ({"step": 3}, "unknown setting step; known: block, constraint, judge, judges, overlap"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             separate(x, 16000, priors=loaded(2), **bad)
