@@ -33,7 +33,8 @@ class Config(SamplerOptions, StemFormat):
     """Write the spread of the posterior samples to uncertainty.npz and .png, and energy intervals
     to separation.json. It is only as reliable as the sampler, see docs/samplers.md."""
     window: int | None = None
-    """Number of frames (of 32 ms) that a prior sees at once."""
+    """Number of frames (of 32 ms) that a prior sees at once; by default 512 for networks that take
+    any length, such as the shipped ones, and 128 for others."""
     overlap: float | None = None
     """Share of a window that overlaps the next one."""
     start: float = 0.0

@@ -84,6 +84,8 @@ class Conv1dDenoiser(nnx.Module):
     of its window.
     """
 
+    any_length = True
+
     def __init__(
         self, n_mels: int, width: int, blocks: int, embedding: int = 64, *, rngs: nnx.Rngs
     ):

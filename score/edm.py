@@ -22,6 +22,11 @@ class EDM(nnx.Module):
         self.mean = nnx.Variable(jnp.asarray(mean, jnp.float32))
         self.sigma_data = nnx.Variable(jnp.asarray(sigma_data, jnp.float32))
 
+    @property
+    def any_length(self) -> bool:
+        """Whether the network is convolutional in time, so that inputs may have any length."""
+        return bool(getattr(self.net, "any_length", False))
+
     def __call__(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """Return E[x0 | x] for `x: [batch, ...]`, `sigma: [batch]` or a scalar; shaped like x."""
         sigma = jnp.broadcast_to(sigma, (x.shape[0],))

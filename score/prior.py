@@ -29,6 +29,11 @@ class DenoiserPrior(NamedTuple):
     sigmas: jax.Array  # [level], falling; the noise levels at which `errors` was measured
     errors: jax.Array  # [level, features], rms of D - x0 on held-out data
 
+    @property
+    def any_length(self) -> bool:
+        """Whether x may have any number of frames, not only that of the training."""
+        return bool(getattr(self.denoiser, "any_length", False))
+
     def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """Return the score of `x: [batch, ..., features]` at the scalar sigma."""
         return (self.denoiser(x, sigma) - x) / sigma**2

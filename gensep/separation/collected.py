@@ -84,7 +84,7 @@ class Collected:
         here = slice(start, stop)
         fade = _fade(
             self.length,
-            self.settings.window // 2,
+            self.settings.fade,
             before=start > 0,
             behind=stop < len(self.weight),
         )[: stop - start]

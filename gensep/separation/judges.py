@@ -21,7 +21,7 @@ class Judge(NamedTuple):
 # Denoising errors tell samples apart at high noise levels, exact densities at low ones. There a
 # single draw of noise is too random, hence sixteen.
 JUDGES: dict[str, Judge] = {
-    "evidence": Judge("implausibility", audio=(2.0, 0.93, 0.43, 0.2), images=(1.0, 0.5, 0.25)),
+    "evidence": Judge("implausibility", audio=(0.3, 0.17, 0.1), images=(1.0, 0.5, 0.25)),
     "likelihood": Judge("surprise", images=(0.05,) * 16, density=True, local=False),
     "none": Judge(""),
 }

@@ -58,7 +58,7 @@ def sample_masks(
             "uncertainty is the spread of posterior samples: expected --samples of 2 "
             f"or more, not {settings.samples}"
         )
-    length, starts = plan(len(power), settings.block, settings.window // 2, 32)
+    length, starts = plan(len(power), settings.block, settings.fade, 32)
     mixture = np.asarray(representation.encode(jnp.asarray(power), len(priors)))
     run = _prepare(priors, representation, settings, starts, length)
     collected = Collected(power, len(priors), representation, settings, length, spread=uncertainty)
@@ -90,18 +90,18 @@ def _prepare(
     priors: Sequence[Prior], form: Representation, settings: Settings, starts: list[int], size: int
 ) -> Chains[Sampled]:
     """Return the sampler of one file; refuse what it cannot work with before it is compiled."""
-    overlap = int(settings.overlap * settings.window)
-    # a block of one window keeps its prior, and with it the log density that mala needs
-    wide = tuple(priors)
-    if size > settings.window:
-        wide = tuple(windowed(prior, settings.window, overlap) for prior in priors)
+    wide = tuple(_widened(prior, settings, size) for prior in priors)
     sigmas, kernel = settings.levels(), settings.kernel()
     mixing, variance = form.mixing(jnp.zeros(len(priors))), (settings.tau_db / form.span_db) ** 2
     empty = jnp.zeros((1, size, form.n_mels))
     judged = np.asarray(settings.judged_at if settings.weighed else (), np.float32)
+    if settings.judges is None:  # as near as the priors allow
+        low, high = (max(float(np.min(p.sigmas)) for p in priors), float(sigmas[0]))
+        judged = judged.clip(low, high)
     try:
-        for levels in (sigmas, np.unique(judged)[::-1]) if len(judged) else (sigmas,):
-            check_levels(priors, levels)
+        check_levels(priors, sigmas)
+        if len(judged):
+            check_levels(priors, np.unique(judged)[::-1])
         check(kernel, Problem(wide, mixing, empty, jnp.asarray(variance)), sigmas)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -112,6 +112,14 @@ def _prepare(
         [(start, number) for start in starts for number in range(settings.samples)],
         per_device=2 if jax.default_backend() == "cpu" else 32,  # the cache of a CPU is small
     )
+
+
+def _widened(prior: Prior, settings: Settings, size: int) -> Prior:
+    """Return the prior for blocks of `size` frames."""
+    # a block of one window keeps its prior, and with it the log density that mala needs
+    if size <= settings.seen or settings.window is None and getattr(prior, "any_length", False):
+        return prior
+    return windowed(prior, settings.seen, int(settings.overlap * settings.seen))
 
 
 def _separate(kernel: Kernel, measure: "Measure | None", shared: Shared, seen: Seen) -> Sampled:

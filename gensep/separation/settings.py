@@ -26,6 +26,9 @@ PRESETS: dict[str, dict[str, str | int]] = {
 }
 
 
+WINDOW = 128  # frames
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
     """Settings that all samplings share.
@@ -135,7 +138,8 @@ class Settings(SamplerSettings):
     temperature: float = 10.0
     stretch: float = 8.0  # frames, standard deviation of the windows that are judged
     tau_db: float = 1.0  # standard deviation of the mixing law's error
-    window: int = 128  # frames that a prior sees at once
+    # frames that a prior sees at once; None: a block, if the prior takes any length, or 128
+    window: int | None = None
     overlap: float = 0.25  # share of a window
     block: int = 512  # frames of a chain, at most
 
@@ -143,17 +147,27 @@ class Settings(SamplerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.overlap <= 0.9 or self.window < 16:
+        if not 0 <= self.overlap <= 0.9 or self.seen < 16:
             raise UserError(
                 "expected 0 <= overlap <= 0.9 and window >= 16 frames, "
-                f"not {self.overlap} and {self.window}"
+                f"not {self.overlap} and {self.seen}"
             )
-        if self.block < self.window or self.block % 32:
+        if self.block < self.seen or self.block % 32:
             raise UserError(
                 "expected a block divisible by 32 and no shorter than the window, "
-                f"not {self.block} and {self.window} frames"
+                f"not {self.block} and {self.seen} frames"
             )
         if self.tau_db <= 0 or self.stretch <= 0:
             raise UserError(
                 f"expected tau_db and stretch > 0, not {self.tau_db} and {self.stretch}"
             )
+
+    @property
+    def seen(self) -> int:
+        """Frames that a prior of short windows sees at once."""
+        return WINDOW if self.window is None else self.window
+
+    @property
+    def fade(self) -> int:
+        """Frames that neighbouring blocks share."""
+        return min(self.seen, WINDOW) // 2

@@ -211,7 +211,7 @@ def test_seed_samples_and_progress():
     _, power = scene(priors, 150)
     seen = []
     first = sample_masks(power, priors, REP, QUICK, lambda *at: seen.append(at)).masks
-    total = len(plan(150, QUICK.block, QUICK.window // 2, 32)[1]) * QUICK.samples
+    total = len(plan(150, QUICK.block, QUICK.fade, 32)[1]) * QUICK.samples
     assert seen[-1] == (total, total)
     assert [at[0] for at in seen] == sorted(at[0] for at in seen)
     assert {at[1] for at in seen} == {total}
