@@ -1,13 +1,23 @@
 """What `gensep.basis` leaves in a folder: the readers and writers of its files.
 
-separation.json says what was separated, with what options, and how it came out. uncertainty.npz
-holds float16 `sd_db [source, frame, mel]`, the standard deviation over the posterior samples in dB,
-and `names` of the sources; only separations with --uncertainty have it.
+separation.json says what was separated, with what options, and how it came out. uncertainty.npz,
+which only separations with --uncertainty have, says how far the posterior samples differ in every
+bin. Levels are those of a source relative to the mixture's in the same bin, in dB, float16:
+
+    names           of the sources
+    mean_db         [source, frame, mel], mean over the samples, all of one weight
+    sd_db           [source, frame, mel], their standard deviation
+    quantiles_db    [probability, source, frame, mel], their quantiles
+    probabilities   of these quantiles, float32
+    judged_mean_db, judged_sd_db, judged_quantiles_db
+                    the same with the weights of the judge, where there was one
+
+Files of earlier versions hold `names` and `sd_db` only.
 """
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +35,8 @@ if TYPE_CHECKING:
 
 FILE = "separation.json"
 UNCERTAINTY = "uncertainty.npz"
+LEVELS = "mean_db", "sd_db", "quantiles_db"
+ARRAYS = *LEVELS, *(f"judged_{name}" for name in LEVELS)  # that uncertainty.npz may hold
 
 
 class Separation(NamedTuple):
@@ -79,10 +91,38 @@ def read_separation(folder: Path, root: str | Path = "") -> Separation:
     return Separation(folder, base, record, stems, mixture)
 
 
-def write_deviations(folder: Path, names: Sequence[str], sd_db: np.ndarray) -> None:
-    """Write uncertainty.npz of deviations in dB, `[source, frame, mel]`."""
-    data = {"sd_db": sd_db.astype(np.float16), "names": np.array(names)}
-    save_arrays(folder / UNCERTAINTY, data)
+def write_uncertainty(
+    folder: Path,
+    names: Sequence[str],
+    arrays: Mapping[str, np.ndarray],
+    probabilities: Sequence[float],
+) -> None:
+    """Write uncertainty.npz: `arrays` by their names in ARRAYS, and what their axes stand for."""
+    data = {name: values.astype(np.float16) for name, values in arrays.items()}
+    data["probabilities"] = np.array(probabilities, np.float32)
+    save_arrays(folder / UNCERTAINTY, {**data, "names": np.array(names)})
+
+
+def read_uncertainty(folder: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of uncertainty.npz that there are, levels as float32; none without a file.
+
+    Raises:
+        UserError: if the file is damaged, or sizes do not fit together.
+    """
+    path = folder / UNCERTAINTY
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            found = {n: file[n].astype(np.float32) for n in ARRAYS if n in file}
+            found["names"] = file["names"].astype(str)
+            if "probabilities" in file:
+                found["probabilities"] = file["probabilities"]
+        _check_sizes(found)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        expected = "expected sd_db [source, frame, mel] and names; delete it or separate again"
+        raise UserError(f"{path} holds no uncertainty ({error}); {expected}") from None
+    return found
 
 
 def read_deviations(folder: Path) -> dict[str, np.ndarray]:
@@ -91,15 +131,15 @@ def read_deviations(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: if the file is damaged.
     """
-    path = folder / UNCERTAINTY
-    if not path.exists():
-        return {}
-    try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            values, names = file["sd_db"].astype(np.float32), [str(n) for n in file["names"]]
-        if values.ndim != 3 or len(values) != len(names):
-            raise ValueError(f"{len(names)} names, sd_db {values.shape}")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        expected = "expected sd_db [source, frame, mel] and names; delete it or separate again"
-        raise UserError(f"{path} holds no uncertainty ({error}); {expected}") from None
-    return dict(zip(names, values, strict=True))
+    found = read_uncertainty(folder)
+    return dict(zip(found["names"].tolist(), found["sd_db"], strict=True)) if found else {}
+
+
+def _check_sizes(found: dict[str, np.ndarray]) -> None:
+    """Refuse arrays of an uncertainty whose sizes do not fit together, by a ValueError."""
+    names, shape = found["names"], found["sd_db"].shape
+    for name in (n for n in ARRAYS if n in found):
+        quantiles = name.endswith("quantiles_db")
+        first = (len(found["probabilities"]),) if quantiles else ()
+        if found[name].shape != (*first, len(names), *shape[1:]) or len(shape) != 3:
+            raise ValueError(f"{len(names)} names, {name} {found[name].shape}")

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,39 @@ def about_run(run: Run) -> Json:
         "method": run.method,
         "command": record.get("command"),
         "facts": [[k, str(v)] for k, v in facts.items() if v is not None],
+        "uncertainty": about_uncertainty(record.get("uncertainty")),
         "versions": record.get("versions", {}),
         "commit": record.get("commit", ""),
     }
+
+
+def about_uncertainty(facts: Json | None) -> Json | None:
+    """Return the table of a separation's uncertainty and what explains it, None without one."""
+    if facts is None:
+        return None
+    level, samples = f"{facts['level']:.0%}", facts["samples"]
+    columns: dict[str, Callable[[Json], str]] = {
+        "deviation, dB": lambda row: f"{row['mean_sd_db']:.1f}",
+        "judged, dB": lambda row: f"{row['judged_mean_sd_db']:.1f}",
+        "between explanations": lambda row: f"{row['between_explanations']:.0%}",
+        f"energy, {level} of samples, dB": lambda row: "{:.1f} to {:.1f}".format(*row["energy_db"]),
+        "judged energy, dB": lambda row: f"{row['judged_energy_db']:.1f}",
+    }
+    note = (
+        f"Deviation: standard deviation of a bin's level over {samples} posterior samples, mean "
+        "over the file. Energies are relative to the mixture's."
+    )
+    if "effective_samples" in facts:
+        note += (
+            " Judged: with the weights of the judge, under which the samples count like "
+            f"{facts['effective_samples']:.1f} of equal weight. Between explanations: the part of "
+            "the variance that disappears with these weights; an upper bound, since fewer samples "
+            "also vary less."
+        )
+    else:  # samples of equal weight
+        columns = {k: f for k, f in columns.items() if k.startswith(("deviation", "energy"))}
+    rows = [[name, *(f(row) for f in columns.values())] for name, row in facts["sources"].items()]
+    return {"heads": ["Uncertainty", *columns], "rows": rows, "note": note}
 
 
 def overview(songs: list[Json]) -> Json:

@@ -68,7 +68,10 @@ class Collected:
         self.weight = np.zeros(len(power), np.float32)
         self.squares: list[np.ndarray] = []
         self.block: list[Sample] = []
-        self.spread = Spread(power, n_sources, form, settings.samples) if spread else None
+        self.spread: Spread | None = None
+        if spread:
+            weighed = settings.weighed
+            self.spread = Spread(power, n_sources, form, settings.samples, weighed=weighed)
 
     def add(self, chain: Chain, sample: Sample) -> None:
         """Add a sample; those of one block must follow each other."""

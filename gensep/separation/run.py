@@ -13,7 +13,7 @@ from tqdm import tqdm
 from gensep.audio.excerpt import Excerpt
 from gensep.audio.stems import StemWriter
 from gensep.cli.records import Json
-from gensep.datasets.separations import write_deviations, write_separation
+from gensep.datasets.separations import write_separation, write_uncertainty
 from gensep.evaluation import reference
 from gensep.inversion import mask_file
 from gensep.inversion.masking import apply_masks
@@ -24,7 +24,7 @@ from gensep.runtime.files import new_folder
 from gensep.separation.collected import Masks
 from gensep.separation.separate import SourcePriors, find_masks
 from gensep.separation.settings import Settings
-from gensep.separation.uncertainty import Uncertainty
+from gensep.separation.uncertainty import PROBABILITIES, Uncertainty
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -98,7 +98,7 @@ def separate_file(
             mask_file.write_masks(folder / mask_file.FILE, kept)
         facts = describe(mixture, stems, masks)
         if masks.uncertainty is not None:
-            facts["uncertainty"] = write_uncertainty(folder, names, masks.uncertainty, form)
+            facts["uncertainty"] = record_uncertainty(folder, names, masks.uncertainty, form)
         if outputs.reference:
             facts["scores"] = reference.score_stems(mixture, stems, outputs.reference, form)
         facts["representation"] = dataclasses.asdict(form)
@@ -163,24 +163,38 @@ def plot_stems(
     plot_spectrograms(folder / "spectrograms.png", panels, representation)
 
 
-def write_uncertainty(
+def record_uncertainty(
     folder: Path, names: Sequence[str], found: Uncertainty, representation: Representation
 ) -> Json:
-    """Write uncertainty.npz (float16 `sd_db [source, frame, mel]`, `names`) and a picture.
+    """Write uncertainty.npz (see `gensep.datasets.separations`) and a picture.
 
     Returns:
         For separation.json, by source: the mean standard deviation of a bin in dB, and the central
-        interval over the samples of the source's energy relative to the mixture's, in dB.
+        interval over the samples of the source's energy relative to the mixture's, in dB. With a
+        judge also the deviation with its weights, the energy of the mean that it weights, in dB,
+        the share of the variance between explanations (`Uncertainty.between`), and, for all sources
+        together, the effective number of samples, mean over frames.
     """
-    write_deviations(folder, names, found.sd_db)
-    panels = dict(zip(names, found.sd_db, strict=True))
+    arrays = found.equal._asdict()
+    if found.weighed:
+        arrays |= {f"judged_{name}": values for name, values in found.judged._asdict().items()}
+    write_uncertainty(folder, names, arrays, PROBABILITIES)
+    panels = dict(zip(names, found.equal.sd_db, strict=True))
     plot_uncertainty(folder / "uncertainty.png", panels, representation)
     limits = np.quantile(found.energy_db, (0.5 - SHARE / 2, 0.5 + SHARE / 2), axis=0).T
-    rows = {
-        name: {
-            "mean_sd_db": round(float(sd.mean()), 3),
-            "energy_db": [round(float(limit), 3) for limit in interval],
+    rows: dict[str, Json] = {}
+    for i, name in enumerate(names):
+        rows[name] = {
+            "mean_sd_db": round(float(found.equal.sd_db[i].mean()), 3),
+            "energy_db": [round(float(limit), 3) for limit in limits[i]],
         }
-        for name, sd, interval in zip(names, found.sd_db, limits, strict=True)
-    }
-    return {"samples": len(found.energy_db), "level": SHARE, "sources": rows}
+        if found.weighed:
+            rows[name] |= {
+                "judged_mean_sd_db": round(float(found.judged.sd_db[i].mean()), 3),
+                "judged_energy_db": round(float(found.judged_energy_db[i]), 3),
+                "between_explanations": round(float(found.between[i]), 4),
+            }
+    facts: Json = {"samples": len(found.energy_db), "level": SHARE, "sources": rows}
+    if found.weighed:
+        facts["effective_samples"] = round(float(found.effective.mean()), 2)
+    return facts

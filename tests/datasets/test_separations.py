@@ -12,8 +12,9 @@ from gensep.datasets.separations import (
     FILE,
     read_deviations,
     read_separation,
-    write_deviations,
+    read_uncertainty,
     write_separation,
+    write_uncertainty,
 )
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
@@ -65,15 +66,54 @@ def test_records_of_something_else_are_refused(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_deviations_come_back(tmp_path):
-    assert read_deviations(tmp_path) == {}
-    values = np.random.default_rng(0).uniform(0, 9, (2, 7, 5))
-    write_deviations(tmp_path, ("low", "high"), values)
-    found = read_deviations(tmp_path)
-    assert list(found) == ["low", "high"]
-    np.testing.assert_array_equal(list(found.values()), values.astype(np.float16))
-    assert found["low"].dtype == np.float32
-    for content in (b"", b"PK no archive", (tmp_path / "uncertainty.npz").read_bytes()[:100]):
-        (tmp_path / "uncertainty.npz").write_bytes(content)
+def arrays(*names, probabilities=3):
+    rng = np.random.default_rng(0)
+    shapes = {n: (probabilities, 2, 7, 5) if "quantiles" in n else (2, 7, 5) for n in names}
+    return {name: rng.uniform(-9, 9, shape) for name, shape in shapes.items()}
+
+
+def test_uncertainties_come_back(tmp_path):
+    assert read_uncertainty(tmp_path) == read_deviations(tmp_path) == {}
+    for prefixes in (("",), ("", "judged_")):
+        values = arrays(
+            *(f"{p}{n}" for p in prefixes for n in ("mean_db", "sd_db", "quantiles_db"))
+        )
+        write_uncertainty(tmp_path, ("low", "high"), values, (0.1, 0.5, 0.9))
+        found = read_uncertainty(tmp_path)
+        assert found.keys() == {*values, "names", "probabilities"}
+        for name, value in values.items():
+            np.testing.assert_array_equal(found[name], value.astype(np.float16), err_msg=name)
+            assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found["probabilities"], (0.1, 0.5, 0.9), rtol=1e-6)
+        deviations = read_deviations(tmp_path)
+        assert list(deviations) == found["names"].tolist() == ["low", "high"]
+        np.testing.assert_array_equal(list(deviations.values()), found["sd_db"])
+    # files of earlier versions
+    np.savez(tmp_path / "uncertainty.npz", sd_db=np.ones((2, 7, 5)), names=["low", "high"])
+    assert read_uncertainty(tmp_path).keys() == {"sd_db", "names"}
+
+
+def test_damaged_uncertainties_are_refused(tmp_path):
+    path = tmp_path / "uncertainty.npz"
+    good = {"names": ["low", "high"], "probabilities": [0.1, 0.5, 0.9]}
+    good |= arrays("mean_db", "sd_db", "quantiles_db")
+    np.savez(path, **good)
+    for content in (b"", b"PK no archive", path.read_bytes()[:100]):
+        path.write_bytes(content)
         with pytest.raises(UserError, match="holds no uncertainty"):
             read_deviations(tmp_path)
+    for name, value in (
+        ("names", ["low"]),
+        ("probabilities", [0.5]),
+        ("mean_db", np.zeros((2, 6, 5))),
+        ("sd_db", np.zeros((7, 5))),
+        ("quantiles_db", np.zeros((2, 7, 5))),
+        ("judged_sd_db", np.zeros((2, 7, 4))),
+        ("sd_db", None),
+        ("probabilities", None),
+    ):
+        wrong = {k: v for k, v in (good | {name: value}).items() if v is not None}
+        np.savez(path, **wrong)
+        with pytest.raises(UserError, match="holds no uncertainty") as error:
+            read_uncertainty(tmp_path)
+        assert "\n" not in str(error.value)

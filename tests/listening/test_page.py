@@ -375,6 +375,37 @@ def test_uncertainty_is_drawn_for_the_part_shown(made, tmp_path):
     refused(made("separated"), "holds no uncertainty (2 names, sd_db (63, 16))")
 
 
+def test_uncertainty_is_told_by_source(made, tmp_path):
+    """With the judge's figures where the separation had one."""
+    plain = {"mean_sd_db": 4.04, "energy_db": [-3.21, -1.0]}
+    judged = {"judged_mean_sd_db": 1.5, "judged_energy_db": -2.0, "between_explanations": 0.86}
+    told = {"samples": 12, "level": 0.8}
+    with_judge = told | {"effective_samples": 2.34, "sources": {"low": plain | judged}}
+
+    def table(**changes):
+        run = tinyrun.write_run(tmp_path, **changes)
+        assert made("separated", "--duration", "1")[0] == 0
+        data = block((run / "report.html").read_text(), "data")
+        return data["songs"][0]["runs"][0]["uncertainty"]
+
+    assert table() is None
+    found = table(uncertainty=told | {"sources": {"low": plain, "high": plain}})
+    assert found["heads"] == ["Uncertainty", "deviation, dB", "energy, 80% of samples, dB"]
+    assert found["rows"] == [[name, "4.0", "-3.2 to -1.0"] for name in ("low", "high")]
+    assert "12 posterior samples" in found["note"]
+    assert "judge" not in found["note"]
+    found = table(uncertainty=with_judge)
+    assert dict(zip(found["heads"], found["rows"][0], strict=True)) == {
+        "Uncertainty": "low",
+        "deviation, dB": "4.0",
+        "judged, dB": "1.5",
+        "between explanations": "86%",
+        "energy, 80% of samples, dB": "-3.2 to -1.0",
+        "judged energy, dB": "-2.0",
+    }
+    assert "count like 2.3 of equal weight" in found["note"]
+
+
 def test_images_have_low_bands_below_and_one_scale():
     values = np.array([[-70.0, -35.0, 0.0], [-80.0, 10.0, 0.0]])
     index = np.asarray(Image.open(io.BytesIO(image(values, -70, 0))))

@@ -12,6 +12,21 @@ from helpers import tinyrun
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[browser]'")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--disable-gpu", "--no-sandbox")
+UNCERTAINTY = {
+    "samples": 12,
+    "level": 0.8,
+    "effective_samples": 2.3,
+    "sources": {
+        name: {
+            "mean_sd_db": 4.0,
+            "energy_db": [-3.2, -1.0],
+            "judged_mean_sd_db": 1.5,
+            "judged_energy_db": -2.0,
+            "between_explanations": 0.86,
+        }
+        for name in ("low", "high")
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +46,8 @@ def pages(tmp_path_factory):
     """Return the page of two songs by two methods, as a file and as a folder."""
     folder = tmp_path_factory.mktemp("pages")
     for name, leak in (("one", 0.3), ("two", 0.1)):
-        run = tinyrun.write_run(folder, songs=("a", "b"), seconds=8.0, leak=leak)
+        told = {"uncertainty": UNCERTAINTY} if name == "one" else {}
+        run = tinyrun.write_run(folder, songs=("a", "b"), seconds=8.0, leak=leak, **told)
         run.rename(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -202,6 +218,9 @@ def test_another_song_and_its_uncertainty(opened):
     source = opened.get_attribute("img >> nth=1", "src")
     opened.click("[aria-label='Uncertainty of low, one']")
     assert opened.get_attribute("img >> nth=1", "src") != source
+    rows = opened.locator("#runs tr").all_inner_texts()  # of the one run that recorded it
+    assert [row.split("\t")[0] for row in rows] == ["Uncertainty", "low", "high"]
+    assert "4.0\t1.5\t86%" in rows[1]
     play(opened)
     opened.click("#songs >> text=b")
     assert opened.inner_text("#title") == "b"

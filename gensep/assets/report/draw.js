@@ -159,6 +159,7 @@ function drawScores() {
       facts.append(pair);
     }
     const parts = song.runs.length > 1 ? [element("h2", run.method, "given"), facts] : [facts];
+    if (run.uncertainty) parts.push(...drawUncertainty(run.uncertainty));
     const origin = JSON.stringify([run.command, run.commit, run.versions]);
     if (origin !== told) { // methods of one command share one entry
       if (run.command) parts.push(element("pre", run.command));
@@ -167,6 +168,14 @@ function drawScores() {
     told = origin;
     return parts;
   }));
+}
+
+function drawUncertainty({ heads, rows, note }) {
+  const table = element("table");
+  fill(table, heads, rows);
+  const wide = element("div", "", "scroll");
+  wide.append(table);
+  return [wide, element("p", note, "quiet")];
 }
 
 function software({ commit, versions }) {
