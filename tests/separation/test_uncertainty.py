@@ -9,6 +9,7 @@ from gensep.representation.mel import Representation
 from gensep.separation.collected import Collected, Evaluations, Sample
 from gensep.separation.settings import Settings
 from gensep.separation.uncertainty import PROBABILITIES, weighted_quantiles
+from helpers import load
 
 FORM = Representation(n_fft=256, hop_length=128, n_mels=6, span_db=20)
 POWER = np.full((112, 6), 30, np.float32)
@@ -167,3 +168,30 @@ def test_overlapping_blocks_are_cross_faded():
     np.testing.assert_allclose(mean[48:64], -2 - 4 * ramp, atol=1e-4)
     np.testing.assert_allclose(found.equal.sd_db, np.sqrt(2), rtol=1e-4)
     np.testing.assert_allclose(found.equal.quantiles_db[2, 0, :, 0], mean + 1, atol=1e-4)
+
+
+# ---- the benchmark
+
+
+def test_the_benchmark_compares_with_the_truth():
+    """Samples at -1 and -9 dB, of which the judge picks the right one in each half."""
+    benchmark = load("scripts/benchmark_uncertainty.py")
+    offsets, nats, first = halves()
+    found = collect(offsets, JUDGED, nats)
+    level = np.where(first, -1.0, -9.0)[:, None]
+    true = (30 + 2 * FORM.floor) * 10 ** (level / 10) - FORM.floor
+    rows = benchmark.compare(found, np.stack([true + np.zeros((112, 6))] * 2), POWER, FORM)
+    assert rows[0] == rows[1]
+    row = rows[0]
+    assert row["judged"]["error_db"] < 1.5
+    assert row["judged"]["energy_bias_db"] == pytest.approx(0, abs=0.05)
+    assert row["equal"]["error_db"] == pytest.approx(4, abs=1e-3)
+    assert row["equal"]["energy_bias_db"] == pytest.approx(0, abs=0.05)  # both halves, both samples
+    assert row["equal"]["width_db"] == pytest.approx(8, abs=1e-3)
+    assert row["share_between"] > 0.9
+    assert row["share_by_chance"] > 0.9  # nothing else is expected of a single sample
+    wrong = benchmark.compare(found, np.stack([2 * true + np.zeros((112, 6))] * 2), POWER, FORM)
+    assert wrong[0]["judged"]["coverage"] < 0.2
+    assert wrong[0]["judged"]["energy_bias_db"] == pytest.approx(-3, abs=0.1)
+    text = benchmark.summary([{"set": "s", "source": "a", **row}])
+    assert "| s | a | 1 | judged |" in text
