@@ -30,8 +30,9 @@ class Config(SamplerOptions, StemFormat):
     preset: Annotated[str, choices("gensep.separation.settings:PRESETS")] = "default"
     """Trade-off between speed and quality."""
     uncertainty: bool = False
-    """Write the spread of the posterior samples to uncertainty.npz and .png, and energy intervals
-    to separation.json. It is only as reliable as the sampler, see docs/samplers.md."""
+    """Write means, deviations and quantiles of the posterior samples to uncertainty.npz and .png,
+    and energy intervals to separation.json. They are only as reliable as the sampler, see
+    docs/samplers.md."""
     window: int | None = None
     """Number of frames (of 32 ms) that a prior sees at once; by default 512 for networks that take
     any length, such as the shipped ones, and 128 for others."""

@@ -103,8 +103,12 @@ def write_uncertainty(
     save_arrays(folder / UNCERTAINTY, {**data, "names": np.array(names)})
 
 
-def read_uncertainty(folder: Path) -> dict[str, np.ndarray]:
+def read_uncertainty(folder: Path, arrays: Sequence[str] = ARRAYS) -> dict[str, np.ndarray]:
     """Return the arrays of uncertainty.npz that there are, levels as float32; none without a file.
+
+    Args:
+        folder: of the separation.
+        arrays: names in ARRAYS, `sd_db` among them; names and probabilities are read in any case.
 
     Raises:
         UserError: if the file is damaged, or sizes do not fit together.
@@ -114,7 +118,7 @@ def read_uncertainty(folder: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with path.open("rb") as opened, np.load(opened) as file:
-            found = {n: file[n].astype(np.float32) for n in ARRAYS if n in file}
+            found = {n: file[n].astype(np.float32) for n in arrays if n in file}
             found["names"] = file["names"].astype(str)
             if "probabilities" in file:
                 found["probabilities"] = file["probabilities"]
@@ -131,7 +135,7 @@ def read_deviations(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: if the file is damaged.
     """
-    found = read_uncertainty(folder)
+    found = read_uncertainty(folder, ("sd_db",))
     return dict(zip(found["names"].tolist(), found["sd_db"], strict=True)) if found else {}
 
 

@@ -151,6 +151,9 @@ def test_uncertainty_is_written_beside_the_stems(run, tmp_path):
     with np.load(folder / "uncertainty.npz", allow_pickle=False) as file:
         assert list(file["names"]) == ["low", "high"]
         sd = file["sd_db"]
+        judged = file["judged_quantiles_db"]
+    assert judged.shape == (3, *sd.shape)
+    assert (np.diff(judged, axis=0) >= 0).all()
     assert sd.shape == (2, 1 + 20_000 // REP.hop_length, REP.n_mels)
     assert np.isfinite(sd).all()
     assert sd.max() > 0.1
@@ -161,6 +164,9 @@ def test_uncertainty_is_written_beside_the_stems(run, tmp_path):
         low, high = row["energy_db"]
         assert low <= high < 6
         assert row["mean_sd_db"] > 0
+        assert row["judged_mean_sd_db"] > 0
+        assert 0 <= row["between_explanations"] <= 1
+    assert 1 <= found["effective_samples"] <= 4
     refused(run("m.wav", "--uncertainty", "--output", "one"), "2 or more", "one")
 
 
