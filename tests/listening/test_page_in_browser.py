@@ -219,7 +219,7 @@ def test_another_song_and_its_uncertainty(opened):
     opened.click("[aria-label='Uncertainty of low, one']")
     assert opened.get_attribute("img >> nth=1", "src") != source
     rows = opened.locator("#runs tr").all_inner_texts()  # of the one run that recorded it
-    assert [row.split("\t")[0] for row in rows] == ["Uncertainty", "low", "high"]
+    assert [row.split("\t")[0] for row in rows] == ["Uncertainty", "Low", "High"]
     assert "4.0\t1.5\t86%" in rows[1]
     play(opened)
     opened.click("#songs >> text=b")
