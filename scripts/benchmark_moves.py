@@ -159,7 +159,7 @@ LEVELS = karras(11, 0.2, 2.0, 5.0)
 
 
 def kernel_of(method: Method) -> Kernel:
-    """Return mmps with moves of the noisy sources, or of the estimates before new noise is added."""
+    """Return mmps with moves of the noisy sources, or of the estimates before noise is added."""
     inner = mmps(2, memory=0.0)
 
     def clean(key, x, problem, sigma, sigma_next, normal):
@@ -304,9 +304,9 @@ def table(c: Config, rows: list[dict[str, Any]]) -> str:
     better = np.mean([r["better exchanged"] for r in found])
     rise = np.median([r["rise in nats"] for r in found])
     lines.append(
-        f"\nThe stretch around a frame of a final sample is more probable with its sources exchanged "
-        f"in {100 * better:.1f} % of the frames; the exchange raises its energy by {rise:.0f} nats "
-        "(median)."
+        "\nThe stretch around a frame of a final sample is more probable with its sources "
+        f"exchanged in {100 * better:.1f} % of the frames; the exchange raises its energy by "
+        f"{rise:.0f} nats (median)."
     )
     return "\n".join(lines)
 
@@ -334,13 +334,14 @@ def main(argv: list[str]) -> None:
 HEAD = """# Moves between explanations
 
 What do moves of whole stretches gain with the shipped priors? Development mixtures of two melody
-instruments, 4 pieces of 15 s each; mean SI-SDR gain in dB of stems by the *mean* of all masks, and by
-masks that a *judge* weights in every frame. Sampler: mmps with 11 levels of 1 + 2 network calls, all
-noise new at every level. Energies are bounds of the negative log density: of the judge at 4 noise
-levels from 2 to 0.2, smoothed over about 20 frames; of the moves at 3 levels, one draw of noise each,
-stretches of 24 frames. All energies are divided by a temperature of 20. Swaps are proposed twice after
-a level. Calls: network evaluations and products per source, those of the judge included. A chain draws
-the same noise in all rows. No seconds are given, because other work ran on the machine.
+instruments, 4 pieces of 15 s each; mean SI-SDR gain in dB of stems by the *mean* of all masks, and
+by masks that a *judge* weights in every frame. Sampler: mmps with 11 levels of 1 + 2 network calls,
+all noise new at every level. Energies are bounds of the negative log density: of the judge at 4
+noise levels from 2 to 0.2, smoothed over about 20 frames; of the moves at 3 levels, one draw of
+noise each, stretches of 24 frames. All energies are divided by a temperature of 20. Swaps are
+proposed twice after a level. Calls: network evaluations and products per source, those of the judge
+included. A chain draws the same noise in all rows. No seconds are given, because other work ran on
+the machine.
 """
 
 
