@@ -325,7 +325,8 @@ def main(argv: list[str]) -> None:
     print(text)
     if c.output:
         command = shlex.join(["python", PROG, *hide_paths(argv)])
-        page = f"{HEAD}\n{text}\n\n```sh\n{command}\n```\n\nCommit {commit()}.\n"
+        head = HEAD.format(pieces=c.pieces, seconds=c.seconds)
+        page = f"{head}\n{text}\n\n```sh\n{command}\n```\n\nCommit {commit()}.\n"
         write_atomically(Path(f"{c.output}.md"), page)
         settings = {**dataclasses.asdict(c), "scores": "SCORES", "sounds": "SOUNDS"}
         write_atomically(raw_file(c.output), compact({"settings": settings, "rows": rows}))
@@ -334,8 +335,8 @@ def main(argv: list[str]) -> None:
 HEAD = """# Moves between explanations
 
 What do moves of whole stretches gain with the shipped priors? Development mixtures of two melody
-instruments, 4 pieces of 15 s each; mean SI-SDR gain in dB of stems by the *mean* of all masks, and
-by masks that a *judge* weights in every frame. Sampler: mmps with 11 levels of 1 + 2 network calls,
+instruments, {pieces} pieces of {seconds:g} s each; mean SI-SDR gain in dB of stems by the *mean*
+of all masks, and by masks that a *judge* weights in every frame. Sampler: mmps with 11 levels of 1 + 2 network calls,
 all noise new at every level. Energies are bounds of the negative log density: of the judge at 4
 noise levels from 2 to 0.2, smoothed over about 20 frames; of the moves at 3 levels, one draw of
 noise each, stretches of 24 frames. All energies are divided by a temperature of 20. Swaps are
