@@ -13,6 +13,7 @@ from basis.likelihood import denoising_bound, log_likelihood, terminal_of
 from basis.mala import mala
 from basis.mixing import AncestorDecibel, CrossTerms, Decibel, Linear, Power, average, project
 from basis.mmps import mmps, mmps_draws, mmps_heun, mmps_pc, moment_matching
+from basis.moves import moving, resample_stretches, stitch, swap
 from basis.msdm import msdm
 from basis.pigdm import pigdm, pseudo_inverse
 from basis.prior import Density, Prior, denoise
@@ -72,19 +73,23 @@ __all__ = [
     "mmps_heun",
     "mmps_pc",
     "moment_matching",
+    "moving",
     "msdm",
     "onto_mixture",
     "pigdm",
     "predictor_corrector",
     "project",
     "pseudo_inverse",
+    "resample_stretches",
     "sample",
     "sbc_ranks",
     "sde",
     "sliced_wasserstein",
     "split_gibbs",
     "stability",
+    "stitch",
     "surprise",
+    "swap",
     "terminal_of",
     "twisted_smc",
     "unconditioned",

@@ -125,7 +125,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
         )
         priors = {m: _priors_of(c, m, names) for m in c.methods}
         representation = priors[c.methods[0]].representation
-        for method, estimates, took in estimate_all(c, priors, true, mixture):
+        for method, estimates, took, calls in estimate_all(c, priors, true, mixture):
             values = [si_sdr(e, t) for e, t in zip(estimates, true, strict=True)]
             gains = [v - b for v, b in zip(values, base, strict=True)]
             rows.append(
@@ -136,6 +136,7 @@ def measure(c: Config, name: str) -> tuple[list[dict[str, Any]], list[str]]:
                     "si_sdr": values,
                     "gain": gains,
                     "seconds": took / (len(mixture) / RATE),
+                    "evaluations": calls,
                 }
             )
             if c.keep and number < c.keep_pieces and method in c.methods:
@@ -235,23 +236,23 @@ def settings_of(c: Config, method: str, sources: int) -> Any:
 
 def estimate_all(
     c: Config, priors: dict[str, "SourcePriors"], true: list[np.ndarray], mixture: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Yield (method, stems [source, samples], seconds of sampling)."""
+) -> Iterator[tuple[str, np.ndarray, float, int]]:
+    """Yield (method, stems [source, samples], seconds of sampling, evaluations per source)."""
     from gensep.evaluation.oracles import oracle_stems
     from gensep.inversion.masking import apply_masks
     from gensep.separation.separate import analyse_channels, find_masks
 
-    yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0
+    yield "oracle, STFT ratio", stft_oracle(true, mixture), 0.0, 0
     form = priors[c.methods[0]].representation
     ideal = oracle_stems("mel_irm", np.stack(true)[:, None], mixture[None], RATE, form)
-    yield MEL_ORACLE, ideal[:, 0], 0.0
+    yield MEL_ORACLE, ideal[:, 0], 0.0, 0
     for method, sources in priors.items():
         analysis = analyse_channels(mixture[None], RATE, sources.representation)
         found = find_masks(analysis, sources, settings_of(c, method, len(true)))
         stems = np.concatenate(
             list(apply_masks([mixture[None]], RATE, found.masks, sources.representation)), -1
         )
-        yield method, stems[:, 0], found.run_seconds
+        yield method, stems[:, 0], found.run_seconds, sum(found.evaluations)
 
 
 def stft_oracle(true: list[np.ndarray], mixture: np.ndarray) -> np.ndarray:
@@ -278,8 +279,8 @@ def summary(rows: list[dict[str, Any]], sources: dict[str, list[str]]) -> str:
     """Return a markdown table with one line per set and method: mean gain and its interval."""
     lines = [
         "| set | method | n | SI-SDR gain, dB [95 %] | under mel oracle, dB [95 %] | "
-        "by source, dB | s per s |",
-        "|---|---|---|---|---|---|---|",
+        "by source, dB | evaluations | s per s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(r["set"] for r in rows):
         of_set = [r for r in rows if r["set"] == name]
@@ -296,7 +297,7 @@ def _cells(rows, best, sources) -> list[str]:
     from gensep.evaluation.statistics import interval
 
     if rows[0]["method"] == "mixture":
-        return [f"0 (SI-SDR {np.mean([r['si_sdr'] for r in rows]):.2f})", "", "", ""]
+        return [f"0 (SI-SDR {np.mean([r['si_sdr'] for r in rows]):.2f})", "", "", "", ""]
     gains = np.array([np.mean(r["gain"]) for r in rows])
     behind = np.array([best[r["piece"]] for r in rows]) - gains
     each = zip(sources, np.mean([r["gain"] for r in rows], 0), strict=True)
@@ -305,6 +306,7 @@ def _cells(rows, best, sources) -> list[str]:
     return [
         *intervals,
         ", ".join(f"{s} {g:.1f}" for s, g in each),
+        str(rows[0]["evaluations"] or ""),
         f"{seconds:.3f}" if seconds else "",
     ]
 
@@ -353,7 +355,8 @@ Pieces of {seconds:g} s at 22.05 kHz from scores that no prior was trained or ch
 stem at -26 dBFS RMS unless the set's name adds dB. *same*: a SoundFont used in training; *shift*:
 recorded notes, used nowhere in training. Gains are means over the sources of a piece over the
 unprocessed mixture; intervals are bootstraps over pieces, those under the oracle paired. "s per s"
-is sampling time (compilation apart) per second of audio, median over pieces.
+is sampling time (compilation apart) per second of audio, median over pieces; *evaluations* are
+those of one source's network, forward passes and products, of all chains and the judge.
 """
 
 

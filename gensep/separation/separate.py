@@ -16,7 +16,7 @@ from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.separation.collected import Masks
 from gensep.separation.sampling import sample_masks
-from gensep.separation.settings import PRESETS, Settings
+from gensep.separation.settings import Settings, preset_of
 
 MAX_SOURCES = 8
 
@@ -102,22 +102,18 @@ def separate(
 def make_settings(preset: str, changes: Mapping[str, str | float], sources: int = 2) -> Settings:
     """Return the settings of a preset with some fields changed.
 
-    More than two sources get more noise levels in proportion, unless `changes` names `steps`: the
-    more sources start from one mixture, the more levels they need to separate.
+    Presets depend on the number of sources: the more sources start from one mixture, the more noise
+    levels they need to separate, and the more explanations it has.
 
     Raises:
         UserError: for an unknown preset or setting, or a value out of range.
     """
-    if preset not in PRESETS:
-        raise UserError(f"preset must be one of {', '.join(PRESETS)}, not '{preset}'")
+    of_preset = preset_of(preset, sources)
     known = {f.name for f in dataclasses.fields(Settings)}
     for name in changes:
         if name not in known:
             raise UserError(f"unknown setting {name}; known: {', '.join(sorted(known))}")
-    chosen = Settings(**{**PRESETS[preset], **changes})  # type: ignore[arg-type]  # checked above
-    if "steps" in changes or sources <= 2:
-        return chosen
-    return dataclasses.replace(chosen, steps=chosen.steps * sources // 2)
+    return Settings(**{**of_preset, **changes})  # type: ignore[arg-type]  # checked above
 
 
 def find_masks(

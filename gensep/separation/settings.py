@@ -18,12 +18,29 @@ if TYPE_CHECKING:
 
     Measure = Callable[..., jax.Array]
 
-# name -> the settings that it changes; `steps` are those of two sources
-PRESETS: dict[str, dict[str, str | int]] = {
-    "fast": {"sampler": "mmps", "samples": 2, "steps": 8},
-    "default": {},
-    "best": {"steps": 44, "samples": 6},
+# name -> number of sources -> the settings that it changes. A number that is not there takes those
+# of the next smaller one; more than four sources get more noise levels in proportion
+PRESETS: dict[str, dict[int, dict[str, str | int]]] = {
+    "fast": {2: {"sampler": "mmps-cg1", "samples": 4, "steps": 8}},
+    "default": {2: {}, 3: {"steps": 16, "samples": 10}, 4: {"steps": 20, "samples": 12}},
+    "best": {2: {"steps": 22, "samples": 16}, 3: {"steps": 32, "samples": 16}},
 }
+
+
+def preset_of(name: str, sources: int) -> dict[str, str | int]:
+    """Return the settings that a preset changes for a number of sources.
+
+    Raises:
+        UserError: for an unknown preset.
+    """
+    if name not in PRESETS:
+        raise UserError(f"preset must be one of {', '.join(PRESETS)}, not '{name}'")
+    rows = PRESETS[name]
+    changes = dict(rows[max(n for n in rows if n <= max(sources, 2))])
+    if sources > max(rows):
+        steps = int(changes.get("steps", Settings.steps))
+        changes["steps"] = steps * sources // max(rows)
+    return changes
 
 
 WINDOW = 128  # frames

@@ -1,0 +1,111 @@
+"""Draw gain against cost from the raw rows of `benchmark_separation.py`: what a preset could be.
+
+One column per number of sources. A point is a method: the mean gain of its sets, each with the same
+weight, against the network evaluations and the seconds that it takes. Methods on the line are not
+beaten by any cheaper one.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gensep.cli.config import parse
+from gensep.cli.options import Positional
+from gensep.runtime import errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Options of the figure."""
+
+    rows: Positional[tuple[str, ...]]
+    """Raw rows (.json) of benchmark_separation.py."""
+    output: str = "pareto.png"
+    """PNG file."""
+
+
+class Point(NamedTuple):
+    """A method on all sets with one number of sources."""
+
+    method: str
+    gain: float  # dB
+    evaluations: float  # of one source
+    seconds: float  # per second of audio
+
+
+def points(rows: list[dict]) -> dict[int, list[Point]]:
+    """Return the points of every number of sources, cheapest first."""
+    found: dict[int, list[Point]] = {}
+    rows = [r for r in rows if r["method"] != "mixture" and not r["method"].startswith("oracle")]
+    for sources in sorted({len(r["gain"]) for r in rows}):
+        of_count = [r for r in rows if len(r["gain"]) == sources]
+        for method in dict.fromkeys(r["method"] for r in of_count):
+            mine = [r for r in of_count if r["method"] == method]
+            sets = dict.fromkeys(r["set"] for r in mine)
+            gains = [np.mean([r["gain"] for r in mine if r["set"] == s]) for s in sets]
+            seconds = float(np.median([r["seconds"] for r in mine]))
+            calls = float(np.mean([r["evaluations"] for r in mine]))
+            found.setdefault(sources, []).append(Point(method, np.mean(gains), calls, seconds))
+        found[sources].sort(key=lambda p: p.evaluations)
+    return found
+
+
+def front(along: list[Point]) -> list[Point]:
+    """Return the points that are better than all cheaper ones."""
+    best: list[Point] = []
+    for point in along:
+        if not best or point.gain > best[-1].gain:
+            best.append(point)
+    return best
+
+
+def draw(found: dict[int, list[Point]], path: Path) -> None:
+    """Write the figure."""
+    from gensep.plots.figure import grid, save
+
+    figure, axes = grid(2, len(found), 5.5, 4.2)
+    for column, (sources, along) in enumerate(found.items()):
+        for axis, cost, title in zip(
+            axes[:, column],
+            ("evaluations", "seconds"),
+            ("network evaluations per source", "seconds per second of audio"),
+            strict=True,
+        ):
+            axis.set_axis_on()
+            ordered = sorted(along, key=lambda p: getattr(p, cost))
+            x = [getattr(p, cost) for p in ordered]
+            axis.plot(x, [p.gain for p in ordered], "o", color="0.6")
+            best = front(ordered)
+            axis.plot([getattr(p, cost) for p in best], [p.gain for p in best], "o-", color="C0")
+            for p in ordered:
+                axis.annotate(_short(p.method), (getattr(p, cost), p.gain), fontsize=6)
+            axis.set_xscale("log")
+            axis.set_xlabel(title)
+            axis.set_ylabel("SI-SDR gain, dB")
+            axis.set_title(f"{sources} sources", fontsize=10)
+    save(figure, path)
+
+
+def _short(method: str) -> str:
+    """Return the name of a method as chains x levels (products), and its judge."""
+    preset, _, changes = method.partition(":")
+    fields = dict(pair.split("=") for pair in changes.split(",") if pair)
+    if not {"samples", "steps"} <= set(fields):
+        return method
+    products = {"mmps": "2", "mmps-cg1": "1", "mmps-cg4": "4"}.get(fields.get("sampler", ""), "")
+    judge = "" if fields.get("judge", "evidence") == "evidence" else " mean"
+    return f"{fields['samples']}x{fields['steps']} ({products}){judge}"
+
+
+def main(argv: list[str]) -> None:
+    """Read the rows and draw the figure."""
+    c = parse(Config, argv)
+    rows = [json.loads(line) for path in c.rows for line in Path(path).read_text().splitlines()]
+    draw(points(rows), Path(c.output))
+
+
+if __name__ == "__main__":
+    errors.run(main)
