@@ -17,6 +17,7 @@ xi = C^(1/2) z comes from Lanczos' method, with one product per iteration.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,11 @@ from basis.steps import Guidance, Guided, hardened, heun, predictor_corrector, s
 
 
 def moment_matching(
-    cg_iterations: int = 1, max_step: float = 5.0, lanczos_iterations: int = 0
+    cg_iterations: int = 1,
+    max_step: float = 5.0,
+    lanczos_iterations: int = 0,
+    early_iterations: int | None = None,
+    early_above: float = 0.0,
 ) -> Guidance:
     """Return the guidance of moment matching.
 
@@ -37,20 +42,36 @@ def moment_matching(
         cg_iterations: conjugate-gradient iterations per level.
         max_step: largest conjugate-gradient step, in units of the preconditioned step.
         lanczos_iterations: 0 returns the mean of x0 | x, mixture; more return samples of it.
+        early_iterations: conjugate-gradient iterations at noise levels above `early_above`; None
+            for `cg_iterations` everywhere. High noise hides what more iterations would find.
+        early_above: sigma.
     """
 
     def guidance(
         key: jax.Array, sources: jax.Array, problem: Problem, sigma: jax.Array, normal: Normal
     ) -> Guided:
-        return condition(
-            key, sources, problem, sigma, normal, cg_iterations, max_step, lanczos_iterations
+        def by(iterations: int) -> Guided:
+            return condition(
+                key, sources, problem, sigma, normal, iterations, max_step, lanczos_iterations
+            )
+
+        if early_iterations is None:
+            return by(cg_iterations)
+        return jax.lax.cond(
+            sigma > early_above, partial(by, early_iterations), partial(by, cg_iterations)
         )
 
     return guidance
 
 
 def mmps(
-    cg_iterations: int = 1, max_step: float = 5.0, memory: float = 1.0, *, hard: bool = False
+    cg_iterations: int = 1,
+    max_step: float = 5.0,
+    memory: float = 1.0,
+    early_iterations: int | None = None,
+    early_above: float = 0.0,
+    *,
+    hard: bool = False,
 ) -> Kernel:
     """Return the kernel: denoise, condition on the mixture, add noise for the next level.
 
@@ -58,9 +79,12 @@ def mmps(
         cg_iterations: see `moment_matching`.
         max_step: see `moment_matching`.
         memory: see `basis.sde`.
+        early_iterations: see `moment_matching`.
+        early_above: see `moment_matching`.
         hard: move the conditioned sources onto f(x) = mixture.
     """
-    return sde(hardened(moment_matching(cg_iterations, max_step), hard=hard), memory)
+    guidance = moment_matching(cg_iterations, max_step, 0, early_iterations, early_above)
+    return sde(hardened(guidance, hard=hard), memory)
 
 
 def mmps_draws(

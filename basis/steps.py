@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from basis.broadcast import align_last
 from basis.mixing import project, weights
@@ -22,8 +23,8 @@ class Guided(NamedTuple):
 
     denoised: jax.Array  # [source, batch, ...], E[x0 | x]
     conditioned: jax.Array  # [source, batch, ...], the mean or a sample of x0 | x, mixture
-    forwards: int  # network evaluations per source
-    vjps: int  # vector-Jacobian products per source
+    forwards: ArrayLike  # network evaluations per source
+    vjps: ArrayLike  # vector-Jacobian products per source
 
 
 # (key, sources, problem, sigma, normal) -> Guided

@@ -29,6 +29,10 @@ SAMPLERS: dict[str, Sampler] = {
     "mmps": Sampler("mmps", {"cg_iterations": 2, "memory": 0.0}),
     "mmps-cg1": Sampler("mmps", {"cg_iterations": 1, "memory": 0.0}),
     "mmps-cg4": Sampler("mmps", {"cg_iterations": 4, "memory": 0.0}),
+    "mmps-late": Sampler(
+        "mmps",
+        {"cg_iterations": 4, "early_iterations": 1, "early_above": 0.8, "memory": 0.0},
+    ),
     "mmps-sde": Sampler("mmps", {"cg_iterations": 2, "memory": 1.0}),
     "mmps-heun": Sampler("mmps_heun"),
     "mmps-pc": Sampler("mmps_pc"),

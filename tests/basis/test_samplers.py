@@ -473,6 +473,23 @@ def test_cross_terms_and_censored_floors_reach_the_samplers():
     assert float(draw(basis.mmps(2), low, sigmas)[0].max()) < -1.5
 
 
+def test_early_levels_take_fewer_conjugate_gradients():
+    problem, _, _ = correlated(n=8)
+    sigmas = jnp.array([4.0, 1.0, 0.5, 0.1])
+
+    def run(**changes):
+        return sample(basis.mmps(4, memory=0.0, **changes), jax.random.key(0), problem, sigmas)
+
+    x, info = run(early_iterations=1, early_above=0.5)
+    np.testing.assert_array_equal(info.vjps, [1, 1, 4, 4])
+    np.testing.assert_array_equal(info.forwards, [1, 1, 1, 1])
+    few, _ = sample(basis.mmps(1, memory=0.0), jax.random.key(0), problem, sigmas)
+    for above, expected in ((10.0, run()[0]), (0.0, few)):
+        same, _ = run(early_iterations=1, early_above=above)
+        np.testing.assert_allclose(same, expected, atol=1e-5)
+        assert np.abs(x - expected).max() > 1e-3
+
+
 def test_costs_are_counted():
     problem, _, _ = diagonal(n=2)
     mixture = ElementMixture(
