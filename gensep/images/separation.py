@@ -105,7 +105,7 @@ def _prepare(
             "flows do; take --judge evidence"
         )
     levels, kernel = settings.levels(), settings.kernel()
-    judged = jnp.asarray(settings.judged_at if settings.weighed else (), jnp.float32)
+    judged = jnp.asarray(settings.weighting.levels if settings.weighed else (), jnp.float32)
     try:
         check(kernel, mix.problem(priors, jnp.zeros_like(mixture[:1]), settings.tau), levels)
     except ValueError as error:
@@ -123,7 +123,7 @@ def weigh(implausible: np.ndarray, settings: ImageSettings) -> np.ndarray:
     """Return the weights of samples from how implausible they are; both `[sample, n]`."""
     if not settings.weighed:
         return np.full(implausible.shape, 1 / len(implausible), np.float32)
-    return np.asarray(evidence_weights(jnp.asarray(implausible), settings.temperature))
+    return np.asarray(evidence_weights(jnp.asarray(implausible), settings.weighting.temperature))
 
 
 def _sample(

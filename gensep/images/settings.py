@@ -22,7 +22,6 @@ class ImageSettings(SamplerSettings):
     sigma_min: float = 0.05
     rho: float = 3.0
     tau: float = 0.01  # standard deviation of the observation, model units
-    temperature: float = 3.0
 
     kind: ClassVar[str] = "images"
 

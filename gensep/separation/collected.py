@@ -105,7 +105,9 @@ class Collected:
             return np.full((len(self.block), frames), 1 / len(self.block), np.float32)
         implausible = jnp.stack([jnp.asarray(one.implausible[:frames]) for one in self.block])
         settings = self.settings
-        return np.asarray(evidence_weights(implausible, settings.temperature, settings.stretch))
+        return np.asarray(
+            evidence_weights(implausible, settings.weighting.temperature, settings.stretch)
+        )
 
     def masks(self, compile_seconds: float, run_seconds: float, evaluations: Evaluations) -> Masks:
         """Return the means over all samples that were added."""

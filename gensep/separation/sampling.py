@@ -94,7 +94,7 @@ def _prepare(
     sigmas, kernel = settings.levels(), settings.kernel()
     mixing, variance = form.mixing(jnp.zeros(len(priors))), (settings.tau_db / form.span_db) ** 2
     empty = jnp.zeros((1, size, form.n_mels))
-    judged = np.asarray(settings.judged_at if settings.weighed else (), np.float32)
+    judged = np.asarray(settings.weighting.levels if settings.weighed else (), np.float32)
     if settings.judges is None:  # as near as the priors allow
         low, high = (max(float(np.min(p.sigmas)) for p in priors), float(sigmas[0]))
         judged = judged.clip(low, high)

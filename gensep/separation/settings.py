@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from gensep.cli.options import choices
 from gensep.runtime.errors import UserError
-from gensep.separation.judges import JUDGES
+from gensep.separation.judges import JUDGES, Weighting
 from gensep.separation.samplers import check_sampler, make_kernel
 
 if TYPE_CHECKING:
@@ -64,21 +64,21 @@ class SamplerSettings:
     seed: int = 0
     judge: str = "evidence"  # a row of `gensep.separation.judges.JUDGES`
     judges: tuple[float, ...] | None = None  # noise levels of the judge; None: those of the row
-    temperature: float  # of the weights, nats; 0 takes the likeliest sample, inf makes all equal
+    temperature: float | None = None  # of the weights, nats; None: that of the row
 
     kind: ClassVar[str]  # of what is separated, a column of JUDGES
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler, self.constraint)
-        able = [name for name, row in JUDGES.items() if name == "none" or getattr(row, self.kind)]
+        able = [name for name, row in JUDGES.items() if name == "none" or row.of(self.kind).levels]
         if self.judge not in able:
             raise UserError(
                 f"judge must be one of {', '.join(able)} for {self.kind}, not '{self.judge}'"
             )
-        if self.temperature < 0 or any(sigma <= 0 for sigma in self.judged_at):
+        if self.weighting.temperature < 0 or any(sigma <= 0 for sigma in self.weighting.levels):
             raise UserError(
                 "expected a temperature >= 0 and judges at noise levels > 0, not "
-                f"{self.temperature} and {self.judged_at}"
+                f"{self.weighting.temperature} and {self.weighting.levels}"
             )
         for name in ("steps", "samples"):
             if getattr(self, name) < 1:
@@ -90,16 +90,19 @@ class SamplerSettings:
             )
 
     @property
-    def judged_at(self) -> tuple[float, ...]:
-        """Noise levels at which samples are weighed, one draw of noise each."""
-        own: tuple[float, ...] = getattr(JUDGES[self.judge], self.kind)
-        return own if self.judges is None else self.judges
+    def weighting(self) -> Weighting:
+        """Noise levels and temperature of the judge."""
+        levels, temperature = JUDGES[self.judge].of(self.kind)
+        return Weighting(
+            levels if self.judges is None else self.judges,
+            temperature if self.temperature is None else self.temperature,
+        )
 
     @property
     def weighed(self) -> bool:
         """Whether samples are judged before they are averaged."""
-        some = self.judge != "none" and bool(self.judged_at)
-        return self.samples > 1 and some and math.isfinite(self.temperature)
+        some = self.judge != "none" and bool(self.weighting.levels)
+        return self.samples > 1 and some and math.isfinite(self.weighting.temperature)
 
     def measure(self) -> "Measure | None":
         """Return the function of `basis` that measures samples, or None if none does."""
@@ -152,7 +155,6 @@ class Settings(SamplerSettings):
     samples: int = 3
     sigma_min: float = 0.2
     rho: float = 5.0
-    temperature: float = 10.0
     stretch: float = 8.0  # frames, standard deviation of the windows that are judged
     tau_db: float = 1.0  # standard deviation of the mixing law's error
     # frames that a prior sees at once; None: a block, if the prior takes any length, or 128

@@ -256,7 +256,7 @@ def test_samples_are_judged_where_they_were_sampled():
 
 def test_judges_of_images():
     own = ImageSettings(judge="likelihood", samples=2)  # without levels it takes those of the row
-    assert own.judged_at == JUDGES["likelihood"].images != ImageSettings().judged_at
+    assert own.weighting == JUDGES["likelihood"].images != ImageSettings().weighting
     assert ImageSettings().weighed
     assert not ImageSettings(judge="likelihood", judges=(), samples=2).weighed
     assert not ImageSettings(samples=1).weighed
