@@ -110,7 +110,7 @@ def _prepare(
         (settings.sampler, settings.constraint, settings.judge),
         (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas), jnp.asarray(judged)),
         [(start, number) for start in starts for number in range(settings.samples)],
-        per_device=2 if jax.default_backend() == "cpu" else 32,  # the cache of a CPU is small
+        per_device=4 if jax.default_backend() == "cpu" else 32,  # the cache of a CPU is small
     )
 
 

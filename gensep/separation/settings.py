@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
     Measure = Callable[..., jax.Array]
 
-# name -> number of sources -> the settings that it changes. A number that is not there takes those
-# of the next smaller one; more than four sources get more noise levels in proportion
+# name -> number of sources -> the settings that it changes; more than four sources get more noise
+# levels in proportion. The more sources, the more explanations of a mixture and the more levels
+# until they are told apart
 PRESETS: dict[str, dict[int, dict[str, str | int]]] = {
-    "fast": {2: {"sampler": "mmps-cg1", "samples": 4, "steps": 8}},
-    "default": {2: {}, 3: {"steps": 16, "samples": 10}, 4: {"steps": 20, "samples": 12}},
-    "best": {2: {"steps": 22, "samples": 16}, 3: {"steps": 32, "samples": 16}},
+    "fast": {
+        2: {"steps": 6, "samples": 3},
+        3: {"steps": 8, "samples": 4},
+        4: {"steps": 10, "samples": 5},
+    },
+    "default": {2: {}, 3: {"steps": 13, "samples": 10}, 4: {"steps": 16, "samples": 12}},
+    "best": {
+        2: {"sampler": "mmps-cg4", "steps": 22, "samples": 8},
+        3: {"steps": 22, "samples": 16},
+        4: {"steps": 28, "samples": 16},
+    },
 }
 
 
@@ -35,12 +44,10 @@ def preset_of(name: str, sources: int) -> dict[str, str | int]:
     """
     if name not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, not '{name}'")
-    rows = PRESETS[name]
-    changes = dict(rows[max(n for n in rows if n <= max(sources, 2))])
-    if sources > max(rows):
-        steps = int(changes.get("steps", Settings.steps))
-        changes["steps"] = steps * sources // max(rows)
-    return changes
+    changes = PRESETS[name][min(max(sources, 2), 4)]
+    if sources <= 4:
+        return changes
+    return changes | {"steps": int(changes["steps"]) * sources // 4}
 
 
 WINDOW = 128  # frames
@@ -150,9 +157,9 @@ class SamplerOptions:
 class Settings(SamplerSettings):
     """How masks are sampled; every field affects the result."""
 
-    sampler: str = "mmps-cg4"
-    steps: int = 22
-    samples: int = 3
+    sampler: str = "mmps"
+    steps: int = 11
+    samples: int = 8
     sigma_min: float = 0.2
     rho: float = 5.0
     stretch: float = 8.0  # frames, standard deviation of the windows that are judged

@@ -22,7 +22,7 @@ from gensep.separation import chains, collected
 from gensep.separation.samplers import SAMPLERS
 from gensep.separation.sampling import plan, sample_masks
 from gensep.separation.separate import assemble, make_settings, separate
-from gensep.separation.settings import Settings
+from gensep.separation.settings import PRESETS, Settings
 from helpers import ROOT
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -418,7 +418,9 @@ def test_presets_are_settings_by_name():
     assert fast.steps * fast.samples < Settings().steps * Settings().samples
     assert best.steps * best.samples > Settings().steps * Settings().samples
     assert best.seed == 3
-    for preset, two in (("default", Settings()), ("fast", fast)):
-        assert make_settings(preset, {}, 1) == make_settings(preset, {}, 2)
-        assert make_settings(preset, {}, 4) == replace(two, steps=2 * two.steps)
+    for preset in PRESETS:
+        two, four, eight = (make_settings(preset, {}, n) for n in (2, 4, 8))
+        assert make_settings(preset, {}, 1) == two
+        assert two.steps * two.samples < four.steps * four.samples
+        assert eight == replace(four, steps=2 * four.steps)
         assert make_settings(preset, {"steps": 5}, 4).steps == 5
