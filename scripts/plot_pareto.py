@@ -1,8 +1,8 @@
 """Draw gain against cost from the raw rows of `benchmark_separation.py`: what a preset could be.
 
 One column per number of sources. A point is a method: the mean gain of its sets, each with the same
-weight, against the network evaluations and the seconds that it takes. Methods on the line are not
-beaten by any cheaper one.
+weight, against the network evaluations that it takes. Methods on the line are not beaten by any
+cheaper one. Every method should have been run on the same sets.
 """
 
 import json
@@ -33,7 +33,6 @@ class Point(NamedTuple):
     method: str
     gain: float  # dB
     evaluations: float  # of one source
-    seconds: float  # per second of audio
 
 
 def points(rows: list[dict]) -> dict[int, list[Point]]:
@@ -46,9 +45,8 @@ def points(rows: list[dict]) -> dict[int, list[Point]]:
             mine = [r for r in of_count if r["method"] == method]
             sets = dict.fromkeys(r["set"] for r in mine)
             gains = [np.mean([r["gain"] for r in mine if r["set"] == s]) for s in sets]
-            seconds = float(np.median([r["seconds"] for r in mine]))
             calls = float(np.mean([r["evaluations"] for r in mine]))
-            found.setdefault(sources, []).append(Point(method, np.mean(gains), calls, seconds))
+            found.setdefault(sources, []).append(Point(method, float(np.mean(gains)), calls))
         found[sources].sort(key=lambda p: p.evaluations)
     return found
 
@@ -66,26 +64,18 @@ def draw(found: dict[int, list[Point]], path: Path) -> None:
     """Write the figure."""
     from gensep.plots.figure import grid, save
 
-    figure, axes = grid(2, len(found), 5.5, 4.2)
-    for column, (sources, along) in enumerate(found.items()):
-        for axis, cost, title in zip(
-            axes[:, column],
-            ("evaluations", "seconds"),
-            ("network evaluations per source", "seconds per second of audio"),
-            strict=True,
-        ):
-            axis.set_axis_on()
-            ordered = sorted(along, key=lambda p: getattr(p, cost))
-            x = [getattr(p, cost) for p in ordered]
-            axis.plot(x, [p.gain for p in ordered], "o", color="0.6")
-            best = front(ordered)
-            axis.plot([getattr(p, cost) for p in best], [p.gain for p in best], "o-", color="C0")
-            for p in ordered:
-                axis.annotate(_short(p.method), (getattr(p, cost), p.gain), fontsize=6)
-            axis.set_xscale("log")
-            axis.set_xlabel(title)
-            axis.set_ylabel("SI-SDR gain, dB")
-            axis.set_title(f"{sources} sources", fontsize=10)
+    figure, axes = grid(1, len(found), 6.5, 4.5)
+    for axis, (sources, along) in zip(axes.flat, found.items(), strict=True):
+        axis.set_axis_on()
+        best = front(along)
+        axis.plot([p.evaluations for p in along], [p.gain for p in along], "o", color="0.6")
+        axis.plot([p.evaluations for p in best], [p.gain for p in best], "o-", color="C0")
+        for p in along:
+            axis.annotate(_short(p.method), (p.evaluations, p.gain), fontsize=7)
+        axis.set_xscale("log")
+        axis.set_xlabel("network evaluations per source (proportional to seconds)")
+        axis.set_ylabel("SI-SDR gain, dB")
+        axis.set_title(f"{sources} sources: chains x levels (products)", fontsize=10)
     save(figure, path)
 
 
