@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[int, dict[str, str | int]]] = {
     },
     "default": {2: {}, 3: {"steps": 13, "samples": 10}, 4: {"steps": 16, "samples": 12}},
     "best": {
-        2: {"sampler": "mmps-cg4", "steps": 22, "samples": 8},
+        2: {"steps": 16, "samples": 20},
         3: {"steps": 22, "samples": 16},
         4: {"steps": 28, "samples": 16},
     },
