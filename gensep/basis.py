@@ -28,9 +28,9 @@ class Config(SamplerOptions, StemFormat):
     output: str = "separated/{name}"
     """Folder of the stems; {name} is the name of the input, {folder} its folder."""
     preset: Annotated[str, choices("gensep.separation.settings:PRESETS")] = "default"
-    """Trade-off between speed and quality. On two CPU cores and recorded notes, for two sources: fast
-    .07 s per second and 9.1 dB, default .31 s and 10.8 dB, best 1.1 s and 10.8 dB; for four: .44 s and
-    3.8 dB, 1.4 s and 6.4 dB, 3.0 s and 7.9 dB."""
+    """Trade-off between speed and quality. On two CPU cores and recorded notes, with two sources:
+    fast .07 s per second and 9.1 dB, default .31 s and 10.8 dB, best 1.1 s and 10.8 dB; with four:
+    .44 s and 3.8 dB, 1.4 s and 6.4 dB, 3.0 s and 7.9 dB."""
     uncertainty: bool = False
     """Write means, deviations and quantiles of the posterior samples to uncertainty.npz and .png,
     and energy intervals to separation.json. They are only as reliable as the sampler, see
