@@ -40,9 +40,7 @@ class Chains(Generic[Result]):
         """
         self.program, self.identity, self.chains = program, identity, chains
         self.devices = local_devices()
-        most = per_device * self.devices.number
-        # as few groups as can be, as even as can be: six chains are two groups of three
-        self.size = self.devices.multiple(-(-len(chains) // -(-len(chains) // most)))
+        self.size = min(per_device * self.devices.number, self.devices.multiple(len(chains)))
         self.shared = self.devices.share(shared)
         self.compile_seconds = self.run_seconds = 0.0
 

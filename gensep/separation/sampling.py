@@ -5,6 +5,7 @@ posterior sample. The noise of a frame depends on its place in the file, not on 
 neighbouring blocks agree where they are cross-faded.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -105,12 +106,15 @@ def _prepare(
         check(kernel, Problem(wide, mixing, empty, jnp.asarray(variance)), sigmas)
     except ValueError as error:
         raise UserError(str(error)) from None
+    # the cache of a CPU is small; six samples are two groups of three, not one of four and a rest
+    most = 4 if jax.default_backend() == "cpu" else 32
+    per_device = math.ceil(settings.samples / math.ceil(settings.samples / most))
     return Chains(
         partial(_separate, kernel, settings.measure()),
         (settings.sampler, settings.constraint, settings.judge),
         (jax.random.key(settings.seed), wide, mixing, jnp.asarray(sigmas), jnp.asarray(judged)),
         [(start, number) for start in starts for number in range(settings.samples)],
-        per_device=4 if jax.default_backend() == "cpu" else 32,  # the cache of a CPU is small
+        per_device,
     )
 
 
