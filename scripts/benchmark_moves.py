@@ -16,18 +16,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.special import softmax
 
-from basis import Kernel, Problem, denoise, mmps, moving, resample_stretches, sample, swap
-from basis.prior import Prior, spread
-from basis.windowed import windowed
+from basis import (
+    Kernel,
+    Prior,
+    Problem,
+    evidence_weights,
+    implausibility,
+    mmps,
+    moving,
+    resample_stretches,
+    sample,
+    swap,
+)
 from gensep.cli.config import build, parse
 from gensep.runtime import errors
+from gensep.separation.judges import JUDGES
+from gensep.separation.settings import Settings
 from score import karras
 
 PROG = "scripts/benchmark_moves.py"
-NATS = 20.0  # the temperature of the judge
-JUDGE = np.geomspace(2, 0.2, 4)  # noise levels of the judge
+ROW = JUDGES["evidence"].audio  # what the judge of the command does
+NATS, STRETCH = ROW.temperature, Settings.stretch
 PROPOSALS = 2  # of a move after one level
 PROBES = 3  # noise levels at which a move estimates an energy
 
@@ -54,25 +64,6 @@ class Config:
     """Path without ending for the .md and .json."""
 
 
-class InTurn(NamedTuple):
-    """A prior that takes two chains at a time, because the cache of a CPU is small."""
-
-    prior: Prior
-
-    @property
-    def sigmas(self) -> jax.Array:
-        """Return the noise levels of the prior."""
-        return self.prior.sigmas
-
-    def spread(self, sigma: jax.Array) -> jax.Array:
-        """Return the spread of the prior."""
-        return spread(self.prior, sigma)
-
-    def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
-        """Return the score, shaped like x."""
-        return jax.lax.map(lambda x: self.prior.score(x[None], sigma)[0], x, batch_size=2)
-
-
 class Noisy(NamedTuple):
     """The prior of sources with noise of level `level`."""
 
@@ -87,25 +78,6 @@ class Noisy(NamedTuple):
     def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """Return the score where noise of level `sigma` was added to the noisy sources."""
         return self.prior.score(x, jnp.sqrt(sigma**2 + self.level**2))
-
-
-def energies(priors: Any, key: jax.Array, sources: jax.Array, sigmas: jax.Array) -> jax.Array:
-    """Return the bound of -log p in nats of every frame, `[chain, frame]`, up to a constant.
-
-    It is that of `basis.implausibility`, with the same noise for all chains.
-    """
-
-    def at(total: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        key, sigma = inputs
-        for k, (prior, x) in enumerate(zip(priors, sources, strict=True)):
-            noise = sigma * jax.random.normal(jax.random.fold_in(key, k), x.shape[1:])
-            error = denoise(prior, x + noise[None], sigma) - x
-            total = total + (error**2).sum(-1) / sigma**2
-        return total, None
-
-    start = jnp.zeros(sources.shape[1:3])
-    total, _ = jax.lax.scan(at, start, (jax.random.split(key, len(sigmas)), sigmas))
-    return total / len(sigmas) * jnp.log(sigmas[0] / sigmas[-1])
 
 
 class Method(NamedTuple):
@@ -144,7 +116,7 @@ def _probe(
 ) -> jax.Array:
     """Return the energies at levels from 2 model units down to `lowest`, by the temperature."""
     sigmas = 2 * (lowest / 2) ** (jnp.arange(PROBES) / (PROBES - 1))
-    return energies(priors, key, x, sigmas) / method.nats
+    return implausibility(priors, key, x, sigmas, keep=1) / method.nats
 
 
 SWAP = Method(swapped, (5, 8), calls=2 * PROPOSALS * PROBES)
@@ -200,18 +172,12 @@ def run(name: str, key: jax.Array, problem: Problem) -> tuple[jax.Array, jax.Arr
     return x, info.forwards.sum() + info.vjps.sum()
 
 
-judge = jax.jit(energies)
+judge = jax.jit(partial(implausibility, keep=1))
 
 
 def smoothed(energy: np.ndarray) -> np.ndarray:
     """Return the energies of the stretches around all frames, `[candidate, frame]`."""
-    return gaussian_filter1d(energy, 8, axis=1, mode="nearest") * 8 * np.sqrt(2 * np.pi)
-
-
-def weights(energy: np.ndarray) -> np.ndarray:
-    """Return the weights of candidates, `[candidate, frame]`, from their energies."""
-    weight = softmax(-smoothed(energy) / NATS, 0)
-    return gaussian_filter1d(weight, 3, axis=1, mode="nearest")
+    return gaussian_filter1d(energy, STRETCH, axis=1, mode="nearest") * STRETCH * np.sqrt(2 * np.pi)
 
 
 def measure(c: Config, name: str) -> list[dict[str, Any]]:
@@ -229,15 +195,14 @@ def measure(c: Config, name: str) -> list[dict[str, Any]]:
         form = team.representation
         analysis = analyse_channels(true.sum(0)[None], rendered.RATE, form)
         power = analysis.at_level(form.level_db)
-        priors = tuple(InTurn(windowed(p, 128, 32)) for p in team.priors)
-        for method, x, calls in candidates(c.seed, priors, form, power):
-            energy = np.asarray(judge(priors, jax.random.key(5), x, jnp.asarray(JUDGE)))
+        for method, x, calls in candidates(c.seed, team.priors, form, power):
+            energy = np.asarray(judge(team.priors, jax.random.key(5), x, jnp.asarray(ROW.levels)))
             energy = energy[:, : len(power)]
             masks = np.asarray(form.masks(x))[:, :, : len(power)]
-            w = weights(energy)[None, ..., None]
+            w = np.asarray(evidence_weights(jnp.asarray(energy), NATS, STRETCH))[None, ..., None]
             for kind, mean, more in (
                 ("mean", masks.mean(1), 0),
-                ("judge", (w * masks).sum(1), len(JUDGE) * x.shape[1]),
+                ("judge", (w * masks).sum(1), len(ROW.levels) * x.shape[1]),
             ):
                 row = {"set": name, "piece": song, "method": method, "estimate": kind}
                 gain = _gain(true, mean, form)
@@ -338,9 +303,8 @@ What do moves of whole stretches gain with the shipped priors? Development mixtu
 instruments, {pieces} pieces of {seconds:g} s each; mean SI-SDR gain in dB of stems by the *mean*
 of all masks, and by masks that a *judge* weights in every frame. Sampler: mmps with 11 levels of
 1 + 2 network calls, all noise new at every level. Energies are bounds of the negative log
-density: of the judge at 4 noise levels from 2 to 0.2, smoothed over about 20 frames; of the moves
-at 3 levels, one draw of noise each, stretches of 24 frames. All energies are divided by a
-temperature of 20. Swaps are proposed twice after a level. Calls: network evaluations and products
+density: of the judge as in the command (`gensep/separation/judges.py`); of the moves at 3 levels,
+one draw of noise each, stretches of 24 frames, divided by a temperature of 20. Swaps are proposed twice after a level. Calls: network evaluations and products
 per source, those of the judge included. A chain draws the same noise in all rows. No seconds are
 given, because other work ran on the machine.
 """
