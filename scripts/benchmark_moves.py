@@ -302,11 +302,12 @@ HEAD = """# Moves between explanations
 What do moves of whole stretches gain with the shipped priors? Development mixtures of two melody
 instruments, {pieces} pieces of {seconds:g} s each; mean SI-SDR gain in dB of stems by the *mean*
 of all masks, and by masks that a *judge* weights in every frame. Sampler: mmps with 11 levels of
-1 + 2 network calls, all noise new at every level. Energies are bounds of the negative log
+1 + 2 network calls, all noise new at every level. Energies are estimates of the negative log
 density: of the judge as in the command (`gensep/separation/judges.py`); of the moves at 3 levels,
-one draw of noise each, stretches of 24 frames, divided by a temperature of 20. Swaps are proposed twice after a level. Calls: network evaluations and products
-per source, those of the judge included. A chain draws the same noise in all rows. No seconds are
-given, because other work ran on the machine.
+one draw of noise each, stretches of 24 frames, divided by a temperature of 20. Swaps are proposed
+twice after a level. Calls: network evaluations and products per source, those of the judge
+included. A chain draws the same noise in all rows. No seconds are given, because other work ran on
+the machine.
 """
 
 
