@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gensep.images.settings import ImageSettings
 from gensep.priors.files import LoadedPrior
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
-from gensep.separation import chains, collected
+from gensep.separation import chains, collected, sampling
 from gensep.separation.samplers import SAMPLERS
 from gensep.separation.sampling import plan, sample_masks
 from gensep.separation.separate import assemble, make_settings, separate
@@ -204,6 +205,66 @@ def test_judges_agree_where_blocks_meet():
             Settings(stretch=value)
     with pytest.raises(UserError, match="^judge must be one of evidence, none for audio"):
         Settings(judge="likelihood")
+
+
+def test_all_samples_are_judged_with_one_noise():
+    """Else the differences of samples of one mixture would be those of the noise."""
+    priors = band_prior(1), band_prior(2)
+    unlike = []
+
+    def measure(priors, key, sources, levels, keep, normal):
+        noise = normal(key)
+        unlike.append(jnp.abs(noise - noise[:, :1]).max())
+        assert noise.shape == sources.shape
+        return noise.std((0, 3))
+
+    shared = jax.random.key(0), priors, REP.mixing(jnp.zeros(2)), jnp.array([1.0]), jnp.array([0.3])
+    first, number = jnp.array([0, 0, 32], jnp.uint32), jnp.arange(3, dtype=jnp.uint32)
+    seen = jnp.zeros((3, 64, 6)), jnp.full((3, 64, 1), 0.01), first, number
+    kernel = QUICK.kernel()
+    found = np.asarray(sampling._separate(kernel, measure, shared, seen)[1])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0, 32:], found[2, :32])  # and it belongs to the frame
+    assert unlike[0] > 0.1  # between different frames
+
+
+def test_evaluations_are_those_of_all_samples_of_a_source():
+    priors, (_, power) = (band_prior(1), band_prior(2)), scene((band_prior(1), band_prior(2)), 40)
+    settings = replace(QUICK, judge="evidence", samples=3, sampler="mmps-cg4")
+    assert sample_masks(power, priors, REP, settings).evaluations == (3 * 6, 3 * 6 * 4, 3 * 3)
+    alone = sample_masks(power, priors, REP, replace(settings, judge="none"))
+    assert alone.evaluations == (3 * 6, 3 * 6 * 4, 0)
+
+
+def test_judges_stay_within_the_levels_of_the_priors():
+    """By themselves; levels that somebody chose are refused instead."""
+    narrow = band_prior(1)._replace(sigmas=jnp.array([2.0, 0.15]))
+    _, power = scene((narrow, narrow), 40)
+    judged = dict(judge="evidence", samples=3, sigma_min=0.2)
+    found = masks(power, (narrow, narrow), **judged)
+    same = masks(power, (narrow, narrow), judges=(0.3, 0.17, 0.15), **judged)
+    np.testing.assert_array_equal(found, same)
+    with pytest.raises(UserError, match=r"no level near sigma=0.1;"):
+        masks(power, (narrow, narrow), judges=(0.3, 0.17, 0.1), **judged)
+
+
+@pytest.mark.parametrize(("window", "expected"), [(None, 160), (64, 64)])
+def test_priors_of_any_length_see_a_whole_block_unless_a_window_is_asked_for(window, expected):
+    lengths = set()
+
+    class Short(NamedTuple):
+        sigmas: np.ndarray
+
+        def score(self, x, sigma):
+            lengths.add((type(self).__name__, x.shape[1]))
+            return -x / (0.1 + sigma**2)
+
+    class Long(Short):
+        any_length = True
+
+    power = np.full((160, 6), 30, np.float32)
+    masks(power, (Long(LEVELS), Short(LEVELS)), window=window, block=512)
+    assert lengths == {("Long", expected), ("Short", window or 128)}
 
 
 def test_seed_samples_and_progress():
