@@ -70,8 +70,10 @@ def draw(found: dict[int, list[Point]], path: Path) -> None:
         best = front(along)
         axis.plot([p.evaluations for p in along], [p.gain for p in along], "o", color="0.6")
         axis.plot([p.evaluations for p in best], [p.gain for p in best], "o-", color="C0")
-        for p in along:
-            axis.annotate(_short(p.method), (p.evaluations, p.gain), fontsize=7)
+        for i, p in enumerate(along):  # names of neighbours above and below their points
+            place = {"xytext": (4, 6 if i % 2 else -12), "textcoords": "offset points"}
+            axis.annotate(_short(p.method), (p.evaluations, p.gain), fontsize=7, **place)
+        axis.margins(x=0.15, y=0.1)
         axis.set_xscale("log")
         axis.set_xlabel("network evaluations per source (proportional to seconds)")
         axis.set_ylabel("SI-SDR gain, dB")
