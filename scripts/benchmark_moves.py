@@ -293,7 +293,12 @@ def main(argv: list[str]) -> None:
         head = HEAD.format(pieces=c.pieces, seconds=c.seconds)
         page = f"{head}\n{text}\n\n```sh\n{command}\n```\n\nCommit {commit()}.\n"
         write_atomically(Path(f"{c.output}.md"), page)
-        settings = {**dataclasses.asdict(c), "scores": "SCORES", "sounds": "SOUNDS"}
+        settings = {
+            **dataclasses.asdict(c),
+            "scores": "SCORES",
+            "sounds": "SOUNDS",
+            "output": "OUTPUT",
+        }
         write_atomically(raw_file(c.output), compact({"settings": settings, "rows": rows}))
 
 
