@@ -81,13 +81,20 @@ class Conv1dDenoiser(nnx.Module):
 
     It is convolutional in time: trained on short windows, it accepts any number of frames. The
     dilations 1, 2, 4, 8 repeat. Normalisation is per frame, so that no frame depends on the length
-    of its window.
+    of its window. The values per frame that leave it are as many as enter it, or `outputs`.
     """
 
     any_length = True
 
     def __init__(
-        self, n_mels: int, width: int, blocks: int, embedding: int = 64, *, rngs: nnx.Rngs
+        self,
+        n_mels: int,
+        width: int,
+        blocks: int,
+        embedding: int = 64,
+        outputs: int | None = None,
+        *,
+        rngs: nnx.Rngs,
     ):
         self.embedding = embedding
         self.embed1 = nnx.Linear(embedding, embedding, rngs=rngs)
@@ -99,10 +106,14 @@ class Conv1dDenoiser(nnx.Module):
                 for i in range(blocks)
             ]
         )
-        self.leave = nnx.Conv(width, n_mels, (3,), kernel_init=nnx.initializers.zeros, rngs=rngs)
+        zeros, leaving = nnx.initializers.zeros, outputs or n_mels
+        self.leave = nnx.Conv(width, leaving, (3,), kernel_init=zeros, rngs=rngs)
 
     def __call__(self, x: jax.Array, log_sigma: jax.Array) -> jax.Array:
-        """Return F for `x: [batch, frames, n_mels]`, `log_sigma: [batch]`; shaped like x."""
+        """Return F for `x: [batch, frames, n_mels]`, `log_sigma: [batch]`; shaped like x.
+
+        With `outputs`, the last axis has that size.
+        """
         embedding = embed_log_sigma(log_sigma, self.embedding, 8.0)
         embedding = jax.nn.silu(self.embed2(jax.nn.silu(self.embed1(embedding))))
         h = _apply(self.enter, x)

@@ -5,31 +5,25 @@ arrays; nothing in it is executed or unpickled.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gensep.cli.records import Json
 from gensep.priors.flow_networks import make_flow
 from gensep.priors.score_networks import features, make_denoiser
 from gensep.representation.form import FORMS, Form
 from gensep.runtime.errors import UserError
-from gensep.runtime.files import save_arrays
-from gensep.runtime.trees import by_path, from_paths
+from gensep.runtime.model_files import UNREADABLE, fill, read_model, save_model
 
 if TYPE_CHECKING:
     from basis import Prior
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "priors"
 FILE = "prior.npz"
-# what reading a damaged or another file may raise
-UNREADABLE = OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError
 
 
 class LoadedPrior(NamedTuple):
@@ -88,11 +82,7 @@ def save_prior(
     """
     fields = dataclasses.asdict(form)
     header = {"kind": kind, "settings": settings, "about": about, form.key: fields}
-    arrays = {"header": np.array(json.dumps(header))}
-    for place, leaf in by_path(prior).items():
-        large = leaf.ndim > 1 and leaf.size > 4096
-        arrays[place] = np.asarray(leaf, np.float16 if half and large else None)
-    save_arrays(path, arrays)
+    save_model(path, header, prior, half=half)
 
 
 def load_prior(name: str) -> LoadedPrior:
@@ -103,12 +93,11 @@ def load_prior(name: str) -> LoadedPrior:
     """
     path = find_prior(name)
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = dict(file)
-        header = json.loads(str(arrays.pop("header")))
+        header, arrays = read_model(path)
         (key,) = set(FORMS) & set(header)
         form = FORMS[key](**header[key])
-        prior = _fill(header, arrays)
+        like = jax.eval_shape(lambda: KINDS[header["kind"]](header["settings"]))
+        prior = fill(like, arrays)
     except UNREADABLE as error:
         raise UserError(
             f"{path} is not a prior file that this version reads ({error}); "
@@ -116,20 +105,6 @@ def load_prior(name: str) -> LoadedPrior:
         ) from None
     own = path.resolve().parent.name if path.name == FILE else path.stem
     return LoadedPrior(own, prior, form, header)
-
-
-def _fill(header: Json, arrays: dict[str, np.ndarray]) -> "Prior":
-    """Put arrays by path into the prior that a header describes.
-
-    Raises:
-        KeyError: if one is missing or of another shape.
-    """
-    like = jax.eval_shape(lambda: KINDS[header["kind"]](header["settings"]))
-    leaves = by_path(like)
-    for path, leaf in leaves.items():
-        if path not in arrays or arrays[path].shape != leaf.shape:
-            raise KeyError(path)
-    return from_paths(like, {p: jnp.asarray(arrays[p], leaf.dtype) for p, leaf in leaves.items()})
 
 
 def find_prior(name: str) -> Path:

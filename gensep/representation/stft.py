@@ -1,5 +1,6 @@
 """Short-time Fourier transform, its inverse and mel filterbank in JAX; as librosa's to 1e-5."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import jax
@@ -11,6 +12,25 @@ from jax.typing import ArrayLike
 def hann(n: int) -> np.ndarray:
     """Return the periodic Hann window, float64 `[n]`."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+
+
+def blackman_harris(n: int) -> np.ndarray:
+    """Return the periodic Blackman-Harris window of four terms, float64 `[n]`."""
+    phases = 2 * np.pi * np.arange(n)[:, None] * np.arange(4) / n
+    return np.cos(phases) @ np.array([0.35875, -0.48829, 0.14128, -0.01168])
+
+
+def symmetric_hann(n: int) -> np.ndarray:
+    """Return the Hann window whose first and last values are 0, float64 `[n]`."""
+    return np.hanning(n)
+
+
+# name -> the window of n samples
+WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
+    "hann": hann,
+    "symmetric_hann": symmetric_hann,
+    "blackman_harris": blackman_harris,
+}
 
 
 def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
@@ -30,19 +50,21 @@ def overlap_add(frames: jax.Array, hop_length: int) -> jax.Array:
     return out.reshape(*lead, total * hop_length)
 
 
-def synthesis(spectra: jax.Array, hop_length: int, valid: jax.Array | None = None) -> jax.Array:
+def synthesis(
+    spectra: jax.Array, hop_length: int, valid: jax.Array | None = None, window: str = "hann"
+) -> jax.Array:
     """Return the wave whose transform is nearest to complex `[..., frames, bins]` (least squares).
 
     The wave is not trimmed: `[..., (frames - 1) hop_length + n_fft]`. Frames where
-    `valid: [frames]` is 0 do not count; samples that no frame reaches are 0. Griffin and Lim 1984,
-    equation 6.
+    `valid: [frames]` is 0 do not count; samples that no frame reaches are 0. `window` is a key of
+    WINDOWS. Griffin and Lim 1984, equation 6.
     """
     n_fft = 2 * (spectra.shape[-1] - 1)
-    window = hann(n_fft).astype(np.float32)[None]
+    shape = WINDOWS[window](n_fft).astype(np.float32)[None]
     valid = jnp.ones(spectra.shape[-2]) if valid is None else valid
     frames = jnp.fft.irfft(spectra, n_fft)
-    frames = frames * _aligned(window * valid[:, None], frames)
-    weight = overlap_add(valid[:, None] * window**2, hop_length)
+    frames = frames * _aligned(shape * valid[:, None], frames)
+    weight = overlap_add(valid[:, None] * shape**2, hop_length)
     reached = weight > 1e-10
     total = overlap_add(frames, hop_length)
     reached, weight = (_aligned(each, total) for each in (reached, jnp.where(reached, weight, 1)))
@@ -61,18 +83,20 @@ def istft(spectra: jax.Array, hop_length: int, samples: int) -> jax.Array:
     return jnp.pad(wave, [(0, 0)] * (wave.ndim - 1) + [(0, samples - wave.shape[-1])])
 
 
-@partial(jax.jit, static_argnames=("n_fft", "hop_length", "center"))
-def stft(audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True) -> jax.Array:
-    """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]` with a Hann window.
+@partial(jax.jit, static_argnames=("n_fft", "hop_length", "center", "window"))
+def stft(
+    audio: jax.Array, n_fft: int, hop_length: int, *, center: bool = True, window: str = "hann"
+) -> jax.Array:
+    """Transform `[..., samples]` -> complex `[..., frames, 1 + n_fft // 2]`.
 
-    With `center`, frames are centred: n_fft // 2 zeros are added at both ends. An incomplete last
-    frame is dropped.
+    `window` is a key of WINDOWS. With `center`, frames are centred: n_fft // 2 zeros are added at
+    both ends. An incomplete last frame is dropped.
     """
     if center:
         audio = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(n_fft // 2, n_fft // 2)])
     count = 1 + (audio.shape[-1] - n_fft) // hop_length
     frames = audio[..., np.arange(count)[:, None] * hop_length + np.arange(n_fft)]
-    return jnp.fft.rfft(frames * _aligned(hann(n_fft).astype(audio.dtype), frames))
+    return jnp.fft.rfft(frames * _aligned(WINDOWS[window](n_fft).astype(audio.dtype), frames))
 
 
 def mel_frequencies(n_mels: int, fmin: float, fmax: float) -> np.ndarray:

@@ -21,6 +21,7 @@ LAYERS = (
 # Which libraries of mathematics a room may import; rooms that are not named import none.
 LIBRARIES = {
     "representation": {"basis"},
+    "separators": {"score"},
     "separation": {"basis", "score"},
     "images": {"basis", "score"},
     "training": {"basis", "score", "flows"},

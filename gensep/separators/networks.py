@@ -1,0 +1,100 @@
+"""Separators: what a network of a mixture is, and the one table that knows how each is built.
+
+A network maps magnitudes of a mixture `[batch, plane, frame, bin]` to those of its sources
+`[batch, source, channel, frame, bin]`, all non-negative and linear. The planes are the channels of
+the mixture, or, for networks informed by a score, the mixture filtered by the score of each source.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from gensep.cli.records import Json
+
+if TYPE_CHECKING:  # commands read the table for their options, without waiting for JAX
+    import jax
+    from flax import nnx
+
+# `settings` of a separator file: `network` (a key of SEPARATORS), `sources` (names), `spectra`
+# (fields of gensep.representation.magnitude.Spectra), and what the row of the network reads
+Settings = Json
+
+
+class Separator(Protocol):
+    """What a network is."""
+
+    def __call__(self, mixture: "jax.Array") -> "jax.Array":
+        """Return `[batch, source, channel, frame, bin]` for `mixture: [batch, plane, frame, bin]`.
+
+        Both are magnitudes, on a linear scale.
+        """
+
+
+@runtime_checkable
+class Trainable(Separator, Protocol):
+    """A network that works in another way while it is trained."""
+
+    def in_training(
+        self, mixture: "jax.Array", key: "jax.Array"
+    ) -> tuple["jax.Array", "Separator"]:
+        """Return estimates with dropout and statistics of the batch, and the moved network."""
+
+
+def in_training(
+    network: Separator, mixture: "jax.Array", key: "jax.Array"
+) -> tuple["jax.Array", Separator]:
+    """Return estimates as in training, and the network with its running statistics moved.
+
+    Networks with dropout or batch normalisation have a method `in_training(mixture, key)` that does
+    so; others are applied as they are.
+    """
+    if isinstance(network, Trainable):
+        return network.in_training(mixture, key)
+    return network(mixture), network
+
+
+class Family(NamedTuple):
+    """A row of the table: how a network is built, trained and applied."""
+
+    build: Callable[[Settings, "nnx.Rngs"], Separator]
+    spectra: Mapping[str, str | int]  # default fields of Spectra
+    sources: tuple[str, ...]  # by default
+    loss: str  # a row of gensep.separators.losses.LOSSES
+    frames: int | None = None  # of the window that the network takes; None: any number
+    overlap: int = 0  # frames by which windows overlap when a file is separated
+    context: int = 0  # frames on either side that a network of any length should see as well
+    of_options: tuple[str, ...] = ()  # settings that are options of gensep.train_separator
+    sums: bool = False  # the estimates add up to the mixture
+    scored: bool = False  # its planes are the mixture filtered by the score of each source
+
+
+def _mel_mask(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.representation.mel import Representation
+    from gensep.separators.mel_mask import MelMask
+
+    form, sources = Representation(**settings["representation"]), len(settings["sources"])
+    return MelMask(form, sources, settings["width"], settings["blocks"], rngs=rngs)
+
+
+# name -> its row; a new family is one file in this room and one row here
+SEPARATORS: dict[str, Family] = {
+    "mel_mask": Family(
+        _mel_mask,
+        {"sample_rate": 16000, "n_fft": 2048, "hop_length": 512},
+        ("piano", "violin"),
+        "l1",
+        context=64,
+        of_options=("width", "blocks", "representation"),
+        sums=True,
+    ),
+}
+
+
+def make_separator(settings: Settings, seed: int = 0) -> Separator:
+    """Build an untrained network.
+
+    Raises:
+        KeyError: for a network that is not in the table or a setting that is missing.
+    """
+    from flax import nnx
+
+    return SEPARATORS[settings["network"]].build(settings, nnx.Rngs(seed))
