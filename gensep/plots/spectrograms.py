@@ -21,6 +21,29 @@ def plot_spectrograms(path: Path, panels: dict[str, np.ndarray], form: Represent
     _plot_panels(path, panels, form, in_db, (top - 70, top), "magma")
 
 
+def plot_magnitudes(path: Path, panels: dict[str, np.ndarray], rate: int) -> None:
+    """Draw STFT magnitudes `[frame, bin]` at `rate` Hz under their names, 70 dB deep.
+
+    Frequencies are linear; panels stand in two columns.
+    """
+    rows = -(-len(panels) // 2)
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(11, 2.2 * rows), squeeze=False, layout="constrained"
+    )
+    levels = {n: 20 * np.log10(np.maximum(x, 1e-6)) for n, x in panels.items()}
+    top = max(level.max() for level in levels.values())
+    norm = plt.Normalize(top - 70, top)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (name, level) in zip(axes.flat, levels.items(), strict=False):
+        box = 0, len(level), 0, rate / 2000
+        shown = axis.imshow(level.T, "magma", norm, origin="lower", aspect="auto", extent=box)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set(xlabel="frame", ylabel="kHz")
+    figure.colorbar(shown, ax=axes, label="dB", shrink=0.6)
+    save(figure, path)
+
+
 def plot_uncertainty(path: Path, panels: dict[str, np.ndarray], form: Representation) -> None:
     """Draw standard deviations `[frames, mel]` of levels, in dB, under their names."""
     title = "standard deviation over posterior samples"

@@ -5,9 +5,12 @@ A network maps magnitudes of a mixture `[batch, plane, frame, bin]` to those of 
 the mixture, or, for networks informed by a score, the mixture filtered by the score of each source.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from gensep.cli.options import Scalar
 from gensep.cli.records import Json
 
 if TYPE_CHECKING:  # commands read the table for their options, without waiting for JAX
@@ -62,7 +65,8 @@ class Family(NamedTuple):
     frames: int | None = None  # of the window that the network takes; None: any number
     overlap: int = 0  # frames by which windows overlap when a file is separated
     context: int = 0  # frames on either side that a network of any length should see as well
-    of_options: tuple[str, ...] = ()  # settings that are options of gensep.train_separator
+    # settings that the network reads, with their defaults; options of gensep.train_separator
+    defaults: Mapping[str, Scalar | None] = MappingProxyType({})
     sums: bool = False  # the estimates add up to the mixture
     scored: bool = False  # its planes are the mixture filtered by the score of each source
 
@@ -71,7 +75,7 @@ def _mel_mask(settings: Settings, rngs: "nnx.Rngs") -> Separator:
     from gensep.representation.mel import Representation
     from gensep.separators.mel_mask import MelMask
 
-    form, sources = Representation(**settings["representation"]), len(settings["sources"])
+    form, sources = Representation(**settings.get("representation", {})), len(settings["sources"])
     return MelMask(form, sources, settings["width"], settings["blocks"], rngs=rngs)
 
 
@@ -83,7 +87,7 @@ SEPARATORS: dict[str, Family] = {
         ("piano", "violin"),
         "l1",
         context=64,
-        of_options=("width", "blocks", "representation"),
+        defaults={"width": 288, "blocks": 6},
         sums=True,
     ),
 }
@@ -98,3 +102,32 @@ def make_separator(settings: Settings, seed: int = 0) -> Separator:
     from flax import nnx
 
     return SEPARATORS[settings["network"]].build(settings, nnx.Rngs(seed))
+
+
+def settings_of(
+    network: str,
+    sources: Sequence[str] = (),
+    spectra: Mapping[str, Scalar] = MappingProxyType({}),
+    **options: Scalar | None,
+) -> Settings:
+    """Return the settings of a network, for `make_separator`.
+
+    Args:
+        network: a key of SEPARATORS.
+        sources: by default those of the row.
+        spectra: fields of the transform that differ from the row's.
+        options: settings that differ from the row's; those that are None do not.
+
+    Raises:
+        ValueError: for an option that the network does not read, or a wrong transform.
+    """
+    from gensep.representation.magnitude import Spectra
+
+    family = SEPARATORS[network]
+    given = {name: value for name, value in options.items() if value is not None}
+    if unknown := [name for name in given if name not in family.defaults]:
+        known = ", ".join(family.defaults) or "none"
+        raise ValueError(f"{network} has no option {unknown[0]}; it has {known}")
+    transform = asdict(Spectra(**{**family.spectra, **spectra}))  # type: ignore[arg-type]
+    settings: Json = {"network": network, "sources": list(sources or family.sources)}
+    return settings | {"spectra": transform} | {**family.defaults, **given}

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gensep.cli.records import Json
+from gensep.priors.files import FILE, save_prior
 from gensep.representation.form import Form
 
 if TYPE_CHECKING:
@@ -39,14 +40,26 @@ def first_state(learner: Learner) -> TrainState[Learner]:
     return TrainState(none, learner, jnp.full((), jnp.inf, float), skipped, stale)
 
 
+class ModelFile(Protocol):
+    """A model as the loop writes it when it is the best so far."""
+
+    def write(self, folder: Path, **about: object) -> None:
+        """Write the file into a run folder; `about` is JSON: version, step and score."""
+
+
 class PriorFile(NamedTuple):
-    """A prior as the loop writes it, see `gensep.priors.files.save_prior`."""
+    """A prior to be written, see `gensep.priors.files.save_prior`."""
 
     kind: str
     prior: "Prior"
     settings: Json
     form: Form  # what the examples mean
-    about: Json  # how it was made; the loop adds version, step and score
+    about: Json  # how it was made
+
+    def write(self, folder: Path, **about: object) -> None:
+        """Write prior.npz."""
+        path, (kind, prior, settings, form, own) = folder / FILE, self
+        save_prior(path, kind, prior, settings, form, half=False, **about, **own)
 
 
 class Validation(NamedTuple):
@@ -54,7 +67,7 @@ class Validation(NamedTuple):
 
     score: float  # lower is better; one that is not a number is never the best
     row: dict[str, float]  # further numbers for the log
-    prior: PriorFile | None = None
+    model: ModelFile | None = None
     texts: tuple[tuple[str, str], ...] = ()  # further files: name and contents
 
 

@@ -21,7 +21,7 @@ from gensep.representation.image import PIXEL_VALUES
 from gensep.training.contract import PriorFile, Row, Validation
 from gensep.training.flow_pictures import draw_pictures
 from gensep.training.options import FlowConfig
-from gensep.training.updates import ModelState, ModelTask
+from gensep.training.updates import ModelState, ModelTask, Outcome
 from score import karras, lognormal
 
 FlowBatch = jax.Array | np.ndarray | tuple[np.ndarray, np.float32]  # of a `LevelTask` the last
@@ -116,7 +116,7 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
         """Return the factors that keep wide and deep flows from diverging."""
         return learning_rates(model)
 
-    def loss(self, model: FlowModel, key: jax.Array, raw: FlowBatch) -> tuple[jax.Array, Row]:
+    def loss(self, model: FlowModel, key: jax.Array, raw: FlowBatch) -> Outcome[FlowModel]:
         """Return -log p_sigma(x + sigma n), nats per dimension, every example at its own sigma.
 
         With the option `denoising`, the weighted error of the flow's denoiser is added.
@@ -131,7 +131,8 @@ class FlowTask(ModelTask[FlowModel, FlowBatch]):
             # the log shows the likelihood alone, as validation does
             seen = {"loss": nll.mean(), "denoising": error.mean()}
             loss = (nll + self.c.denoising * error).mean()
-        return loss, {"log_det_min": logdet.min(), "log_det_max": logdet.max(), **seen}
+        row = {"log_det_min": logdet.min(), "log_det_max": logdet.max(), **seen}
+        return Outcome(loss, row)
 
     @cached_property
     def held_out(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gensep.runtime.devices import all_devices, from_first, on_one
 from gensep.training.contract import Batch, Learner, Task, TrainState
-from gensep.training.options import TrainingConfig
+from gensep.training.options import Training
 from gensep.training.run_folder import RunFolder
 
 LOG_EVERY = 100  # updates between training losses in the log
@@ -23,9 +23,9 @@ class Stopping(NamedTuple):
     minutes: float = 0.0  # of one call of `train`; 0: no limit
 
     @classmethod
-    def of(cls, c: TrainingConfig) -> "Stopping":
+    def of(cls, c: Training) -> "Stopping":
         """Return when a training with these options stops."""
-        return cls(c.steps, minutes=c.max_minutes)
+        return cls(c.steps, c.patience, c.max_minutes)
 
     def finished(self, step: int, stale: int) -> bool:
         """Tell whether no more updates are wanted, `stale` validations after the best one."""
@@ -38,7 +38,7 @@ class Stopping(NamedTuple):
 
 
 def train(
-    c: TrainingConfig, task: Task[Learner, Batch], stopping: Stopping | None = None
+    c: Training, task: Task[Learner, Batch], stopping: Stopping | None = None
 ) -> TrainState[Learner]:
     """Train `task` with the options `c` of its command, or go on with the training in `c.run`.
 

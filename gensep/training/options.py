@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from gensep.cli.options import IMAGE_SETS, Count, DataName, Fraction, Range
+from gensep.cli.options import IMAGE_SETS, Count, DataName, Fraction, Range, choices
 from gensep.cli.source import words_of
 
 
@@ -108,12 +108,38 @@ class Run:
     """Number of examples in the fixed validation batch."""
     save_every: Count = 500
     """Updates between checkpoints."""
+    patience: Annotated[int, Range(0)] = 0
+    """Stop after so many validations in a row without a better one; 0 for no such limit."""
     max_minutes: float = 0.0
     """Stop after so many minutes, to be resumed by the same command; 0 means no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Run, Variation, Schedule, Optimiser, Data):
+class Training(Run, Optimiser):
+    """Options of every command that trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning(Training):
+    """Optimiser."""
+
+    optimiser: Annotated[str, choices("gensep.training.optimisers:OPTIMISERS")] = "adam"
+    """Rule of the updates."""
+    decay: Annotated[str, choices("gensep.training.optimisers:DECAYS")] = "cosine"
+    """How the learning rate falls: along a cosine to a hundredth, not at all, or by a factor
+    whenever validations stop to improve."""
+    plateau: Count = 80
+    """Validations without improvement after which decay plateau lowers the rate."""
+    plateau_factor: Fraction = 0.3
+    """Factor by which decay plateau lowers the rate."""
+    cooldown: Annotated[int, Range(0)] = 10
+    """Validations after a fall of the rate that decay plateau does not count."""
+    weight_decay: Annotated[float, Range(0)] = 0.0
+    """Share of the weights that is added to the gradient (L2 penalty)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Training, Variation, Schedule, Data):
     """Options of every command that trains a prior on a data set."""
 
     def __post_init__(self) -> None:

@@ -8,13 +8,12 @@ import jax
 
 from gensep.cli import config
 from gensep.cli.records import __version__, write_record
-from gensep.priors.files import FILE, save_prior
 from gensep.runtime.devices import from_first
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import write_atomically
 from gensep.training.checkpoint import Checkpoints
 from gensep.training.contract import Learner, TrainState, Validation
-from gensep.training.options import TrainingConfig
+from gensep.training.options import Training
 
 # options that may change between the slices of one run
 SLICE_KEYS = {"run", "max_minutes", "save_every", "data_dir", "download"}
@@ -29,14 +28,14 @@ class RunFolder:
         UserError: if the folder holds a run with other options.
     """
 
-    def __init__(self, c: TrainingConfig):
+    def __init__(self, c: Training):
         self.path, self.writes = Path(c.run), jax.process_index() == 0
         if self.writes:
             self._claim(c)
             self._last = Checkpoints(self.path / "checkpoints")
             self._best = Checkpoints(self.path / "best")
 
-    def _claim(self, c: TrainingConfig) -> None:
+    def _claim(self, c: Training) -> None:
         """Write the options of the run, or check that a resumed run has the same."""
         path = self.path / "config.toml"
         if path.exists():
@@ -77,11 +76,9 @@ class RunFolder:
         """Save the best state so far: what its validation handed over, then a checkpoint."""
         if not self.writes:
             return
-        if found.prior is not None:
-            kind, prior, settings, form, about = found.prior
-            about = {"step": step, "valid_loss": round(found.score, 5), **about}
-            path = self.path / FILE
-            save_prior(path, kind, prior, settings, form, gensep=__version__, **about)
+        if found.model is not None:
+            about = {"step": step, "valid_loss": round(found.score, 5)}
+            found.model.write(self.path, gensep=__version__, **about)
         for name, text in found.texts:
             write_atomically(self.path / name, text)
         self._best.save(step, state)

@@ -9,12 +9,21 @@ import jax.numpy as jnp
 import optax
 
 from gensep.training.contract import Batch, Row, Task, TrainState, first_state
-from gensep.training.options import TrainingConfig
+from gensep.training.options import Training
 
 Model = TypeVar("Model")
 
-# loss(model, key, batch) -> scalar, or scalar and a row of scalars to be logged
-Loss = Callable[[Model, jax.Array, Batch], jax.Array | tuple[jax.Array, Row]]
+
+class Outcome(NamedTuple, Generic[Model]):
+    """What a loss may return beside its value."""
+
+    value: jax.Array  # []
+    row: Row | None = None  # scalars to be logged
+    model: Model | None = None  # the model with running statistics moved by the batch
+
+
+# loss(model, key, batch) -> scalar, or scalar and more
+Loss = Callable[[Model, jax.Array, Batch], jax.Array | Outcome[Model]]
 # factors(model) -> factors of the learning rate, a tree like the model's; None: all are 1
 Factors = Callable[[Model], Model | None]
 
@@ -60,22 +69,28 @@ def make_update(
 
     An update whose loss or gradient is not finite is counted and skipped. The average warms up:
     its decay is at most (1 + step) / (10 + step). The row holds the loss; where the loss returns a
-    row of its own, it and the norm of the gradient too.
+    row of its own, it and the norm of the gradient too. Where it returns a model, weights and
+    running statistics are those of that model before they change.
     """
 
-    def with_row(model: Model, key: jax.Array, batch: Batch) -> tuple[jax.Array, Row | None]:
+    def measured(
+        model: Model, key: jax.Array, batch: Batch
+    ) -> tuple[jax.Array, tuple[Row | None, Model | None]]:
         out = loss(model, key, batch)
-        return out if isinstance(out, tuple) else (out, None)
+        out = out if isinstance(out, Outcome) else Outcome(out)
+        return out.value, (out.row, out.model)
 
     def update(
         key: jax.Array, state: ModelState[Model], batch: Batch
     ) -> tuple[ModelState[Model], Row]:
         old = state.learner
-        (value, own), gradient = jax.value_and_grad(with_row, has_aux=True)(old.model, key, batch)
+        graded = jax.value_and_grad(measured, has_aux=True)
+        (value, (own, statistics)), gradient = graded(old.model, key, batch)
         norm = optax.tree.norm(gradient)
         good = jnp.isfinite(value) & jnp.isfinite(norm)
         change, following = optimiser.update(gradient, old.optimiser, old.model)
-        moved = optax.apply_updates(old.model, change), following
+        current = old.model if statistics is None else statistics
+        moved = optax.apply_updates(current, change), following
         model, following = jax.tree.map(
             lambda new, old: jnp.where(good, new, old), moved, (old.model, old.optimiser)
         )
@@ -91,7 +106,7 @@ def make_update(
 class ModelTask(Task[Averaged[Model], Batch], Generic[Model, Batch]):
     """A task of one model, one loss and one optimiser; subclasses say what these are."""
 
-    def __init__(self, c: TrainingConfig):
+    def __init__(self, c: Training):
         self.c = c
 
     def make_model(self, key: jax.Array) -> Model:
@@ -102,7 +117,7 @@ class ModelTask(Task[Averaged[Model], Batch], Generic[Model, Batch]):
         """Return factors of the learning rate, a tree like the model's, or None: all are 1."""
         return None
 
-    def loss(self, model: Model, key: jax.Array, batch: Batch) -> jax.Array | tuple[jax.Array, Row]:
+    def loss(self, model: Model, key: jax.Array, batch: Batch) -> jax.Array | Outcome[Model]:
         """Return what is minimised, a scalar, and maybe a row to be logged with it; traced."""
         raise NotImplementedError
 
