@@ -23,5 +23,11 @@ def l1(estimates: jax.Array, targets: jax.Array, mixture: jax.Array) -> jax.Arra
     return jnp.abs(estimates - targets).sum() / jnp.maximum(mixture.sum(), 1e-8)
 
 
+def log_mse(estimates: jax.Array, targets: jax.Array, mixture: jax.Array) -> jax.Array:
+    """Return the mean squared error of log(1 + magnitude) (Stoller, Ewert and Dixon 2018)."""
+    del mixture
+    return jnp.mean((jnp.log1p(estimates) - jnp.log1p(targets)) ** 2)
+
+
 # name -> loss; a new one is a function and a row
-LOSSES: dict[str, Loss] = {"mse": mse, "l1": l1}
+LOSSES: dict[str, Loss] = {"mse": mse, "l1": l1, "log_mse": log_mse}

@@ -79,6 +79,13 @@ def _mel_mask(settings: Settings, rngs: "nnx.Rngs") -> Separator:
     return MelMask(form, sources, settings["width"], settings["blocks"], rngs=rngs)
 
 
+def _unet(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.unet import UNet
+
+    sizes = len(settings["sources"]), settings["width"], settings["blocks"]
+    return UNet(*sizes, masks=settings["masks"], rngs=rngs)
+
+
 # name -> its row; a new family is one file in this room and one row here
 SEPARATORS: dict[str, Family] = {
     "mel_mask": Family(
@@ -90,6 +97,14 @@ SEPARATORS: dict[str, Family] = {
         defaults={"width": 288, "blocks": 6},
         sums=True,
     ),
+    "unet": Family(
+        _unet,
+        {"sample_rate": 8192, "n_fft": 512, "hop_length": 256},
+        ("vocals", "accompaniment"),
+        "log_mse",
+        context=46,
+        defaults={"width": 16, "blocks": 4, "masks": False},
+    ),
 }
 
 
@@ -99,9 +114,12 @@ def make_separator(settings: Settings, seed: int = 0) -> Separator:
     Raises:
         KeyError: for a network that is not in the table or a setting that is missing.
     """
+    import jax
     from flax import nnx
 
-    return SEPARATORS[settings["network"]].build(settings, nnx.Rngs(seed))
+    build = SEPARATORS[settings["network"]].build
+    # one program: one by one, the many draws of initial weights would each be compiled
+    return jax.jit(lambda: build(settings, nnx.Rngs(seed)))()
 
 
 def settings_of(
