@@ -7,6 +7,7 @@ from score.ncsn import NCSNv1, NCSNv2
 from score.noise import geometric, karras, lognormal
 from score.prior import DenoiserPrior
 from score.unet import UNet
+from score.wasserstein import SpectrogramCritic, gradient_penalty, wasserstein
 
 __all__ = [
     "EDM",
@@ -15,9 +16,12 @@ __all__ = [
     "DenoiserPrior",
     "NCSNv1",
     "NCSNv2",
+    "SpectrogramCritic",
     "UNet",
     "denoising_loss",
     "geometric",
+    "gradient_penalty",
     "karras",
     "lognormal",
+    "wasserstein",
 ]

@@ -139,6 +139,34 @@ class Learning(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adversarial(Learning):
+    """Critics."""
+
+    alpha: Annotated[float, Range(0)] = 0.001
+    """Weight of the critics in the loss of the separator."""
+    beta: Annotated[float, Range(0)] = 0.001
+    """Weight of the demand that estimates add up to the mixture."""
+    critic_steps: Count = 5
+    """Updates of the critics per update of the separator."""
+    penalty: Annotated[float, Range(0)] = 10.0
+    """Weight of the penalty on the critics' gradients."""
+    one_sided: bool = True
+    """Penalise gradients longer than 1 only, rather than all that are not of length 1."""
+    critic_rate: float = 5e-5
+    """Learning rate of the critics."""
+    critic_betas: tuple[Fraction, ...] = (0.0, 0.9)
+    """Decays of the two moments of the critics' Adam; .9 and .999 as published."""
+    critic_width: Count = 32
+    """Channels of the first layer of a critic."""
+    critic_frames: Count = 64
+    """Frames that a critic sees."""
+
+    def __post_init__(self) -> None:
+        if len(self.critic_betas) != 2:
+            raise ValueError(f"expected two critic_betas, not {len(self.critic_betas)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Training, Variation, Schedule, Data):
     """Options of every command that trains a prior on a data set."""
 

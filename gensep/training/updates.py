@@ -12,6 +12,7 @@ from gensep.training.contract import Batch, Row, Task, TrainState, first_state
 from gensep.training.options import Training
 
 Model = TypeVar("Model")
+Tree = TypeVar("Tree")
 
 
 class Outcome(NamedTuple, Generic[Model]):
@@ -91,9 +92,7 @@ def make_update(
         change, following = optimiser.update(gradient, old.optimiser, old.model)
         current = old.model if statistics is None else statistics
         moved = optax.apply_updates(current, change), following
-        model, following = jax.tree.map(
-            lambda new, old: jnp.where(good, new, old), moved, (old.model, old.optimiser)
-        )
+        model, following = where_finite(good, moved, (old.model, old.optimiser))
         rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
         average = optax.incremental_update(model, old.average, rate)
         row = {"loss": value} if own is None else {"loss": value, "gradient_norm": norm, **own}
@@ -101,6 +100,11 @@ def make_update(
         return state._replace(step=state.step + 1, learner=learner, skipped=skipped), row
 
     return jax.jit(update, donate_argnums=1)
+
+
+def where_finite(good: jax.Array, new: Tree, old: Tree) -> Tree:
+    """Return the tree `new` where `good`, a scalar, is true, else `old`."""
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
 class ModelTask(Task[Averaged[Model], Batch], Generic[Model, Batch]):

@@ -8,7 +8,6 @@ from flax import nnx
 
 from score.wasserstein import SpectrogramCritic, gradient_penalty, wasserstein
 
-
 pytestmark = pytest.mark.usefixtures("hasty")
 
 

@@ -9,7 +9,6 @@ from flax import nnx
 from gensep.separators.networks import make_separator, settings_of
 from gensep.separators.unet import UNet, padded_size
 
-
 pytestmark = pytest.mark.usefixtures("hasty")
 
 
