@@ -86,6 +86,31 @@ def _unet(settings: Settings, rngs: "nnx.Rngs") -> Separator:
     return UNet(*sizes, masks=settings["masks"], rngs=rngs)
 
 
+def _deepconvsep(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.deepconvsep import build
+
+    return build(settings, rngs, scored=SEPARATORS[settings["network"]].scored)
+
+
+def _stereo_convsep(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.stereo_convsep import build
+
+    return build(settings, rngs)
+
+
+# transforms of the ancestors' convolutional networks
+_CONVSEP: dict[str, str | int] = {
+    "n_fft": 1024,
+    "hop_length": 512,
+    "window": "blackman_harris",
+    "unitary": True,
+}
+_BACH10 = {**_CONVSEP, "n_fft": 4096}
+_ILD = {**_CONVSEP, "window": "hann", "channels": 2}
+_STEREO = {**_ILD, "hop_length": 256, "window": "symmetric_hann"}
+_SONG = ("vocals", "bass", "drums", "other")
+_WINDS = ("bassoon", "clarinet", "saxophone", "violin")
+
 # name -> its row; a new family is one file in this room and one row here
 SEPARATORS: dict[str, Family] = {
     "mel_mask": Family(
@@ -104,6 +129,86 @@ SEPARATORS: dict[str, Family] = {
         "log_mse",
         context=46,
         defaults={"width": 16, "blocks": 4, "masks": False},
+    ),
+    "deepconvsep": Family(
+        _deepconvsep,
+        _CONVSEP,
+        _SONG,
+        "dsd100",
+        frames=30,
+        overlap=25,
+        defaults={"filters": 50, "hidden": 128, "scale": 0.3, "compat": False},
+        sums=True,
+    ),
+    "deepconvsep_ikala": Family(
+        _deepconvsep,
+        _CONVSEP,
+        ("voice", "accompaniment"),
+        "ikala",
+        frames=30,
+        overlap=20,
+        defaults={"filters": 30, "hidden": 256, "scale": 0.3, "compat": False},
+        sums=True,
+    ),
+    "deepconvsep_bach10": Family(
+        _deepconvsep,
+        _BACH10,
+        _WINDS,
+        "squared",
+        frames=30,
+        overlap=25,
+        defaults={"filters": 30, "hidden": 256, "scale": 0.3, "compat": False},
+        sums=True,
+    ),
+    "deepconvsep_scored": Family(
+        _deepconvsep,
+        _BACH10,
+        _WINDS,
+        "squared",
+        frames=30,
+        overlap=25,
+        defaults={"filters": 30, "hidden": 256, "scale": 0.3, "compat": False},
+        sums=True,
+        scored=True,
+    ),
+    "deepconvsep_ild": Family(
+        _deepconvsep,
+        _ILD,
+        _SONG,
+        "ild_stage1",
+        frames=30,
+        overlap=25,
+        defaults={"filters": 50, "hidden": 256, "scale": 0.3, "compat": False},
+        sums=True,
+    ),
+    "deepconvsep_1x1": Family(
+        _deepconvsep,
+        _BACH10,
+        _WINDS,
+        "squared",
+        frames=30,
+        overlap=25,
+        defaults={"filters": 200, "scale": 0.3, "compat": False},
+        sums=True,
+        scored=True,
+    ),
+    "stereo_convsep": Family(
+        _stereo_convsep,
+        _STEREO,
+        ("vocals", "drums", "bass", "other"),
+        "stereo_convsep",
+        frames=30,
+        overlap=15,
+        defaults={"filters": 50, "hidden": 128, "compat": False},
+        sums=True,
+    ),
+    "vocal_denoiser": Family(
+        _stereo_convsep,
+        _STEREO,
+        ("vocals",),
+        "l1_sum",
+        context=64,
+        defaults={"compat": False},
     ),
 }
 
