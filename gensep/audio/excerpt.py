@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gensep.audio.files import Shape, mid_stream, probe, read_blocks, samples_of
+from gensep.audio.files import Shape, mid_stream, probe, read_blocks, read_range, samples_of
 from gensep.runtime.errors import UserError
 
 MP4_SECONDS = 60  # decoded at once
@@ -51,6 +51,21 @@ class Excerpt(NamedTuple):
     def read(self) -> tuple[np.ndarray, int]:
         """Read the excerpt at once: float32 `[channels, samples]` and the rate in Hz."""
         return np.concatenate(list(self._blocks()), axis=1), self._file().rate
+
+    def span(self, shape: Shape, first: int, count: int) -> np.ndarray:
+        """Read float32 `[channels, count]` from sample `first` of the excerpt on.
+
+        `shape` is that of the excerpt, known from before, so that the header is not read again.
+
+        Raises:
+            UserError: if the file cannot be read, ends earlier, or holds NaN or Inf.
+        """
+        if self.stream is not None:
+            return self.part(first / shape.rate, count / shape.rate).read()[0]
+        start = round(self.start * shape.rate) + first
+        blocks = read_range(self.path, shape.rate, range(start, start + count))
+        wave = np.concatenate(list(blocks), axis=1)
+        return wave if self.channel is None else wave[self.channel : self.channel + 1]
 
     def mid(self, rate: int) -> Iterator[np.ndarray]:
         """Read the mean of the channels, resampled to `rate` Hz, in float32 blocks `[samples]`."""

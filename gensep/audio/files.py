@@ -88,7 +88,7 @@ def read_blocks(
         UserError: if the file cannot be read, holds none of these seconds, or holds NaN or Inf.
     """
     shape = probe(path)
-    return _blocks(Path(path), shape.rate, samples_of(path, shape, start_s, duration_s), block)
+    return read_range(path, shape.rate, samples_of(path, shape, start_s, duration_s), block)
 
 
 def mid_stream(blocks: Iterable[np.ndarray], rate: int, to_rate: int) -> Iterator[np.ndarray]:
@@ -128,9 +128,12 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise UserError(f"{path} {problem}; convert it to wav or flac") from None
 
 
-def _blocks(path: Path, rate: int, wanted: range, block: int) -> Iterator[np.ndarray]:
+def read_range(
+    path: str | os.PathLike, rate: int, wanted: range, block: int = BLOCK
+) -> Iterator[np.ndarray]:
+    """Read these samples of a file, known to have this rate, in blocks as `read_blocks` does."""
     start, left = wanted.start, len(wanted)
-    with _open(path) as file:
+    with _open(Path(path)) as file:
         file.seek(start)
         while left:
             try:

@@ -14,7 +14,7 @@ LAYERS = (
     {"representation"},
     {"plots", "inversion", "rendering"},
     {"datasets", "separators"},
-    {"priors", "evaluation"},
+    {"priors", "evaluation", "mixtures"},
     {"training", "separation", "listening"},
     {"images"},
 )

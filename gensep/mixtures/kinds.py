@@ -1,0 +1,106 @@
+"""Mixtures by what their folders hold: the table of the kinds of data."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gensep.datasets.mixture_examples import MixtureExamples
+from gensep.mixtures.options import Drawing
+from gensep.mixtures.recordings import Target
+from gensep.mixtures.solo_waves import find_solos, has_solos, open_solos
+from gensep.mixtures.song_waves import SongWaves, find_all_songs, open_tracks
+from gensep.mixtures.splits import split_songs
+from gensep.mixtures.wave_examples import WaveExamples, Waves
+from gensep.representation.magnitude import Spectra
+from gensep.runtime.errors import UserError
+
+
+class Request(NamedTuple):
+    """What a network asks of its data."""
+
+    spectra: Spectra
+    sources: tuple[str, ...]  # that are estimated; they come first in the axis of sources
+    frames: int | None  # of its window; None for any length
+
+    @property
+    def _margin(self) -> int:
+        """Frames from the beginning of a wave to the first one that lies within it."""
+        return -(-self.spectra.n_fft // (2 * self.spectra.hop_length))
+
+    @property
+    def kept(self) -> slice:
+        """Frames of an excerpt that training sees: for a window, those within the excerpt."""
+        return slice(self._margin, self._margin + self.frames) if self.frames else slice(None)
+
+    def samples(self, c: Drawing) -> int:
+        """Return the length of an excerpt."""
+        if self.frames:
+            return (self.frames + 2 * self._margin - 1) * self.spectra.hop_length
+        return round(c.seconds * self.spectra.sample_rate)
+
+    @property
+    def target(self) -> Target:
+        """Rate and channels."""
+        return Target(self.spectra.sample_rate, self.spectra.channels)
+
+    def ordered(self, there: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of all sources of the data, those that are estimated first."""
+        if missing := [name for name in self.sources if name not in there]:
+            raise UserError(f"the data have no source {missing[0]}; they have {', '.join(there)}")
+        return (*self.sources, *(name for name in there if name not in self.sources))
+
+
+def _open_songs(c: Drawing, request: Request) -> MixtureExamples:
+    songs = find_all_songs(c)
+    tracks, names = open_tracks(songs, c)
+    names, samples = request.ordered(names), request.samples(c)
+    opened = dict(zip(map(id, songs), tracks, strict=True))
+
+    def waves(chosen: Sequence) -> Waves:
+        return SongWaves([opened[id(song)] for song in chosen], names, samples, request.target, c)
+
+    train, valid = map(waves, split_songs(songs, c))
+    return WaveExamples(request.spectra, names, train, valid, c, request.kept)
+
+
+def _open_solos(c: Drawing, request: Request) -> MixtureExamples:
+    solos = find_solos(c)
+    names, samples = request.ordered(tuple(solos)), request.samples(c)
+    train, valid = (
+        open_solos({n: getattr(solos[n], split) for n in names}, samples, request.target, c)
+        for split in ("train", "valid")
+    )
+    return WaveExamples(request.spectra, names, train, valid, c, request.kept)
+
+
+class Kind(NamedTuple):
+    """A kind of data: whether a folder is of this kind, and how its examples are read."""
+
+    knows: Callable[[Path], bool]
+    open: Callable[[Drawing, Request], MixtureExamples]
+
+
+# The kind "auto" is the first that knows the first folder.
+KINDS: dict[str, Kind] = {
+    "solos": Kind(has_solos, _open_solos),
+    "songs": Kind(lambda folder: True, _open_songs),
+}
+
+
+def open_mixtures(
+    c: Drawing, spectra: Spectra, sources: Sequence[str] = (), frames: int | None = None
+) -> MixtureExamples:
+    """Open the data `c.data` of a training command for a network that estimates `sources`.
+
+    The examples have all sources of the data, the estimated ones first. With `frames`, training
+    excerpts have so many frames, all of them within the recordings.
+
+    Raises:
+        UserError: if the data are not there, cannot be read, or lack a source.
+    """
+    folder = Path(c.data[0]) if c.data else None
+    if folder is None or not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; give one with --data")
+    known = [kind for name, kind in KINDS.items() if c.kind == name]
+    kind = known[0] if known else next(kind for kind in KINDS.values() if kind.knows(folder))
+    return kind.open(c, Request(spectra, tuple(sources), frames))

@@ -1,0 +1,79 @@
+"""Options of commands that read mixtures with their sources."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from gensep.cli.options import Count, Fraction, Layout, Range, choices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixtures:
+    """Mixtures."""
+
+    data: tuple[str, ...]
+    """Folders of songs with stems, of solo recordings sorted as SOURCE/{train,valid}/**, or of
+    features that gensep.make_features wrote."""
+    kind: Annotated[str, choices("auto", "gensep.mixtures.kinds:KINDS")] = "auto"
+    """What the folders hold: songs with stems, solo recordings by source, which are summed at
+    random, or features."""
+    layout: Layout = "auto"
+    """How the folders of songs are arranged."""
+    stems: tuple[str, ...] = ()
+    """Stems or folders of solo recordings that mixtures consist of; by default all of them."""
+    missing: Annotated[str, choices("refuse", "silence")] = "refuse"
+    """What to do with a song that lacks one of the stems: refuse the data, or take silence."""
+    residual: str | None = None
+    """Name of a further source: the mixture minus all stems of a song. If every song has a mixture
+    and one stem only, there is such a source in any case, called residual."""
+    seconds: Annotated[float, Range(0.01)] = 6.0
+    """Length of a training excerpt; networks with a window of their own take that length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitting(Mixtures):
+    """Training and validation."""
+
+    train_split: str | None = None
+    """Folder with the songs for training; by default train, Dev, or all but valid and test."""
+    valid_split: str | None = None
+    """Folder with the songs for validation; by default valid, or the 14 songs of MUSDB18 that
+    Open-Unmix validates on if the data hold them, or else a share of the songs for training."""
+    valid_share: Fraction = 0.1
+    """Share of the songs, or of the recordings of a source, that is held out for validation if no
+    folder or list says which. 0 validates on the training data."""
+    valid_excerpts: Count = 100
+    """Number of validation mixtures that are made of solo recordings; songs are used whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Splitting):
+    """Random excerpts of waves; the defaults are Open-Unmix's."""
+
+    positions: Annotated[int, Range(0)] = 64
+    """Excerpts that are taken of every song in an epoch, all songs in random order; 0 draws every
+    song independently."""
+    mix_songs: Fraction = 1.0
+    """Share of examples whose sources come from different songs and places."""
+    gain_low: Annotated[float, Range(0)] = 0.25
+    """Lowest random factor of every source."""
+    gain_high: Annotated[float, Range(0)] = 1.25
+    """Highest random factor of every source."""
+    swap: Fraction = 0.5
+    """Probability that the first two channels of a source are exchanged."""
+    mute_source: Fraction = 0.0
+    """Probability that a source is silent in an example. One that would have no source left keeps
+    them all."""
+    mute_channel: Fraction = 0.0
+    """Probability that one channel of a source is silent."""
+    shift: Annotated[float, Range(0)] = 0.0
+    """Largest circular shift of a source in seconds."""
+    quietest: float = -60.0
+    """Mixtures below this level, in dBFS RMS, are drawn again."""
+    redraws: Annotated[int, Range(0)] = 10
+    """How often a mixture is drawn again before a quiet one is taken."""
+
+    def __post_init__(self) -> None:
+        if self.gain_low > self.gain_high:
+            raise ValueError(
+                f"expected gain_low <= gain_high, not {self.gain_low} and {self.gain_high}"
+            )
