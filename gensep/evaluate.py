@@ -37,7 +37,7 @@ class Config:
     values unless they are given."""
     metrics: tuple[Annotated[str, choices("gensep.evaluation.measures:METRICS")], ...] = ()
     """Metrics to compute; sdr is the SDR of bsseval alone, which is much faster, nsdr is bsseval
-    with its gains over the mixture."""
+    with its gains over the mixture (NSAR is far below 0: the mixture has no artefacts)."""
     win: Annotated[float | None, Range(0)] = None
     """Length of a frame of bsseval in seconds; 0 is the whole song."""
     hop: float | None = None
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
     )
     for note in (*found.unmatched, *found.notes):
         print(f"note: {note}", file=sys.stderr)
-    print(f"{found.method}: {len(found.records)} scored. {found.about()}\n")
+    print(f"{found.about()}\n")
     print(found.table())
     print(f"\nwritten to {found.output}", file=sys.stderr)
 

@@ -14,7 +14,7 @@ from gensep.datasets.songs import Song
 from gensep.evaluation import statistics as stats
 from gensep.evaluation.excerpts import draw_excerpts
 from gensep.evaluation.measures import Protocol, over_frames
-from gensep.evaluation.protocols import aggregation, describe
+from gensep.evaluation.protocols import COLUMNS, aggregation, describe, unit
 from gensep.evaluation.scoring import Pair, check_pair, collect_scores, fingerprint, score_song
 from gensep.evaluation.statistics import Row, Summary, decibels
 from gensep.runtime.errors import UserError
@@ -38,17 +38,18 @@ class Evaluation(NamedTuple):
 
     def table(self) -> str:
         """Return the summary as a markdown table."""
-        first = "power" if self.protocol.over_songs == "power" else "median"
+        columns = (*COLUMNS[self.protocol.over_songs], "pooled")
         lines = []
         for x in sorted(self.summary, key=lambda x: (x.metric, x.source)):
-            spread = getattr(x, first), x.mean, decibels(x.sd), decibels(x.pooled)
-            lines.append((x.metric, x.source, x.method, x.n, *spread))
-        header = ("metric", "source", "method", "n", first, "mean", "sd", "pooled")
-        return stats.markdown(header, lines)
+            shown: Json = {"power": x.power, "median": x.median, "mean": x.mean}
+            shown |= {"sd": decibels(x.sd), "pooled": decibels(x.pooled)}
+            lines.append((x.metric, x.source, x.method, x.n, *(shown[name] for name in columns)))
+        return stats.markdown(("metric", "source", "method", "n", *columns), lines)
 
     def about(self) -> str:
-        """Return the protocol and the meaning of the columns in words."""
-        return f"{describe(self.protocol)}\n{aggregation(self.protocol)}"
+        """Return what was scored, the protocol and the meaning of the columns in words."""
+        count = f"{self.method}: {len(self.records)} {unit(self.protocol)}"
+        return f"{count}\n{describe(self.protocol)}\n{aggregation(self.protocol)}"
 
 
 def evaluate(

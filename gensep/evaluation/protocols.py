@@ -27,6 +27,7 @@ PROTOCOLS = {
         win=0.0,
         mode="v3",
         target="sources",
+        over_frames="mean",
         over_songs="mean",
     ),
     # Bach10 in DeepConvSep (Miron et al. 2017): whole pieces, one channel.
@@ -36,6 +37,7 @@ PROTOCOLS = {
         win=0.0,
         mode="v3",
         target="sources",
+        over_frames="mean",
         over_songs="mean",
     ),
     # PytorchConvSep: `bss_eval_images` of mir_eval on excerpts, every channel as a source.
@@ -45,12 +47,18 @@ PROTOCOLS = {
         win=0.0,
         mode="v3",
         channels="apart",
+        over_frames="mean",
         over_songs="mean",
         excerpt=6.0,
         excerpts=50,
     ),
 }
-POWER = "power mean (10 log10 of the mean of 10^(dB/10))"
+# Columns of a table of scores, the statistic that the protocol names first.
+COLUMNS = {
+    "median": ("median", "mean", "sd"),
+    "mean": ("mean", "sd", "median"),
+    "power": ("power", "mean", "sd"),
+}
 
 
 def describe(protocol: Protocol) -> str:
@@ -58,10 +66,10 @@ def describe(protocol: Protocol) -> str:
     p, parts = protocol, [f"metrics {' '.join(protocol.metrics)}"]
     if any(METRICS[name].over_frames == "protocol" for name in p.metrics):
         parts.append(f"BSSEval {p.mode} of {p.target}")
-        parts.append(f"frames of {p.win:g} s every {p.hop:g} s" if p.win else "whole songs")
+        parts.append(f"frames of {p.win:g} s every {p.hop:g} s" if p.win else "one frame in all")
         parts += ["every channel as a source"] * (p.channels == "apart")
     if p.excerpt:
-        many = f"{p.excerpts} excerpts" if p.excerpts else "an excerpt per song"
+        many = f"{p.excerpts} excerpts" if p.excerpts else "an excerpt of each song"
         parts.append(f"{many} of {p.excerpt:g} s at random, seed {p.seed}")
     published = PROTOCOLS[p.protocol]
     names = [f.name for f in fields(p) if getattr(p, f.name) != getattr(published, f.name)]
@@ -71,13 +79,18 @@ def describe(protocol: Protocol) -> str:
 
 def aggregation(protocol: Protocol) -> str:
     """Return what the columns of a table of scores mean."""
-    how = {"median": "median", "mean": "mean", "power": POWER}
-    frames, songs = how[protocol.over_frames], protocol.over_songs
-    unit = "excerpts" if protocol.excerpt else "songs"
-    columns = [f"over {unit} of the {frames} over frames", f"standard deviation over {unit}"]
-    return (
-        f"{'power: ' + POWER if songs == 'power' else 'median: median'} {columns[0]}; "
-        f"mean and sd: mean and {columns[1]} of the same; pooled: {frames} of the frames of all "
-        f"{unit} (msdm_gain: means of windows in the place of frames); "
-        f"[95 % bootstrap interval over {unit}]"
-    )
+    p, many = protocol, unit(protocol)
+    parts = [
+        f"value of {'an excerpt' if p.excerpt else 'a song'}: {p.over_frames} over frames "
+        "(msdm_gain: mean over windows)",
+        f"{', '.join(COLUMNS[p.over_songs])}: over {many}, sd is the standard deviation",
+        f"pooled: {p.over_frames} of the frames of all {many}",
+    ]
+    if "power" in (p.over_frames, p.over_songs):
+        parts.append("power: 10 log10 of the mean of 10^(dB/10)")
+    return "; ".join([*parts, f"[95 % bootstrap interval over {many}]"])
+
+
+def unit(protocol: Protocol) -> str:
+    """Return what is scored: songs or excerpts."""
+    return "excerpts" if protocol.excerpt else "songs"
