@@ -71,7 +71,7 @@ def describe(protocol: Protocol) -> str:
     if p.excerpt:
         many = f"{p.excerpts} excerpts" if p.excerpts else "an excerpt of each song"
         parts.append(f"{many} of {p.excerpt:g} s at random, seed {p.seed}")
-    published = PROTOCOLS[p.protocol]
+    published = PROTOCOLS.get(p.protocol, Protocol())
     names = [f.name for f in fields(p) if getattr(p, f.name) != getattr(published, f.name)]
     parts += [f"changed: {', '.join(names)}"] * bool(names)
     return f"protocol {p.protocol}: {'; '.join(parts)}"
