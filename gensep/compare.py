@@ -1,15 +1,16 @@
 """Compare methods that were scored on the same songs, in tables and plots.
 
 RUN is an output folder of gensep.evaluate. OUTPUT gets comparison.md, comparison.csv, and for each
-metric boxes_METRIC.png and songs_METRIC.png (each song, the first run against the others).
+metric bars_METRIC.png (means and standard deviations), boxes_METRIC.png and songs_METRIC.png (each
+song, the first run against the others). One run alone is shown in the same way.
 """
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 from gensep.cli import config
-from gensep.cli.options import Positional
+from gensep.cli.options import Positional, choices
 from gensep.runtime.errors import UserError, run
 
 
@@ -23,10 +24,10 @@ class Config:
     """Folder of the results."""
     metrics: tuple[str, ...] = ()
     """Metrics to show, e.g. SDR si_sdr_gain; by default all."""
-    statistic: Literal["median", "mean"] = "median"
-    """Statistic over songs that the table shows."""
+    statistic: Annotated[str, choices("gensep.evaluation.statistics:STATISTICS")] = "median"
+    """Statistic over songs that the first table shows; power is the mean of ratios of energies."""
     picture: bool = True
-    """Plot boxes per method and points per song."""
+    """Plot bars and boxes per method and points per song."""
 
 
 def main(argv: list[str]) -> None:
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
     found = compare(c.runs, c.output, c.metrics, c.statistic, picture=c.picture)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(found.page)
+    print(*found.protocols, found.page, sep="\n")
     print(f"\nwritten to {c.output}", file=sys.stderr)
 
 

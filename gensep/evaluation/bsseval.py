@@ -1,4 +1,4 @@
-"""BSSEval v4 (images), exact: SDR, ISR, SIR and SAR of every frame (Stoeter et al. 2018).
+"""BSSEval v4 and v3, exact: SDR, ISR, SIR and SAR of every frame (Stoeter et al. 2018).
 
 Estimates are projected on copies of the true sources delayed by 0 ... 511 samples. Let P_j be the
 projection on source j and P the projection on all sources; then
@@ -7,6 +7,11 @@ projection on source j and P the projection on all sources; then
 
     SDR = |s|^2 / |y - s|^2,         ISR = |s|^2 / |e_spat|^2,
     SIR = |P_j y|^2 / |e_interf|^2,  SAR = |P y|^2 / |e_artif|^2.
+
+These compare with the image s of a source in the mixture. The older comparison with the source
+itself, through any filter (Vincent et al. 2006), has the same SIR and SAR, no ISR, and
+
+    SDR = |P_j y|^2 / |e_interf + e_artif|^2 = |P_j y|^2 / |y - P_j y|^2.
 
 The filters are fitted once per track (v4) or once per frame (v3) and applied to each frame
 separately, including the 511 samples by which they lengthen it. The values are those of museval.
@@ -66,13 +71,15 @@ def bss_eval(
     win: float = 1.0,
     hop: float = 1.0,
     mode: str = "v4",
+    target: str = "images",
     threads: int | None = None,
 ) -> list[Scores]:
     """Score several sets of estimates of one track; the work on its references is shared.
 
     References and each set of estimates are `[source, channel, samples]` at `rate` Hz. Frames of
     `win` seconds lie `hop` seconds apart (see `frames`). Mode v3 fits the filters in every frame,
-    which is slow. By default there is a thread per core.
+    which is slow. The target `sources` takes the SDR with the source through a filter; ISR is nan
+    then. By default there is a thread per core.
 
     Raises:
         ValueError: if shapes differ, if a window or hop is shorter than one sample, or if a source
@@ -80,6 +87,8 @@ def bss_eval(
     """
     if mode not in ("v3", "v4"):
         raise ValueError(f"mode must be v3 or v4, not {mode!r}")
+    if target not in ("images", "sources"):
+        raise ValueError(f"target must be images or sources, not {target!r}")
     for signal in (references, *estimates):
         if signal.shape != references.shape or signal.ndim != 3:
             shapes = f"{references.shape} and {signal.shape}"
@@ -98,7 +107,7 @@ def bss_eval(
         energies = _energies(references, estimates, part, filters, threads)
         place = [spans.index(span) for span in part]
         for figure, energy in zip(figures, energies, strict=True):
-            figure[..., place] = _decibels(energy)
+            figure[..., place] = _decibels(energy, target)
     for figure, estimate in zip(figures, estimates, strict=True):
         figure[..., [silent(estimate[..., slice(*span)]) for span in spans]] = np.nan
     return [Scores(*figure) for figure in figures]
@@ -190,7 +199,7 @@ def _energies(
     filters: list[_Filters],
     threads: int,
 ) -> list[np.ndarray]:
-    """Return the energies that `_decibels` takes, `[7, source, span]` for each set of estimates."""
+    """Return the energies that `_decibels` takes, `[8, source, span]` for each set of estimates."""
     total = spans[0][1] - spans[0][0] + TAPS - 1  # with what the filters add at the end
     count = -(-total // (N_FFT - TAPS + 1))
     size = -(-total // count)
@@ -205,26 +214,28 @@ def _energies(
         pairs = zip(estimates, filters, strict=True)
         return np.stack([_block_energies(x_hat, s, _cut(y, part, size), f) for y, f in pairs])
 
-    parts = np.concatenate(list(blocks.results(measure, threads)), axis=2)  # [set, 7, block, row]
-    shape = (len(estimates), 7, len(spans), count, *references.shape[:2])
+    parts = np.concatenate(list(blocks.results(measure, threads)), axis=2)  # [set, 8, block, row]
+    shape = (len(estimates), 8, len(spans), count, *references.shape[:2])
     return list(parts.reshape(shape).sum((3, 5)).swapaxes(2, 3))
 
 
 def _block_energies(
     x_hat: np.ndarray, s: np.ndarray, y: np.ndarray, filters: _Filters
 ) -> np.ndarray:
-    """Return `[7, block, row]` of blocks `[block, row, n]`; x_hat is `[bin, row, block]`."""
+    """Return `[8, block, row]` of blocks `[block, row, n]`; x_hat is `[bin, row, block]`."""
     bins, sources, channels, _ = filters.own.shape
     apart = x_hat.reshape(bins, sources, channels, -1)
     p = _waves(filters.joint @ x_hat, s.shape[-1])
     p_own = _waves((filters.own @ apart).reshape(x_hat.shape), s.shape[-1])
-    parts = (s, y - s, p_own, p, p_own - s, p - p_own, y - p)
+    parts = (s, y - s, p_own, p, p_own - s, p - p_own, y - p, y - p_own)
     return np.stack([np.einsum("brn,brn->br", part, part) for part in parts])
 
 
-def _decibels(energy: np.ndarray) -> np.ndarray:
-    """Return the four ratios of energies of s, y - s, P_j y, P y, e_spat, e_interf, e_artif."""
-    s, error, own, joint, spat, interf, artif = energy
+def _decibels(energy: np.ndarray, target: str) -> np.ndarray:
+    """Return the four ratios of energies, which are those of the parts in `_block_energies`."""
+    s, error, own, joint, spat, interf, artif, filtered_error = energy
+    if target == "sources":
+        s, error, spat = own, filtered_error, np.full_like(spat, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.stack([s / error, s / spat, own / interf, joint / artif])
         return np.where(np.stack([error, spat, interf, artif]) == 0, np.inf, 10 * np.log10(ratios))

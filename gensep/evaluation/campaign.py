@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,18 +12,15 @@ from gensep.cli.records import Json, write_record
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
 from gensep.evaluation import statistics as stats
+from gensep.evaluation.excerpts import draw_excerpts
 from gensep.evaluation.measures import Protocol, over_frames
+from gensep.evaluation.protocols import COLUMNS, aggregation, describe, unit
 from gensep.evaluation.scoring import Pair, check_pair, collect_scores, fingerprint, score_song
 from gensep.evaluation.statistics import Row, Summary, decibels
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, output_folder, write_atomically
 from gensep.runtime.parallel import job_count, results
 
-AGGREGATION = (
-    "median: over songs of the median over frames; mean: over songs of the median over "
-    "frames; pooled: median over the frames of all songs (msdm_gain: means of windows "
-    "in the place of medians of frames); [95 % bootstrap interval over songs]"
-)
 SCORES = "scores.json"
 
 
@@ -31,6 +29,7 @@ class Evaluation(NamedTuple):
 
     method: str
     output: Path
+    protocol: Protocol
     records: list[Json]  # one per song, see `score_song`
     rows: list[Row]
     summary: list[Summary]
@@ -39,13 +38,18 @@ class Evaluation(NamedTuple):
 
     def table(self) -> str:
         """Return the summary as a markdown table."""
-        lines = [
-            (x.metric, x.source, x.method, x.n, x.median, x.mean, decibels(x.pooled))
-            for x in sorted(self.summary, key=lambda x: (x.metric, x.source))
-        ]
-        return stats.markdown(
-            ("metric", "source", "method", "n", "median", "mean", "pooled"), lines
-        )
+        columns = (*COLUMNS[self.protocol.over_songs], "pooled")
+        lines = []
+        for x in sorted(self.summary, key=lambda x: (x.metric, x.source)):
+            shown: Json = {"power": x.power, "median": x.median, "mean": x.mean}
+            shown |= {"sd": decibels(x.sd), "pooled": decibels(x.pooled)}
+            lines.append((x.metric, x.source, x.method, x.n, *(shown[name] for name in columns)))
+        return stats.markdown(("metric", "source", "method", "n", *columns), lines)
+
+    def about(self) -> str:
+        """Return what was scored, the protocol and the meaning of the columns in words."""
+        count = f"{self.method}: {len(self.records)} {unit(self.protocol)}"
+        return f"{count}\n{describe(self.protocol)}\n{aggregation(self.protocol)}"
 
 
 def evaluate(
@@ -65,8 +69,9 @@ def evaluate(
     """Score separated songs against their true stems.
 
     Write OUTPUT/SPLIT/SONG.json (split test for songs without one), which museval can aggregate,
-    OUTPUT/scores.csv and OUTPUT/scores.json. Songs that are scored already, from the same files
-    with the same protocol, are kept. The arguments are the options of `gensep.evaluate`.
+    OUTPUT/scores.csv and OUTPUT/scores.json; the file of an excerpt is SONG START s.json. Songs
+    that are scored already, from the same files with the same protocol, are kept. The arguments
+    are the options of `gensep.evaluate`.
 
     Raises:
         UserError: if songs cannot be paired, files do not fit together, or nothing can be written.
@@ -81,6 +86,7 @@ def evaluate(
     found = find_songs(estimates, estimate_layout, stems=tuple(stems) or None)
     true = find_songs(references, layout, split)
     pairs, unmatched = pair_songs(found, true, (estimates, references), split)
+    pairs = draw_excerpts(pairs, protocol)
     for pair in pairs:
         check_pair(pair)
     places = {folder / (p.reference.split or "test") / f"{p.reference.name}.json": p for p in pairs}
@@ -90,8 +96,10 @@ def evaluate(
     records = [json.loads(place.read_text()) for place in places]
     rows, pooled = collect_scores(records)
     notes = [f"{r['gensep']['song']}: {note}" for r in records for note in r["gensep"]["notes"]]
-    summary = stats.summarise(rows, pooled, over_frames)
-    evaluation = Evaluation(name, folder, records, rows, summary, unmatched, notes)
+    power = protocol.over_songs == "power"
+    statistic = partial(over_frames, protocol=protocol)
+    summary = stats.summarise(rows, pooled, statistic, power=power)
+    evaluation = Evaluation(name, folder, protocol, records, rows, summary, unmatched, notes)
     _write(evaluation, options)
     return evaluation
 
@@ -165,9 +173,14 @@ def _write(evaluation: Evaluation, options: Json) -> None:
     write_atomically(evaluation.output / "scores.csv", stats.csv_text(evaluation.rows))
     summary = []
     for line in evaluation.summary:
-        spread = {"median": stats.rounded(line.median), "mean": stats.rounded(line.mean)}
-        summary.append({**line._asdict(), **spread, "pooled": stats.finite(line.pooled, 6)})
-    facts: Json = {"method": evaluation.method, "aggregation": AGGREGATION}
+        found: Json = line._asdict()
+        for name in ("median", "mean", "power"):
+            found[name] = found[name] and stats.rounded(found[name])
+        for name in ("sd", "pooled"):
+            found[name] = stats.finite(found[name], 6)
+        summary.append(found)
+    facts: Json = {"method": evaluation.method, "protocol": describe(evaluation.protocol)}
+    facts["aggregation"] = aggregation(evaluation.protocol)
     facts |= {"unmatched": evaluation.unmatched, "notes": evaluation.notes}
     facts |= {"rows": [row._asdict() for row in evaluation.rows], "summary": summary}
     facts["options"] = options

@@ -11,7 +11,7 @@ from gensep.cli.records import Json, commit, versions
 from gensep.evaluation import statistics as stats
 from gensep.evaluation.campaign import SCORES
 from gensep.evaluation.measures import MIXTURE, ORACLE
-from gensep.evaluation.statistics import Key, Row, Statistic, markdown, rounded
+from gensep.evaluation.statistics import Key, Row, decibels, markdown, rounded
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, write_atomically
 
@@ -20,10 +20,11 @@ Cells = dict[Key, dict[str, float]]  # (method, source, metric) -> song -> value
 Table = dict[str, dict[str, dict[str, float]]]  # method -> source -> song -> value, of a metric
 HEAD = """# Comparison
 
-Values are in dB, over the songs that every method was scored on. The value of a song is the median
-over its frames for framewise metrics (msdm_gain: the mean over windows). Intervals are bootstraps
-over songs. `mixture` is the unprocessed mixture, `oracle` the ideal mel mask; `all` is the mean
-over the sources of a song.
+Values are in dB, over the songs, or excerpts, that every method was scored on. The value of a song
+is the statistic over its frames that the protocol names for framewise metrics (msdm_gain: the mean
+over windows). Intervals are bootstraps over songs, sd is the standard deviation of songs. `mixture`
+is the unprocessed mixture, `oracle` the ideal mel mask; `all` is the mean over the sources of a
+song.
 """
 
 
@@ -46,6 +47,7 @@ class Comparison(NamedTuple):
 
     page: str  # tables as markdown
     lines: list[Line]
+    protocols: list[str]  # by which the methods were scored, in words
     notes: list[str]  # on what was left out
 
 
@@ -59,13 +61,13 @@ def compare(
 ) -> Comparison:
     """Compare methods, whose scores lie in the folders `runs`, with the first one of them.
 
-    Write OUTPUT/comparison.md, comparison.csv, and with `picture` for each metric boxes_METRIC.png
-    and songs_METRIC.png. The arguments are the options of `gensep.compare`.
+    Write OUTPUT/comparison.md, comparison.csv, and with `picture` for each metric bars_METRIC.png,
+    boxes_METRIC.png and songs_METRIC.png. The arguments are the options of `gensep.compare`.
 
     Raises:
         UserError: if a run cannot be read or has no song in common with the others.
     """
-    rows, notes = read_runs(runs)
+    rows, protocols, notes = read_runs(runs)
     known = list(dict.fromkeys(row.metric for row in rows))
     if unknown := [name for name in metrics if name not in known]:
         raise UserError(f"no run has the metric {unknown[0]}; they have {', '.join(known)}")
@@ -77,18 +79,20 @@ def compare(
     options = {"runs": runs, "output": output, "metrics": metrics, "statistic": statistic}
     about = {"options": {**options, "picture": picture}, "versions": versions(), "commit": commit()}
     record = f"```json\n{json.dumps(about, allow_nan=False)}\n```\n"
-    listed = "".join(f"- note: {note}\n" for note in notes)
+    listed = "".join(f"- {text}\n" for text in protocols)
+    listed += "".join(f"- note: {note}\n" for note in notes)
     write_atomically(Path(output) / "comparison.md", f"{HEAD}\n{listed}\n{page}\n{record}")
     write_atomically(Path(output) / "comparison.csv", stats.csv_text(lines))
     if picture:
         _plot(Path(output), tables)
-    return Comparison(page, lines, notes)
+    return Comparison(page, lines, protocols, notes)
 
 
-def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
+def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str], list[str]]:
     """Read the values of all runs, each under the name of its method, and of the baselines.
 
-    Return the rows, baselines first, and notes on runs whose baselines differ.
+    Return the rows, baselines first, the protocols in words, and notes on runs whose protocols or
+    baselines differ.
     """
     found = [_read(Path(folder)) for folder in runs]
     names = [scores["method"] for scores in found]
@@ -96,7 +100,10 @@ def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
         names = [Path(folder).resolve().name for folder in runs]
     if clash := [n for n in names if names.count(n) > 1 or n in BASELINES]:
         raise UserError(f"several methods are called {clash[0]}; evaluate with another --name")
+    protocols = list(dict.fromkeys(text for scores in found if (text := scores.get("protocol"))))
     rows, notes = [], []
+    if len(protocols) > 1:
+        notes.append("the runs were scored by different protocols; score them by one")
     baseline: dict[tuple[str, ...], float | None] = {}
     for name, scores in zip(names, found, strict=True):
         for row in (Row(**entry) for entry in scores["rows"]):
@@ -112,7 +119,8 @@ def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str]]:
                 cause = "was scored against other references or with other options"
                 notes.append(f"{name} {cause}: its {what}, not {value}")
     order = [*BASELINES, *names]
-    return sorted(rows, key=lambda row: order.index(row.method)), list(dict.fromkeys(notes))[:5]
+    rows.sort(key=lambda row: order.index(row.method))
+    return rows, protocols, list(dict.fromkeys(notes))[:5]
 
 
 def common_songs(rows: Sequence[Row]) -> tuple[Cells, list[str]]:
@@ -140,9 +148,10 @@ def _tables(tables: dict[str, Table], statistic: str) -> tuple[str, list[Line]]:
     for metric, table in tables.items():
         runs = [method for method in table if method not in BASELINES]
         text, more = _values(metric, table, runs[0], statistic)
+        spread, deviations = _spreads(metric, table, runs[0])
         differences, others = _differences(metric, table, runs)
-        parts += [text, *differences]
-        lines += more + others
+        parts += [text, spread, *differences]
+        lines += more + deviations + others
     return "\n\n".join(parts), lines
 
 
@@ -157,7 +166,7 @@ def _by_metric(cells: Cells) -> dict[str, Table]:
 
 def _values(metric: str, table: Table, first: str, statistic: str) -> tuple[str, list[Line]]:
     """Tabulate a statistic of each method and source over songs."""
-    over_songs: Statistic = getattr(np, statistic)  # median or mean
+    over_songs = stats.STATISTICS[statistic]
     rows, lines = [], []
     for method, cells in table.items():
         found = {s: stats.interval(cell.values(), over_songs) for s, cell in cells.items()}
@@ -167,6 +176,21 @@ def _values(metric: str, table: Table, first: str, statistic: str) -> tuple[str,
     count = max(len(cell) for cell in table[first].values())
     title = f"## {metric}: {statistic} over {count} songs [95 %]\n\n"
     return title + markdown(("method", *table[first]), rows), lines
+
+
+def _spreads(metric: str, table: Table, first: str) -> tuple[str, list[Line]]:
+    """Tabulate the mean and the standard deviation of each method and source over songs."""
+    rows, lines = [], []
+    for method, cells in table.items():
+        shown = []
+        for s, cell in cells.items():
+            mean, sd = stats.mean_known(cell.values()), stats.deviation(cell.values())
+            shown.append(f"{decibels(mean)} +- {decibels(sd)}")
+            for name, value in (("mean", mean), ("sd", sd)):
+                x = stats.finite(value, 6)
+                lines.append(Line(metric, s, method, f"{name} of songs", len(cell), x, None, None))
+        rows.append((method, *shown))
+    return f"Mean +- sd over songs\n\n{markdown(('method', *table[first]), rows)}", lines
 
 
 def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str], list[Line]]:
@@ -190,8 +214,8 @@ def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str],
 
 
 def _plot(folder: Path, tables: dict[str, Table]) -> None:
-    """Draw boxes and songs of every metric."""
-    from gensep.plots.songs import plot_boxes, plot_songs
+    """Draw bars, boxes and songs of every metric."""
+    from gensep.plots.songs import plot_bars, plot_boxes, plot_songs
 
     def common(x: dict[str, float], y: dict[str, float]) -> tuple[list[float], list[float]]:
         songs = [song for song in y if song in x]
@@ -200,8 +224,9 @@ def _plot(folder: Path, tables: dict[str, Table]) -> None:
     for metric, table in tables.items():
         runs = [method for method in table if method not in BASELINES]
         first, *others = runs if len(runs) > 1 else [*list(table)[:1], *runs]
-        boxes = {m: {s: list(cell.values()) for s, cell in of.items()} for m, of in table.items()}
-        plot_boxes(folder / f"boxes_{metric}.png", boxes, f"{metric}, dB")
+        values = {m: {s: list(cell.values()) for s, cell in of.items()} for m, of in table.items()}
+        plot_bars(folder / f"bars_{metric}.png", values, f"{metric}, dB: mean and sd")
+        plot_boxes(folder / f"boxes_{metric}.png", values, f"{metric}, dB")
         dots = {m: {s: common(table[first][s], y) for s, y in table[m].items()} for m in others}
         plot_songs(folder / f"songs_{metric}.png", first, dots, f"{metric}, dB")
 

@@ -14,7 +14,16 @@ import numpy as np
 
 from gensep.cli.records import Json
 from gensep.datasets.songs import Song
-from gensep.evaluation.measures import BSS, ESTIMATE, MIXTURE, ORACLE, Protocol, SongWaves, chosen
+from gensep.evaluation.measures import (
+    BSS,
+    ESTIMATE,
+    MIXTURE,
+    ORACLE,
+    Protocol,
+    SongWaves,
+    chosen,
+    over_frames,
+)
 from gensep.evaluation.metrics import frames
 from gensep.evaluation.statistics import Key, Row, finite
 from gensep.runtime.errors import UserError
@@ -108,7 +117,7 @@ def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Js
     metrics, sounding = chosen(protocol), song
     if any(metric.needs_sound for metric in metrics):
         try:
-            frames(song.references.shape[-1], song.rate, protocol.win, protocol.hop)
+            frames(song.references.shape[-1], song.rate, *protocol.framing)
         except ValueError as error:
             raise UserError(f"{pair.reference.name}: {error}; take a longer one") from None
         sounding, silent = song.sounding()
@@ -128,10 +137,10 @@ def score_song(pair: Pair, protocol: Protocol, threads: int | None = None) -> Js
                         rounded = [finite(x, FRAME_DIGITS) for x in row]
                         listed[method][source][name] = rounded
                         known = [x for x in rounded if x is not None]
-                        value = metric.over_frames(known) if known else None
+                        value = over_frames(name, protocol)(known) if known else None
                     digits = DIGITS if metric.over_frames is None else FRAME_DIGITS
                     values[method][source][name] = finite(value, digits)
-    targets = _targets(listed[ESTIMATE], protocol)
+    targets = _targets(listed[ESTIMATE], protocol, song.references.shape[-1] / song.rate)
     facts: Json = {"song": pair.reference.name, "split": pair.reference.split, "notes": notes}
     facts |= {"protocol": asdict(protocol), "fingerprint": fingerprint(pair, protocol)}
     return {"targets": targets, "gensep": {**facts, "values": values, "frames": listed}}
@@ -178,10 +187,11 @@ def _leaves(nested: Json) -> Iterator[tuple[Key, Any]]:
             yield from (((method, source, name), leaf) for name, leaf in named.items())
 
 
-def _targets(frames: Json, protocol: Protocol) -> list[Json]:
+def _targets(frames: Json, protocol: Protocol, seconds: float) -> list[Json]:
     """Move BSSEval frames, source -> name -> values, to the layout of museval.
 
-    With `compat_nan` NaN stands for None, as in museval's own files, though JSON has no NaN.
+    `seconds` is the length of the song. With `compat_nan` NaN stands for None, as in museval's own
+    files, though JSON has no NaN.
     """
     targets, unknown = [], np.nan if protocol.compat_nan else None
     for name, listed in frames.items():
@@ -192,6 +202,7 @@ def _targets(frames: Json, protocol: Protocol) -> list[Json]:
         for i in range(len(columns["SDR"])):
             row = {v: None if column is None else column[i] for v, column in columns.items()}
             row = {v: unknown if x is None else x for v, x in row.items()}
-            moments.append({"time": i * protocol.hop, "duration": protocol.win, "metrics": row})
+            duration = protocol.win or seconds
+            moments.append({"time": i * protocol.hop, "duration": duration, "metrics": row})
         targets.append({"name": name, "frames": moments})
     return targets

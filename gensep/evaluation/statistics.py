@@ -10,6 +10,13 @@ import numpy as np
 Statistic = Callable[..., np.floating | np.ndarray]  # such as np.mean and np.median
 
 
+def power_mean(decibels: np.ndarray | Sequence[float], axis: int | None = None) -> np.ndarray:
+    """Return the mean of the ratios of energies that values in dB stand for, in dB again."""
+    return 10 * np.log10(np.mean(10 ** (np.asarray(decibels, np.float64) / 10), axis=axis))
+
+
+STATISTICS: dict[str, Statistic] = {"median": np.median, "mean": np.mean, "power": power_mean}
+
 ALL = "all"  # the mean over a song's sources
 Key = tuple[str, str, str]  # method, source, metric
 
@@ -84,20 +91,36 @@ class Summary(NamedTuple):
     n: int
     median: Interval
     mean: Interval
+    sd: float | None  # standard deviation of the songs, None for a single one
+    power: Interval | None  # the mean of ratios of energies, where it was asked for
     pooled: float | None  # over the frames of all songs
 
 
 def summarise(
-    rows: Sequence[Row], frames: dict[Key, list[float]], pooled: Callable[[str], Statistic]
+    rows: Sequence[Row],
+    frames: dict[Key, list[float]],
+    pooled: Callable[[str], Statistic],
+    *,
+    power: bool = False,
 ) -> list[Summary]:
-    """Aggregate values over songs, and `frames` of all songs by the statistic `pooled(metric)`."""
+    """Aggregate values over songs, and `frames` of all songs by the statistic `pooled(metric)`.
+
+    With `power` the mean of ratios of energies is one of the aggregates.
+    """
     lines = []
     for key, songs in by_key(rows).items():
         values, together = songs.values(), frames.get(key)
         whole = float(pooled(key[2])(together)) if together else None
-        spread = interval(values, np.median), interval(values)
-        lines.append(Summary(*key, len(values), *spread, whole))
+        spread = interval(values, np.median), interval(values), deviation(values)
+        energies = interval(values, power_mean) if power else None
+        lines.append(Summary(*key, len(values), *spread, energies, whole))
     return lines
+
+
+def deviation(values: Iterable[float]) -> float | None:
+    """Return the standard deviation (n - 1 in the denominator), None for fewer than two values."""
+    known = list(values)
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
 class Difference(NamedTuple):

@@ -1,14 +1,62 @@
-"""Pictures of the scores of separated songs: boxes and scatter plots."""
+"""Pictures of the scores of separated songs: bars, boxes and scatter plots."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from gensep.plots.figure import grid, plt, save
+import numpy as np
+
+from gensep.plots.figure import Axes, grid, plt, save
 
 Pairs = tuple[list[float], list[float]]  # scores of the first method, scores of the other
 
 
-def plot_boxes(path: Path, scores: dict[str, dict[str, list[float]]], label: str) -> None:
-    """Draw a box per method, in one group per source, of `method -> source -> values of songs`."""
+Scores = dict[str, dict[str, list[float]]]  # method -> source -> values of songs
+
+
+def plot_boxes(path: Path, scores: Scores, label: str) -> None:
+    """Draw a box per method, in one group per source."""
+
+    def draw(axis: Axes, places: list[float], values: list[list[float]], look: Look) -> None:
+        boxes = axis.boxplot(
+            values,
+            positions=places,
+            widths=look.width,
+            patch_artist=True,
+            flierprops={"markersize": 3},
+            medianprops={"color": "black"},
+        )
+        for box in boxes["boxes"]:
+            box.set_facecolor(look.colour)
+
+    _plot_groups(path, scores, label, draw)
+
+
+def plot_bars(path: Path, scores: Scores, label: str) -> None:
+    """Draw the mean over songs as a bar per method, with its standard deviation, by sources."""
+
+    def draw(axis: Axes, places: list[float], values: list[list[float]], look: Look) -> None:
+        means = [np.mean(x) for x in values]
+        deviations = [np.std(x, ddof=1) if len(x) > 1 else 0.0 for x in values]
+        axis.bar(places, means, look.width, yerr=deviations, color=look.colour, capsize=3)
+
+    _plot_groups(path, scores, label, draw)
+
+
+class Look(NamedTuple):
+    """How the marks of a method are drawn."""
+
+    width: float
+    colour: str
+
+
+def _plot_groups(
+    path: Path,
+    scores: Scores,
+    label: str,
+    draw: Callable[[Axes, list[float], list[list[float]], Look], None],
+) -> None:
+    """Draw a mark per method, side by side in one group per source."""
     sources = list(dict.fromkeys(s for cells in scores.values() for s in cells))
     width = 0.8 / len(scores)
     size = (2 + 0.45 * len(sources) * len(scores), 4.5)
@@ -16,17 +64,9 @@ def plot_boxes(path: Path, scores: dict[str, dict[str, list[float]]], label: str
     for i, (method, cells) in enumerate(scores.items()):
         shown = [s for s in sources if cells.get(s)]
         places = [sources.index(s) + (i - (len(scores) - 1) / 2) * width for s in shown]
-        boxes = axis.boxplot(
-            [cells[s] for s in shown],
-            positions=places,
-            widths=0.85 * width,
-            patch_artist=True,
-            flierprops={"markersize": 3},
-            medianprops={"color": "black"},
-        )
-        for box in boxes["boxes"]:
-            box.set_facecolor(f"C{i % 10}")
-        axis.fill_between([], [], color=f"C{i % 10}", label=method)  # for the legend only
+        look = Look(0.85 * width, f"C{i % 10}")
+        draw(axis, places, [cells[s] for s in shown], look)
+        axis.fill_between([], [], color=look.colour, label=method)  # for the legend only
     axis.set_xticks(range(len(sources)), sources)
     axis.set_ylabel(label)
     axis.grid(axis="y", alpha=0.3)

@@ -34,8 +34,8 @@ class Spool:
     def __init__(self, sources: int, channels: int, samples: int) -> None:
         self.shape = (sources, channels, samples)
         self._file = _Nameless()
-        self._bytes = 4 * channels
-        self._order = list(range(sources))
+        self._width, self._bytes = channels, 4 * channels
+        self._order = [(source, slice(None)) for source in range(sources)]  # and its channels
         os.truncate(self._file.number, sources * samples * self._bytes)
         self._written = [0] * sources
 
@@ -57,7 +57,7 @@ class Spool:
 
     def __getitem__(self, index: tuple[EllipsisType, slice]) -> np.ndarray:
         start, stop, _ = index[-1].indices(self.shape[2])
-        waves = np.stack([self._read(source, start, stop) for source in self._order])
+        waves = np.stack([self._read(*row, start, stop) for row in self._order])
         return np.ascontiguousarray(waves)  # sums depend on the layout in their last digits
 
     def select(self, sources: Sequence[int]) -> "Spool":
@@ -67,15 +67,24 @@ class Spool:
         chosen.shape = (len(chosen._order), *self.shape[1:])
         return chosen
 
+    def by_channel(self) -> "Spool":
+        """Return every channel of every source as a source of one channel, from the same file."""
+        chosen = copy(self)
+        channels = range(self._width)
+        rows = ((source, c) for source, kept in self._order for c in channels[kept])
+        chosen._order = [(source, slice(c, c + 1)) for source, c in rows]
+        chosen.shape = (len(chosen._order), 1, self.shape[2])
+        return chosen
+
     def blocks(self, source: int, size: int = BLOCK) -> Iterator[np.ndarray]:
         """Read one source in blocks `[channel, n]`, n <= size."""
         for start in range(0, self.shape[2], size):
-            yield self._read(self._order[source], start, min(start + size, self.shape[2]))
+            yield self._read(*self._order[source], start, min(start + size, self.shape[2]))
 
-    def _read(self, source: int, start: int, stop: int) -> np.ndarray:
+    def _read(self, source: int, channels: slice, start: int, stop: int) -> np.ndarray:
         place = (source * self.shape[2] + start) * self._bytes
         data = _pread(self._file.number, max(0, stop - start) * self._bytes, place)
-        return np.frombuffer(data, np.float32).reshape(-1, self.shape[1]).T
+        return np.frombuffer(data, np.float32).reshape(-1, self._width).T[channels]
 
 
 Waves = np.ndarray | Spool  # `[source, channel, samples]`, in memory or on disk

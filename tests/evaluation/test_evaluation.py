@@ -600,6 +600,7 @@ def test_comparison(tmp_path, monkeypatch, run):
     assert "SDR of bass: 1 songs left out that not every method has a figure for; 7 kept" in err
     assert "chi2 14.00" in out  # 7 songs, three methods, always in one order
     assert sorted(tree("comparison")) == [
+        "bars_SDR.png",
         "boxes_SDR.png",
         "comparison.csv",
         "comparison.md",
