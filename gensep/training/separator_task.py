@@ -66,6 +66,7 @@ class SeparatorTask(ModelTask[Separator, Raw]):
                 f"the estimates of {settings['network']} add up to the mixture: name all of "
                 f"{', '.join(examples.sources)} after --sources, not {', '.join(sources)} alone"
             )
+        LOSSES[self.loss_name].check(len(sources))
         self.targets = np.array([examples.sources.index(name) for name in sources])
         self.first = self._load_first()
 
