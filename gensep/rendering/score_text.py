@@ -191,11 +191,15 @@ def find_scores(paths: Iterable[str | Path], suffix: str = ALIGNED) -> list[str]
 
 
 def read_score(path: str | Path, suffix: str = ALIGNED, *, compat: bool = False) -> Piece:
-    """Read a piece from a folder of score text files, a MIDI or MusicXML file, or the corpus.
+    """Read a piece to play: a folder of score text files, a MIDI or MusicXML file, or the corpus.
+
+    Notes of unknown pitch are left out.
 
     Raises:
         UserError: if it cannot be read.
     """
     if str(path).startswith(CORPUS) or not Path(path).is_dir():
         return read_piece(path)
-    return read_score_folder(path, suffix, compat=compat)
+    piece = read_score_folder(path, suffix, compat=compat)
+    known = {k: [n for n in v if not math.isnan(n.pitch)] for k, v in piece.tracks.items()}
+    return Piece(piece.name, known)
