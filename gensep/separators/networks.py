@@ -86,6 +86,35 @@ def _unet(settings: Settings, rngs: "nnx.Rngs") -> Separator:
     return UNet(*sizes, masks=settings["masks"], rngs=rngs)
 
 
+def _umx(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.open_unmix import OpenUnmix
+
+    return OpenUnmix(**_open_unmix_sizes(settings), rngs=rngs)
+
+
+def _umx_2019(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.open_unmix import OpenUnmix2019
+
+    sizes = _open_unmix_sizes(settings)
+    sizes["seen"] -= settings["compat"]  # the original left out one bin too many
+    return OpenUnmix2019(**sizes, rngs=rngs)
+
+
+def _open_unmix_sizes(settings: Settings) -> Json:
+    """Return the arguments that both forms of Open-Unmix take."""
+    from gensep.representation.magnitude import Spectra
+    from gensep.separators.open_unmix import seen_bins
+
+    form = Spectra(**settings["spectra"])
+    return {
+        "sources": len(settings["sources"]),
+        "channels": form.channels,
+        "bins": form.bins,
+        "seen": seen_bins(settings["bandwidth"], form.sample_rate, form.n_fft),
+        **{name: settings[name] for name in ("width", "layers", "unidirectional")},
+    }
+
+
 # name -> its row; a new family is one file in this room and one row here
 SEPARATORS: dict[str, Family] = {
     "mel_mask": Family(
@@ -104,6 +133,41 @@ SEPARATORS: dict[str, Family] = {
         "log_mse",
         context=46,
         defaults={"width": 16, "blocks": 4, "masks": False},
+    ),
+    # umxl has width 1024; umxse width 256, one channel at 16 kHz, n_fft 1024, hop 512
+    "umx": Family(
+        _umx,
+        {
+            "sample_rate": 44100,
+            "channels": 2,
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "padding": "reflect",
+        },
+        ("vocals", "drums", "bass", "other"),
+        "mse",
+        context=128,
+        defaults={"width": 512, "layers": 3, "unidirectional": False, "bandwidth": 16000},
+    ),
+    "umx_2019": Family(
+        _umx_2019,
+        {
+            "sample_rate": 44100,
+            "channels": 1,
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "padding": "reflect",
+        },
+        ("vocals", "drums", "bass", "other"),
+        "mse",
+        context=128,
+        defaults={
+            "width": 512,
+            "layers": 3,
+            "unidirectional": False,
+            "bandwidth": 15000,
+            "compat": False,
+        },
     ),
 }
 
