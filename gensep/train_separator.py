@@ -21,7 +21,7 @@ class Network:
     sources: tuple[str, ...] = ()
     """Sources that it gives, in this order; the others of the data are mixed in and not given."""
     width: Count | None = None
-    """Channels of mel_mask, and of the first level of unet."""
+    """Channels of mel_mask and of the first level of unet, units of Open-Unmix."""
     blocks: Count | None = None
     """Residual blocks of mel_mask, levels of unet."""
     masks: bool | None = None
@@ -29,7 +29,7 @@ class Network:
     filters: Count | None = None
     """Filters of the convolutions of DeepConvSep."""
     hidden: Count | None = None
-    """Units of the dense layer of DeepConvSep, or of the layers of Open-Unmix."""
+    """Units of the dense layer of DeepConvSep."""
     scale: float | None = None
     """Factor of the magnitudes that DeepConvSep sees."""
     layers: Count | None = None

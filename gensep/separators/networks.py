@@ -111,6 +111,36 @@ _STEREO = {**_ILD, "hop_length": 256, "window": "symmetric_hann"}
 _SONG = ("vocals", "bass", "drums", "other")
 _WINDS = ("bassoon", "clarinet", "saxophone", "violin")
 
+
+def _umx(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.open_unmix import OpenUnmix
+
+    return OpenUnmix(**_open_unmix_sizes(settings), rngs=rngs)
+
+
+def _umx_2019(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.open_unmix import OpenUnmix2019
+
+    sizes = _open_unmix_sizes(settings)
+    sizes["seen"] -= settings["compat"]  # the original left out one bin too many
+    return OpenUnmix2019(**sizes, rngs=rngs)
+
+
+def _open_unmix_sizes(settings: Settings) -> Json:
+    """Return the arguments that both forms of Open-Unmix take."""
+    from gensep.representation.magnitude import Spectra
+    from gensep.separators.open_unmix import seen_bins
+
+    form = Spectra(**settings["spectra"])
+    return {
+        "sources": len(settings["sources"]),
+        "channels": form.channels,
+        "bins": form.bins,
+        "seen": seen_bins(settings["bandwidth"], form.sample_rate, form.n_fft),
+        **{name: settings[name] for name in ("width", "layers", "unidirectional")},
+    }
+
+
 # name -> its row; a new family is one file in this room and one row here
 SEPARATORS: dict[str, Family] = {
     "mel_mask": Family(
@@ -209,6 +239,41 @@ SEPARATORS: dict[str, Family] = {
         "l1_sum",
         context=64,
         defaults={"compat": False},
+    ),
+    # umxl has width 1024; umxse width 256, one channel at 16 kHz, n_fft 1024, hop 512
+    "umx": Family(
+        _umx,
+        {
+            "sample_rate": 44100,
+            "channels": 2,
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "padding": "reflect",
+        },
+        ("vocals", "drums", "bass", "other"),
+        "mse",
+        context=128,
+        defaults={"width": 512, "layers": 3, "unidirectional": False, "bandwidth": 16000},
+    ),
+    "umx_2019": Family(
+        _umx_2019,
+        {
+            "sample_rate": 44100,
+            "channels": 1,
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "padding": "reflect",
+        },
+        ("vocals", "drums", "bass", "other"),
+        "mse",
+        context=128,
+        defaults={
+            "width": 512,
+            "layers": 3,
+            "unidirectional": False,
+            "bandwidth": 15000,
+            "compat": False,
+        },
     ),
 }
 
