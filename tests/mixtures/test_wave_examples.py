@@ -324,6 +324,11 @@ def test_a_share_is_held_out_by_name():
     assert len(valid) == 3
     assert sorted(train + valid) == sorted(names(songs))
     assert split(songs[::-1])[1] == valid[::-1]
+    versions = [song(name, version) for version in ("slow", "fast") for name in "ab"]
+    train, valid = split(versions)
+    assert train in (["a", "a"], ["b", "b"])
+    assert valid in (["a", "a"], ["b", "b"])
+    assert train != valid
     assert split(songs[:1]) == (["0"], ["0"])
     assert split(songs, valid_share=0.0) == (names(songs), names(songs))
 
