@@ -2,13 +2,27 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from gensep.datasets.songs import Song
 from gensep.mixtures.options import Splitting
 from gensep.runtime.errors import UserError
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """A song, wherever its sound is."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which versions of one piece share."""
+
+    @property
+    def split(self) -> str:
+        """The split that it lies in; empty if there are none."""
+
+
+Music = TypeVar("Music", bound=Named)
 
 VALID = ("valid", "validation", "val")
 TEST = ("test", "Test")
@@ -34,7 +48,7 @@ MUSDB_VALID = frozenset(
 )
 
 
-def split_songs(songs: Sequence[Song], c: Splitting) -> tuple[list[Song], list[Song]]:
+def split_songs(songs: Sequence[Music], c: Splitting) -> tuple[list[Music], list[Music]]:
     """Return the songs for training and those for validation, as the options of splits say.
 
     Songs of a split for testing are used only if the options name that split. With

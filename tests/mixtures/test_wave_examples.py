@@ -14,6 +14,7 @@ from gensep.representation.blocks import spectrum_blocks
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("hasty")
 RATE = 8000
 SPECTRA = Spectra(sample_rate=RATE, channels=2, n_fft=256, hop_length=64)
 STILL = {"mix_songs": 0.0, "gain_low": 1.0, "gain_high": 1.0, "swap": 0.0}
