@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gensep.datasets.mixture_examples import MixtureExamples
+from gensep.mixtures.feature_examples import FeatureExamples, FeatureSong
+from gensep.mixtures.feature_store import has_features, open_features
 from gensep.mixtures.options import Drawing
+from gensep.mixtures.raw_features import has_raw_features, open_raw_songs
 from gensep.mixtures.recordings import Target
 from gensep.mixtures.solo_waves import find_solos, has_solos, open_solos
 from gensep.mixtures.song_waves import SongWaves, find_all_songs, open_tracks
 from gensep.mixtures.splits import split_songs
-from gensep.mixtures.wave_examples import WaveExamples, Waves
+from gensep.mixtures.wave_examples import WaveExamples
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 
@@ -38,6 +41,10 @@ class Request(NamedTuple):
             return (self.frames + 2 * self._margin - 1) * self.spectra.hop_length
         return round(c.seconds * self.spectra.sample_rate)
 
+    def window(self, c: Drawing) -> int:
+        """Return how many frames of features an example has."""
+        return self.frames or self.spectra.frames(self.samples(c))
+
     @property
     def target(self) -> Target:
         """Rate and channels."""
@@ -51,15 +58,11 @@ class Request(NamedTuple):
 
 
 def _open_songs(c: Drawing, request: Request) -> MixtureExamples:
-    songs = find_all_songs(c)
-    tracks, names = open_tracks(songs, c)
-    names, samples = request.ordered(names), request.samples(c)
-    opened = dict(zip(map(id, songs), tracks, strict=True))
-
-    def waves(chosen: Sequence) -> Waves:
-        return SongWaves([opened[id(song)] for song in chosen], names, samples, request.target, c)
-
-    train, valid = map(waves, split_songs(songs, c))
+    tracks, there = open_tracks(find_all_songs(c.data, c.layout), c)
+    names, samples = request.ordered(there), request.samples(c)
+    train, valid = (
+        SongWaves(chosen, names, samples, request.target, c) for chosen in split_songs(tracks, c)
+    )
     return WaveExamples(request.spectra, names, train, valid, c, request.kept)
 
 
@@ -73,6 +76,23 @@ def _open_solos(c: Drawing, request: Request) -> MixtureExamples:
     return WaveExamples(request.spectra, names, train, valid, c, request.kept)
 
 
+def _open_features(c: Drawing, request: Request) -> MixtureExamples:
+    return _examples(*open_features(c.data, request.spectra, c.stems), c, request)
+
+
+def _open_raw(c: Drawing, request: Request) -> MixtureExamples:
+    return _examples(*open_raw_songs(c.data, request.spectra, c.stems), c, request)
+
+
+def _examples(
+    songs: Sequence[FeatureSong], there: Sequence[str], c: Drawing, request: Request
+) -> MixtureExamples:
+    names = request.ordered(there)
+    rows = [0, *(1 + there.index(name) for name in names)]
+    train, valid = split_songs(songs, c)
+    return FeatureExamples(request.spectra, names, rows, train, valid, c, request.window(c))
+
+
 class Kind(NamedTuple):
     """A kind of data: whether a folder is of this kind, and how its examples are read."""
 
@@ -82,6 +102,8 @@ class Kind(NamedTuple):
 
 # The kind "auto" is the first that knows the first folder.
 KINDS: dict[str, Kind] = {
+    "features": Kind(has_features, _open_features),
+    "raw_features": Kind(has_raw_features, _open_raw),
     "solos": Kind(has_solos, _open_solos),
     "songs": Kind(lambda folder: True, _open_songs),
 }
