@@ -60,7 +60,7 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
         raise UserError(
-            f"{where}: sounds is missing: a list of {{font, program}}, {{notes}} or {{rwc, instrument}}"
+            f"{where}: sounds is missing: a list of {{font, program}}, {{notes}} or {{rwc}}"
         )
     sounds, valid_sounds = (
         tuple(_sound(s, where, folders) for s in table.get(key, ()))

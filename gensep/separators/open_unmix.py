@@ -6,12 +6,19 @@ of all sources are held and run together: their weights have a first axis `sourc
 the axes `[source, frame, batch, feature]`.
 """
 
+from collections.abc import Iterable
+from typing import Self, TypeVar
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from gensep.separators.lstm import Lstm, State, uniform
 
+Network = TypeVar("Network", bound="OpenUnmix")
+Older = TypeVar("Older", bound="OpenUnmix2019")
 States = tuple[State, ...]
 DROPOUT = 0.4  # between layers of the LSTM
 MOMENTUM = 0.1  # by which running statistics follow those of a batch
@@ -103,6 +110,15 @@ class OpenUnmix(nnx.Module):
         """
         return self._run(mixture)[0]
 
+    def measured(self, examples: Iterable[tuple[ArrayLike, ArrayLike]]) -> Self:
+        """Return the network for inputs like those of the examples.
+
+        Args:
+            examples: magnitudes of mixtures `[batch, channel, frame, bin]`, and of their sources
+                `[batch, source, channel, frame, bin]`.
+        """
+        return with_statistics(self, *_moments(mixture for mixture, _ in examples))
+
     def in_training(self, mixture: jax.Array, key: jax.Array) -> tuple[jax.Array, "OpenUnmix"]:
         """Return estimates with dropout and statistics of the batch, and the moved network."""
         moved = nnx.clone(self)
@@ -136,7 +152,7 @@ def _scaled(x: jax.Array, mixture: jax.Array, scale: nnx.Variable, mean: nnx.Var
     return jnp.transpose(x, (2, 0, 3, 1, 4))
 
 
-def with_statistics(network: OpenUnmix, mean: jax.Array, scale: jax.Array) -> OpenUnmix:
+def with_statistics(network: Network, mean: ArrayLike, scale: ArrayLike) -> Network:
     """Return the network with inputs of mean 0 and standard deviation 1.
 
     `mean` and `scale` `[bin]` are the mean and the standard deviation of the magnitudes of the
@@ -200,6 +216,25 @@ class OpenUnmix2019(nnx.Module):
         x = _normalised(self.decoder(x))
         return jax.nn.relu(_scaled(x, mixture, self.output_scale, self.output_mean))
 
+    def measured(self, examples: Iterable[tuple[ArrayLike, ArrayLike]]) -> Self:
+        """Return the network with estimates around the mean spectra of the sources of examples."""
+        means = [np.asarray(sources).mean((0, 2, 3)) for _, sources in examples]
+        return with_target_means(self, np.mean(means, 0))
+
+
+def _moments(batches: Iterable[ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation `[bin]` of batches `[batch, channel, frame, bin]`.
+
+    Channels are averaged first.
+    """
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    for batch in batches:
+        x = np.asarray(batch, np.float64).mean(1)
+        count += x[..., 0].size
+        total, squares = total + x.sum((0, 1)), squares + (x**2).sum((0, 1))
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
 
 def _normalised(x: jax.Array) -> jax.Array:
     """Give every feature mean 0 and variance 1 over frames (Ulyanov, Vedaldi, Lempitsky 2016)."""
@@ -207,7 +242,7 @@ def _normalised(x: jax.Array) -> jax.Array:
     return (x - mean) / jnp.sqrt(variance + SMALL)
 
 
-def with_target_means(network: OpenUnmix2019, means: jax.Array) -> OpenUnmix2019:
+def with_target_means(network: Older, means: ArrayLike) -> Older:
     """Return the network with estimates around the mean magnitudes `[source, bin]` of sources."""
     moved = nnx.clone(network)
     moved.output_mean[...] = jnp.asarray(means, jnp.float32)

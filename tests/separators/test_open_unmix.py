@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gensep.separators.family import in_training
 from gensep.separators.lstm import Lstm
-from gensep.separators.networks import in_training, make_separator, settings_of
+from gensep.separators.networks import make_separator, settings_of
 from gensep.separators.open_unmix import OpenUnmix, OpenUnmix2019, Statistic, with_statistics
 
 pytestmark = pytest.mark.usefixtures("hasty")

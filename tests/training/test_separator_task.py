@@ -12,8 +12,9 @@ from flax import nnx
 
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
+from gensep.separators.family import Family
 from gensep.separators.files import load_separator
-from gensep.separators.networks import SEPARATORS, Family, settings_of
+from gensep.separators.networks import SEPARATORS, settings_of
 from gensep.training.loop import train
 from gensep.training.optimisers import OPTIMISERS, choose_optimiser, on_plateau
 from gensep.training.options import Learning
