@@ -115,6 +115,9 @@ def roll_masks(roll: np.ndarray, harmonics: np.ndarray) -> np.ndarray:
     A source has 1 in the bins of its notes and almost 0 elsewhere; then every bin is divided by its
     sum over the sources, as in `gensep.separators.score_masks.harmonic_masks`.
     """
-    sounding = roll.astype(np.float32) @ harmonics.astype(np.float32) > 0
-    masks = np.where(sounding, np.float32(1), np.float32(FLOOR))
-    return masks / masks.sum(axis=1, keepdims=True)
+    masks = np.full((*roll.shape[:2], harmonics.shape[1]), FLOOR, np.float32)
+    for source, pitch in np.argwhere(roll.any(axis=0)):
+        frames = np.flatnonzero(roll[:, source, pitch])
+        masks[frames[:, None], source, harmonics[pitch].nonzero()[0]] = 1
+    masks /= masks.sum(axis=1, keepdims=True)
+    return masks
