@@ -43,6 +43,11 @@ class Config(Songs):
     """Divide spectra by the root of n_fft."""
     phase: bool = False
     """Write the phase of the mixture, too."""
+    scores: str | None = None
+    """Write piano rolls, too, of score text files SOURCE<SCORES>.txt beside the stems. auto is _b,
+    as in Bach10, or what belongs to a rendition by Sibelius."""
+    compat: bool = False
+    """Place notes as DeepConvSep does, by whole frames per second, and with 19 partials."""
     jobs: Annotated[int, Range(0)] = 1
     """Number of processes; 0 means one per core."""
     force: bool = False
@@ -55,7 +60,8 @@ TRANSFORM = ("sample_rate", "channels", "n_fft", "hop_length", "window", "paddin
 def main(argv: list[str]) -> None:
     """Write every song that is not up to date."""
     c = config.parse(Config, argv)
-    from gensep.mixtures.make import make_features
+    from gensep.mixtures.make import Extras, make_features
+    from gensep.mixtures.scored_songs import ScoreFiles
     from gensep.representation.magnitude import Spectra
 
     fields: Json = dict(SEPARATORS[c.network].spectra) if c.network else {}
@@ -65,8 +71,9 @@ def main(argv: list[str]) -> None:
         spectra = Spectra(**fields)
     except ValueError as error:
         raise UserError(str(error)) from None
-    folders, output = [c.input], Path(c.output)
-    make_features(folders, output, c, spectra, phase=c.phase, jobs=c.jobs, force=c.force)
+    scores = None if c.scores is None else ScoreFiles(c.scores, c.compat)
+    extras = Extras(c.phase, scores)
+    make_features([c.input], Path(c.output), c, spectra, extras, jobs=c.jobs, force=c.force)
 
 
 if __name__ == "__main__":

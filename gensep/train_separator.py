@@ -91,7 +91,8 @@ def main(argv: list[str]) -> None:
         raise UserError(str(error)) from None
     spectra = Spectra(**settings["spectra"])
     frames = SEPARATORS[c.network].frames
-    examples = open_mixtures(c, spectra, tuple(settings["sources"]), frames)
+    wanted, scored = tuple(settings["sources"]), SEPARATORS[c.network].scored
+    examples = open_mixtures(c, spectra, wanted, frames, scored=scored)
     train(c, SeparatorTask(c, examples, settings))
 
 

@@ -33,7 +33,10 @@ class FeatureSong(Protocol):
         """Its length."""
 
     def read(self, first: int, stop: int) -> np.ndarray:
-        """Read some frames, float32 `[frame, 1 + source, channel, bin]`, the mixture first."""
+        """Read some frames, float32 `[frame, row, channel, bin]`.
+
+        The first row is the mixture, or, filtered by scores, the first ones; then come sources.
+        """
 
 
 class FeatureExamples:
@@ -48,10 +51,14 @@ class FeatureExamples:
         valid: Sequence[FeatureSong],
         c: Reading,
         frames: int,
+        planes: int = 1,
     ) -> None:
-        """Set the songs, the rows of theirs that are used, and the frames of a segment."""
+        """Set the songs, the rows of theirs that are used, and the frames of a segment.
+
+        The first `planes` rows are the mixture, several if it is filtered by scores.
+        """
         self.spectra, self.sources, self.rows = spectra, sources, list(rows)
-        self.train, self.valid, self.mix = train, valid, c.mix_features
+        self.train, self.valid, self.mix, self.planes = train, valid, c.mix_features, planes
         padded = c.tail == "pad"
         lengths = [song.frames for song in train]
         self.segments = Segments(lengths, frames, c.overlap, padded=padded)
@@ -61,7 +68,7 @@ class FeatureExamples:
         self._lock = threading.Lock()
 
     def batch(self, seed: int, step: int, size: int) -> np.ndarray:
-        """Return segments, float32 `[size, 1 + source, channel, frame, bin]`, mixture first."""
+        """Return segments, float32 `[size, plane + source, channel, frame, bin]`."""
         plan = cached_plan(self.segments, size, self._frames)
         block, numbers = plan.at(seed, step)
         held, batch = self._block(block, *plan.blocks[block : block + 2]), []
@@ -101,7 +108,8 @@ class FeatureExamples:
 
     def inputs(self, key: jax.Array, raw: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return mixture and sources; perhaps of some examples with sources of others."""
-        mixture, sources = raw[:, 0], raw[:, 1:]
+        mixture, sources = raw[:, : self.planes], raw[:, self.planes :]
+        mixture = mixture.reshape(len(raw), -1, *raw.shape[-2:])
         if self.mix:
             on, order = jax.random.split(key)
             chosen = jax.random.bernoulli(on, self.mix, (len(raw), 1, 1, 1))
@@ -119,10 +127,12 @@ class FeatureExamples:
             for at in range(0, song.frames, PIECE):
                 piece = self._piece(song, at, min(at + PIECE, song.frames))
                 whole[:, :, at : at + len(piece)] = np.moveaxis(piece, 0, 2)
-            yield whole[:1], whole[None, 1:]
+            mixture = whole[: self.planes].reshape(1, -1, *whole.shape[-2:])
+            yield mixture, whole[None, self.planes :]
 
     def training_magnitudes(self) -> Iterator[np.ndarray]:
-        """Yield the mixtures of all training songs in blocks `[channel, frame, bin]`."""
+        """Yield the mixtures of all training songs in blocks `[plane, frame, bin]`."""
         for song in self.train:
             for at in range(0, song.frames, PIECE):
-                yield np.moveaxis(self._piece(song, at, min(at + PIECE, song.frames))[:, 0], 0, 1)
+                piece = self._piece(song, at, min(at + PIECE, song.frames))[:, : self.planes]
+                yield np.moveaxis(piece.reshape(len(piece), -1, piece.shape[-1]), 0, 1)

@@ -1,10 +1,13 @@
 """Features of songs on disk: an ArrayRecord data set of tensorflow-datasets for every song.
 
 A folder of features holds features.json, which says what they are, and songs/NAME/. A record is at
-most RECORD_FRAMES successive frames: `magnitude`, float32 `[frame, 1 + source, channel, bin]` with
-the mixture first, and, if it was asked for, `phase`, the mixture's in radians,
-`[frame, channel, bin]`. A song appears whole or not at all; song.json in its folder says of what
-and how it was made.
+most RECORD_FRAMES successive frames, float32:
+
+    magnitude   [frame, 1 + source, channel, bin], the mixture first
+    phase       [frame, channel, bin], the mixture's in radians, if it was asked for
+    roll        [frame, source, pitch], 1 where a source plays a pitch, if there are scores
+
+A song appears whole or not at all; song.json in its folder says of what and how it was made.
 """
 
 import json
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 METADATA, SONG = "features.json", "song.json"
 RECORD_FRAMES = 64
+OPTIONS = {"phase": "--phase", "roll": "--scores auto"}  # with which features are made
 SPLIT = "song"  # the only split of the data set of a song
 
 
@@ -57,7 +61,7 @@ class StoredSong(NamedTuple):
             ]
         except KeyError:
             problem = f"the features of {self.name} have no {name}"
-            raise UserError(f"{problem}; make them again with --{name}") from None
+            raise UserError(f"{problem}; run make_features again with {OPTIONS[name]}") from None
         except (OSError, ValueError, IndexError, RuntimeError) as error:
             problem = f"{self.folder} is damaged ({str(error).splitlines()[0]})"
             raise UserError(f"{problem}; delete it and run make_features again") from None
@@ -97,7 +101,7 @@ def open_features(
 
 
 def read_features(folder: Path) -> Json:
-    """Read features.json: spectra, sources, names and frames of the songs.
+    """Read features.json: spectra, sources, names and frames of the songs, `compat` of scores.
 
     Raises:
         UserError: if there is none, or it was written by a run that did not end.
@@ -156,10 +160,10 @@ def read_song(folder: Path) -> Json:
 
 
 def write_features(
-    folder: Path, spectra: Spectra, sources: Sequence[str], songs: Sequence[Json] | None = None
+    folder: Path, spectra: Spectra, about: Json, songs: Sequence[Json] | None = None
 ) -> None:
     """Write features.json; without songs, it says that the features are not complete."""
-    about = {"spectra": asdict(spectra), "sources": list(sources), "complete": songs is not None}
+    about = {"spectra": asdict(spectra), "complete": songs is not None, **about}
     about |= {"songs": songs or [], "gensep": __version__}
     write_atomically(folder / METADATA, json.dumps(about, indent=1) + "\n")
 

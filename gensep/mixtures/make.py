@@ -22,6 +22,7 @@ from gensep.mixtures.feature_store import (
 )
 from gensep.mixtures.options import Songs
 from gensep.mixtures.recordings import Target
+from gensep.mixtures.scored_songs import ScoreFiles
 from gensep.mixtures.song_waves import Track, find_all_songs, open_tracks
 from gensep.representation.blocks import spectrum_blocks
 from gensep.representation.magnitude import Spectra
@@ -30,12 +31,22 @@ from gensep.runtime.files import check_writable
 from gensep.runtime.parallel import job_count, results
 
 
+class Extras(NamedTuple):
+    """What is written besides the magnitudes."""
+
+    phase: bool = False  # of the mixture
+    scores: ScoreFiles | None = None  # as piano rolls
+
+
+MAGNITUDES = Extras()  # nothing besides them
+
+
 class Making(NamedTuple):
     """What is written of every song."""
 
     spectra: Spectra
     sources: tuple[str, ...]
-    phase: bool = False  # of the mixture, besides the magnitudes
+    extras: Extras
 
 
 def make_features(
@@ -43,8 +54,8 @@ def make_features(
     output: Path,
     songs: Songs,
     spectra: Spectra,
+    extras: Extras = MAGNITUDES,
     *,
-    phase: bool = False,
     jobs: int = 1,
     force: bool = False,
     report: Callable[[str], object] = print,
@@ -55,14 +66,15 @@ def make_features(
     what was done.
 
     Raises:
-        UserError: if a song cannot be read, or the output holds something else.
+        UserError: if a song or its score cannot be read, or the output holds something else.
     """
     tracks, sources = open_tracks(find_all_songs(folders, songs.layout), songs)
-    making, place = Making(spectra, sources, phase), output / "songs"
+    making, place = Making(spectra, sources, extras), output / "songs"
     if output.is_dir() and any(output.iterdir()) and not (output / METADATA).is_file():
         raise UserError(f"{output} exists and holds no features; choose another folder")
     check_writable(place)
-    write_features(output, spectra, sources)
+    about: Json = {"sources": sources, "compat": extras.scores and extras.scores.compat}
+    write_features(output, spectra, about)
     wanted = {_folder_name(track): track for track in tracks}
     for old in place.iterdir():  # also what a killed run left
         if old.name.startswith(".part-") or (old.name not in wanted and (old / SONG).is_file()):
@@ -76,7 +88,7 @@ def make_features(
         for _ in results(make_song, tasks, job_count(jobs, len(tasks))):
             bar.update()
     there = [{"folder": name, **read_song(place / name)} for name in wanted]
-    write_features(output, spectra, sources, [_listed(song) for song in there])
+    write_features(output, spectra, about, [_listed(song) for song in there])
     frames = sum(song["frames"] for song in there)
     hours = frames * spectra.hop_length / spectra.sample_rate / 3600
     done = f"{len(tasks)} written, {len(wanted) - len(tasks)} were up to date"
@@ -86,7 +98,12 @@ def make_features(
 def make_song(track: Track, making: Making, folder: Path) -> None:
     """Write the features of one song, a few seconds at a time."""
     about = {"name": track.name, "split": track.split, "fingerprint": fingerprint(track, making)}
-    write_song(folder, features_of(track, making), about)
+    blocks, spectra = features_of(track, making), making.spectra
+    if scores := making.extras.scores:
+        frames = spectra.frames(track.first.samples(spectra.sample_rate))
+        where = track.folder, track.split
+        blocks = scores.rolls(*where, making.sources, spectra, frames).blocks(blocks)
+    write_song(folder, blocks, about)
 
 
 def features_of(track: Track, making: Making) -> Iterator[dict[str, np.ndarray]]:
@@ -96,24 +113,26 @@ def features_of(track: Track, making: Making) -> Iterator[dict[str, np.ndarray]]
     for block in spectrum_blocks(spectra, waves, RECORD_FRAMES):
         by_frame = np.moveaxis(block, 2, 0)  # [frame, 1 + source, channel, bin]
         features = {"magnitude": np.abs(by_frame)}
-        if making.phase:
+        if making.extras.phase:
             features["phase"] = np.angle(by_frame[:, 0])
         yield features
 
 
 def fingerprint(track: Track, making: Making) -> str:
     """Digest what the features of a song depend on: equal for equal features."""
-    facts: list[object] = [asdict(making.spectra), making.sources, making.phase, track.residual]
-    digest = hashlib.sha256(repr((track.name, track.split, facts)).encode())
-    recordings = {"": track.mixture, **track.stems}
-    for name, recording in sorted(recordings.items()):
-        if recording is None:
-            continue
-        sound = recording.sound
-        stat = sound.path.stat()
-        own = name, sound.path.name, sound[1:], stat.st_size, stat.st_mtime_ns
-        digest.update(repr(own).encode())
-    return digest.hexdigest()
+    spectra, *options = making
+    facts: list[object] = [track.name, track.split, track.residual, asdict(spectra), options]
+    sounds = {name: stem.sound for name, stem in track.stems.items()}
+    if track.mixture:
+        sounds[""] = track.mixture.sound
+    facts += [(name, sound[1:]) for name, sound in sorted(sounds.items())]
+    paths = sorted(sound.path for sound in sounds.values())
+    if scores := making.extras.scores:
+        paths += scores.paths(track.folder, track.split)
+    for path in paths:
+        stat = path.stat()
+        facts.append((path.name, stat.st_size, stat.st_mtime_ns))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def _folder_name(track: Track) -> str:

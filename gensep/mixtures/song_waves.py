@@ -37,6 +37,11 @@ class Track(NamedTuple):
         """A recording, which tells the length and rate of all."""
         return next(iter(self.stems.values()))
 
+    @property
+    def folder(self) -> Path:
+        """Where its stems are."""
+        return self.first.sound.path.parent
+
     def read(self, names: Sequence[str], at: int, samples: int, target: Target) -> np.ndarray:
         """Read sources, `[source, channel, samples]`, see `Recording.read`."""
         waves = np.zeros((len(names), target.channels, samples), np.float32)

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from multiprocessing.reduction import ForkingPickler
@@ -21,9 +22,12 @@ from gensep.mixtures.feature_store import (
 from gensep.mixtures.kinds import open_mixtures
 from gensep.mixtures.options import Drawing, Reading
 from gensep.mixtures.raw_features import map_raw
+from gensep.mixtures.scored_songs import ScoreFiles
 from gensep.mixtures.segments import Segments, announced, plan, starts
+from gensep.rendering.score_text import read_notes
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
+from gensep.separators.score_masks import NoteGrid, harmonic_masks, note_rows
 from helpers import ROOT
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -312,6 +316,79 @@ def test_damaged_features_are_refused(features, tmp_path):
     stored, _ = open_features([str(features)], SPECTRA)
     with pytest.raises(UserError, match="have no roll"):
         stored[0].field("roll", 0, 5)
+
+
+# ---------------------------------------------------------------- scores
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Two pieces in the layout of Bach10, with scores, and their features."""
+    folder, output = tmp_path_factory.mktemp("bach10"), tmp_path_factory.mktemp("scored")
+    notes = {
+        "violin": "0.1,0.4,A4\n0.4,0.9,B4 ! a comment\n2,2.4,C#5\n",
+        "saxphone": "0,0.8,Bb3\n1,1.3,?\n",
+    }
+    for i, name in enumerate(("01-Ach", "02-Christ")):
+        (folder / name).mkdir()
+        for j, source in enumerate(notes):
+            wave = np.random.default_rng(2 * i + j).normal(0, 0.1, 3 * RATE).astype(np.float32)
+            soundfile.write(folder / name / f"{name}-{source}.wav", wave, RATE, "FLOAT")
+            (folder / name / f"{source}_b.txt").write_text(notes[source])
+    command.main([str(folder), str(output), *TRANSFORM, "--scores", "auto"])
+    return folder, output
+
+
+@pytest.fixture(scope="module")
+def filtered(scored):
+    """The mixture of piece 01 filtered by the scores of saxophone and violin, and the sources."""
+    folder, _ = scored
+    names = ("saxphone", "violin")
+    stems = [soundfile.read(folder / f"01-Ach/01-Ach-{n}.wav", dtype="float32")[0] for n in names]
+    sources = np.asarray(SPECTRA.magnitudes(np.stack(stems)))
+    mixture, grid = np.asarray(SPECTRA.magnitudes(sum(stems))), NoteGrid(RATE, 64, 256)
+    notes = [read_notes(folder / f"01-Ach/{name}_b.txt") for name in names]
+    rows = [note_rows(each, grid, len(mixture)) for each in notes]
+    return mixture * harmonic_masks(rows, grid, len(mixture)), sources
+
+
+def test_the_planes_are_the_mixture_filtered_by_the_scores(scored, filtered):
+    planes, truth = filtered
+    c = options(scored[1], overlap=5)
+    examples = open_mixtures(c, SPECTRA, ("violin", "saxophone"), 375, scored=True)
+    assert examples.sources == ("violin", "saxophone")
+    raw = examples.batch(0, 0, 2)
+    mixture, sources = examples.inputs(jax.random.key(0), raw)
+    assert mixture.shape == (2, 2, 375, 129)
+    assert sources.shape == (2, 2, 1, 375, 129)
+    (one,) = [i for i in (0, 1) if np.allclose(sources[i, ::-1, 0], truth[:, :375], atol=1e-4)]
+    np.testing.assert_allclose(mixture[one, ::-1], planes[:, :375], atol=1e-4)
+    shown, sources = next(examples.held_out())
+    np.testing.assert_allclose(shown[0, ::-1], planes, atol=1e-4)
+    np.testing.assert_allclose(sources[0, ::-1, 0], truth, atol=1e-4)
+
+
+def test_what_scores_need_is_refused_where_it_is_missing(scored, features, songs, tmp_path):
+    folder, output = scored
+    names = ("violin", "saxophone")
+    for wrong in (songs[0], features):
+        with pytest.raises(UserError, match="make_features --scores auto"):
+            open_mixtures(options(wrong), SPECTRA, scored=True)
+    with pytest.raises(UserError, match="leave out --mix_features"):
+        open_mixtures(options(output, mix_features=0.5), SPECTRA, names, 30, scored=True)
+    with pytest.raises(UserError, match="01-Ach lacks the score saxophone_g.txt"):
+        command.main([str(folder), str(tmp_path), *TRANSFORM, "--scores", "_g"])
+
+
+def test_a_changed_score_is_noticed(scored, tmp_path, capsys):
+    folder = tmp_path / "songs"
+    shutil.copytree(scored[0], folder)
+    argv = [str(folder), str(tmp_path / "out"), *TRANSFORM, "--scores", "auto"]
+    command.main(argv)
+    (folder / "01-Ach/violin_b.txt").write_text("0,1,C5\n1,2,D5\n")
+    command.main(argv)
+    assert "1 written, 1 were up to date" in capsys.readouterr().out
+    assert ScoreFiles("auto").of("fast") == "_g_fast20"
 
 
 # ---------------------------------------------------------------- raw features
