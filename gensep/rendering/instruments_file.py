@@ -59,9 +59,8 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
     if not all(isinstance(n, int) for n in (low, high)) or low + 11 > high:
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
-        raise UserError(
-            f"{where}: sounds is missing: a list of {{font, program}}, {{notes}} or {{rwc}}"
-        )
+        expected = "a list of {font, program}, {notes} or {rwc, instrument}"
+        raise UserError(f"{where}: sounds is missing: {expected}")
     sounds, valid_sounds = (
         tuple(_sound(s, where, folders) for s in table.get(key, ()))
         for key in ("sounds", "valid_sounds")

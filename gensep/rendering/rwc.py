@@ -77,13 +77,17 @@ class RwcInstrument:
         letters of their names. A wav file without a .mat file is skipped with a note on stderr.
 
         Raises:
-            UserError: if there are no notes, or a .mat file is not as RWC's are.
+            UserError: if there is no folder of these musicians, or a .mat file is not as RWC's.
         """
         self.notes: list[RwcNote] = []
         self.skipped: list[Path] = []
-        for musician in musicians:
-            folder = Path(path) / "wav" / f"{instrument}{musician}"
-            for wav in sorted(folder.iterdir()) if folder.is_dir() else ():
+        folders = {m: Path(path) / "wav" / f"{instrument}{m}" for m in musicians}
+        there = {m: folder for m, folder in folders.items() if folder.is_dir()}
+        if not there:
+            names = ", ".join(map(str, folders.values()))
+            raise UserError(f"there is no folder {names}; check the numbers of RWC")
+        for musician, folder in there.items():
+            for wav in sorted(folder.iterdir()):
                 name, _, suffix = wav.name.upper().rpartition(".")
                 if suffix != "WAV" or wav.name[0] == "." or not name.endswith(tuple(dynamics)):
                     continue
@@ -95,11 +99,6 @@ class RwcInstrument:
                 else:
                     print(f"note: {wav} is skipped, there is no {mat}", file=sys.stderr)
                     self.skipped.append(wav)
-        if not self.notes:
-            of = " and ".join(f"wav/{instrument}{musician}" for musician in musicians)
-            kind = f"of dynamics {', '.join(dynamics)}"
-            kind += f" and style {', '.join(styles)}" if styles is not None else ""
-            raise UserError(f"{path} has no notes {kind} in {of}; check the folder and the numbers")
 
     def get_note(
         self, midi: int, dynamics: str = "F", style: str = "NO", musician: int = 1
@@ -127,10 +126,16 @@ class RwcSound:
     def render(
         self, notes: Sequence[Note], seconds: float, rate: int, performance: Performance = PLAIN
     ) -> np.ndarray:
-        """Play `notes` into `seconds` of mono float32 audio at `rate`."""
-        return play_recordings(
-            [self._recordings()], notes, seconds, rate, performance, sustain=True
-        )
+        """Play `notes` into `seconds` of mono float32 audio at `rate`.
+
+        Raises:
+            UserError: if nothing was recorded in this style and dynamics.
+        """
+        there = self._recordings()
+        if not there:
+            playing = f"style {self.style}, dynamics {self.dynamics}, musician {self.musician}"
+            raise UserError(f"{self.path} has no notes of instrument {self.instrument}, {playing}")
+        return play_recordings([there], notes, seconds, rate, performance, sustain=True)
 
     def lacks(self, notes: Sequence[Note]) -> set[int]:
         """Return the pitches of `notes` that were not recorded."""
@@ -141,9 +146,6 @@ class RwcSound:
         pitches = sorted({note.midi for note in found.notes})
         playing = self.dynamics, self.style, self.musician
         notes = {midi: note for midi in pitches if (note := found.get_note(midi, *playing))}
-        if not notes:
-            wanted = f"{self.style} {self.dynamics} by musician {self.musician}"
-            raise UserError(f"{self.path} has no notes of instrument {self.instrument}, {wanted}")
         return _Recordings(notes)
 
 

@@ -83,8 +83,8 @@ def test_a_wav_without_mat_is_skipped_with_a_note(rwc, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"note: {lost} is skipped, there is no")
     assert said.count("\n") == 1
-    with pytest.raises(UserError, match="has no notes of dynamics P, F, M in wav/161"):
-        RwcInstrument(rwc, 16, musicians=(1,))
+    with pytest.raises(UserError, match=r"there is no folder .*161, .*162; check"):
+        RwcInstrument(rwc, 16, musicians=(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,10 @@ def test_a_sound_says_which_pitches_it_lacks(rwc):
     assert 69 + 12 * np.log2(np.argmax(spectrum) * 16_000 / 2**16 / 440) == pytest.approx(
         61, abs=0.1
     )
-    with pytest.raises(UserError, match="has no notes of dynamics M"):
-        RwcSound(str(rwc), 15, dynamics="M").lacks(notes)
+    unheard = RwcSound(str(rwc), 15, dynamics="M")
+    assert unheard.lacks(notes) == {60, 61, 70}
+    with pytest.raises(UserError, match="no notes of instrument 15, style NO, dynamics M"):
+        unheard.render(notes, 1.0, RATE)
 
 
 def test_instruments_files_name_rwc_sounds(rwc, tmp_path):
