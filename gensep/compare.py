@@ -24,8 +24,9 @@ class Config:
     """Folder of the results."""
     metrics: tuple[str, ...] = ()
     """Metrics to show, e.g. SDR si_sdr_gain; by default all."""
-    statistic: Annotated[str, choices("gensep.evaluation.statistics:STATISTICS")] = "median"
-    """Statistic over songs that the first table shows; power is the mean of ratios of energies."""
+    statistic: Annotated[str, choices("gensep.evaluation.statistics:STATISTICS")] | None = None
+    """Statistic over songs that the first table shows, by default that of the first run's protocol;
+    power is the mean of ratios of energies."""
     picture: bool = True
     """Plot bars and boxes per method and points per song."""
 

@@ -24,7 +24,7 @@ from gensep.rendering.notation import find_pieces, piece_name, read_piece
 from gensep.rendering.rendition import Playing, render_song
 from gensep.runtime import errors
 from gensep.runtime.errors import UserError
-from gensep.runtime.files import atomic
+from gensep.runtime.files import atomic, claim
 from gensep.runtime.parallel import job_count, results
 
 SPLITS = ("train", "valid", "test")
@@ -122,12 +122,7 @@ def _check_options(config: Config) -> None:
     """Refuse to continue a folder that was begun with other options."""
     free = dataclasses.replace(config, scores=(), sounds=(), output="", jobs=0, variants=1)
     text = f"{to_toml(free)}# {hashlib.sha256(Path(config.instruments).read_bytes()).hexdigest()}\n"
-    record = Path(config.output) / "render.toml"
-    if record.exists() and record.read_text() != text:
-        begun = f"{config.output} was begun with other options (see {record})"
-        raise UserError(f"{begun}; choose another --output or delete it")
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(text)
+    claim(Path(config.output) / "render.toml", text)
 
 
 def main(argv: list[str]) -> None:

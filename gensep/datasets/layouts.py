@@ -15,6 +15,7 @@ from gensep.runtime.errors import UserError
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".oga", ".opus", ".mp3")
 MIXTURES = ("mixture", "mix")
 STEM_MP4 = ".stem.mp4"
+VERSIONS = ("gt", "fast", "slow", "original")  # of Bach10 by Sibelius: tempo and timing of notes
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # MUSDB18; the files carry no names
 
 
@@ -101,6 +102,22 @@ def _bach10(root: Path) -> Iterator[Song]:
             yield _song(folder.name, sounds, "")
 
 
+def _sibelius(root: Path) -> Iterator[Song]:
+    """Read the renderings of Bach10 by Sibelius: `NN-Title/NN-Title_VERSION_SOURCE.wav`.
+
+    The versions (gt, fast, slow, original) are splits, so that one can train on some of them.
+    """
+    for folder in _folders(root):
+        versions: dict[str, dict[str, Excerpt]] = {}
+        for name, sound in _sounds(folder).items():
+            version, _, source = name.removeprefix(f"{folder.name}_").partition("_")
+            if folder.name[0].isdigit() and version in VERSIONS and source:
+                known = versions.setdefault(version, {})
+                known[source.replace("saxphone", "saxophone")] = sound
+        for version, sounds in sorted(versions.items()):
+            yield _song(folder.name, sounds, version)
+
+
 def _separated(root: Path) -> Iterator[Song]:
     """Read what `gensep.basis` writes: folders with a separation.json that names the files."""
     for folder, split in _song_folders(root):
@@ -136,6 +153,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Song]]] = {
     "stem_mp4": _stem_mp4,
     "dsd100": _dsd100,
     "ikala": _ikala,
+    "bach10_sibelius": _sibelius,
     "bach10": _bach10,
     "separated": _separated,
     "flat": _flat,

@@ -55,7 +55,7 @@ def compare(
     runs: Sequence[str],
     output: str = "comparison",
     metrics: Sequence[str] = (),
-    statistic: str = "median",
+    statistic: str | None = None,
     *,
     picture: bool = True,
 ) -> Comparison:
@@ -67,7 +67,8 @@ def compare(
     Raises:
         UserError: if a run cannot be read or has no song in common with the others.
     """
-    rows, protocols, notes = read_runs(runs)
+    rows, protocols, usual, notes = read_runs(runs)
+    statistic = statistic or usual
     known = list(dict.fromkeys(row.metric for row in rows))
     if unknown := [name for name in metrics if name not in known]:
         raise UserError(f"no run has the metric {unknown[0]}; they have {', '.join(known)}")
@@ -88,11 +89,20 @@ def compare(
     return Comparison(page, lines, protocols, notes)
 
 
-def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str], list[str]]:
+class Runs(NamedTuple):
+    """What was read from the folders of several methods."""
+
+    rows: list[Row]  # baselines first
+    protocols: list[str]  # in words
+    statistic: str  # over songs, of the first run's protocol
+    notes: list[str]  # on protocols or baselines that differ
+
+
+def read_runs(runs: Sequence[str]) -> Runs:
     """Read the values of all runs, each under the name of its method, and of the baselines.
 
-    Return the rows, baselines first, the protocols in words, and notes on runs whose protocols or
-    baselines differ.
+    Raises:
+        UserError: if a run cannot be read or two methods have one name.
     """
     found = [_read(Path(folder)) for folder in runs]
     names = [scores["method"] for scores in found]
@@ -120,7 +130,8 @@ def read_runs(runs: Sequence[str]) -> tuple[list[Row], list[str], list[str]]:
                 notes.append(f"{name} {cause}: its {what}, not {value}")
     order = [*BASELINES, *names]
     rows.sort(key=lambda row: order.index(row.method))
-    return rows, protocols, list(dict.fromkeys(notes))[:5]
+    statistic = found[0].get("options", {}).get("over_songs", "median")
+    return Runs(rows, protocols, statistic, list(dict.fromkeys(notes))[:5])
 
 
 def common_songs(rows: Sequence[Row]) -> tuple[Cells, list[str]]:

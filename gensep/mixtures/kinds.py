@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gensep.datasets.mixture_examples import MixtureExamples
+from gensep.mixtures.feature_examples import FeatureExamples, FeatureSong
+from gensep.mixtures.feature_store import has_features, open_features, read_features
 from gensep.mixtures.options import Drawing
+from gensep.mixtures.raw_features import has_raw_features, open_raw_songs
 from gensep.mixtures.recordings import Target
+from gensep.mixtures.scored_songs import ScoredSong, grid_of, harmonics_of
 from gensep.mixtures.solo_waves import find_solos, has_solos, open_solos
 from gensep.mixtures.song_waves import SongWaves, find_all_songs, open_tracks
 from gensep.mixtures.splits import split_songs
-from gensep.mixtures.wave_examples import WaveExamples, Waves
+from gensep.mixtures.wave_examples import WaveExamples
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 
@@ -21,6 +25,7 @@ class Request(NamedTuple):
     spectra: Spectra
     sources: tuple[str, ...]  # that are estimated; they come first in the axis of sources
     frames: int | None  # of its window; None for any length
+    scored: bool  # it sees the mixture filtered by the score of every source
 
     @property
     def _margin(self) -> int:
@@ -38,6 +43,10 @@ class Request(NamedTuple):
             return (self.frames + 2 * self._margin - 1) * self.spectra.hop_length
         return round(c.seconds * self.spectra.sample_rate)
 
+    def window(self, c: Drawing) -> int:
+        """Return how many frames of features an example has."""
+        return self.frames or self.spectra.frames(self.samples(c))
+
     @property
     def target(self) -> Target:
         """Rate and channels."""
@@ -51,15 +60,11 @@ class Request(NamedTuple):
 
 
 def _open_songs(c: Drawing, request: Request) -> MixtureExamples:
-    songs = find_all_songs(c)
-    tracks, names = open_tracks(songs, c)
-    names, samples = request.ordered(names), request.samples(c)
-    opened = dict(zip(map(id, songs), tracks, strict=True))
-
-    def waves(chosen: Sequence) -> Waves:
-        return SongWaves([opened[id(song)] for song in chosen], names, samples, request.target, c)
-
-    train, valid = map(waves, split_songs(songs, c))
+    tracks, there = open_tracks(find_all_songs(c.data, c.layout), c)
+    names, samples = request.ordered(there), request.samples(c)
+    train, valid = (
+        SongWaves(chosen, names, samples, request.target, c) for chosen in split_songs(tracks, c)
+    )
     return WaveExamples(request.spectra, names, train, valid, c, request.kept)
 
 
@@ -73,34 +78,77 @@ def _open_solos(c: Drawing, request: Request) -> MixtureExamples:
     return WaveExamples(request.spectra, names, train, valid, c, request.kept)
 
 
+def _open_features(c: Drawing, request: Request) -> MixtureExamples:
+    songs, there = open_features(c.data, request.spectra, c.stems)
+    names = request.ordered(there)
+    if not request.scored:
+        return _examples(songs, there, c, request)
+    if c.mix_features or request.spectra.channels > 1:
+        raise UserError("mixtures are filtered by scores: leave out --mix_features, take 1 channel")
+    compat = {read_features(Path(folder)).get("compat") for folder in c.data}
+    if None in compat or len(compat) > 1:
+        problem = f"not all of {', '.join(c.data)} have piano rolls of one kind"
+        raise UserError(f"{problem}; write them again with make_features --scores auto")
+    harmonics = harmonics_of(grid_of(request.spectra, compat=True in compat))
+    order = tuple(there.index(name) for name in names)
+    train, valid = split_songs([ScoredSong(song, order, harmonics) for song in songs], c)
+    rows, window = range(2 * len(names)), request.window(c)
+    return FeatureExamples(request.spectra, names, rows, train, valid, c, window, len(names))
+
+
+def _open_raw(c: Drawing, request: Request) -> MixtureExamples:
+    return _examples(*open_raw_songs(c.data, request.spectra, c.stems), c, request)
+
+
+def _examples(
+    songs: Sequence[FeatureSong], there: Sequence[str], c: Drawing, request: Request
+) -> MixtureExamples:
+    names = request.ordered(there)
+    rows = [0, *(1 + there.index(name) for name in names)]
+    train, valid = split_songs(songs, c)
+    return FeatureExamples(request.spectra, names, rows, train, valid, c, request.window(c))
+
+
 class Kind(NamedTuple):
     """A kind of data: whether a folder is of this kind, and how its examples are read."""
 
     knows: Callable[[Path], bool]
     open: Callable[[Drawing, Request], MixtureExamples]
+    scored: bool = False  # its songs may have scores
 
 
 # The kind "auto" is the first that knows the first folder.
 KINDS: dict[str, Kind] = {
+    "features": Kind(has_features, _open_features, scored=True),
+    "raw_features": Kind(has_raw_features, _open_raw),
     "solos": Kind(has_solos, _open_solos),
     "songs": Kind(lambda folder: True, _open_songs),
 }
 
 
 def open_mixtures(
-    c: Drawing, spectra: Spectra, sources: Sequence[str] = (), frames: int | None = None
+    c: Drawing,
+    spectra: Spectra,
+    sources: Sequence[str] = (),
+    frames: int | None = None,
+    *,
+    scored: bool = False,
 ) -> MixtureExamples:
     """Open the data `c.data` of a training command for a network that estimates `sources`.
 
     The examples have all sources of the data, the estimated ones first. With `frames`, training
-    excerpts have so many frames, all of them within the recordings.
+    excerpts have so many frames, all of them within the recordings. With `scored`, the planes of
+    the mixture are the mixture filtered by the score of every source, in the order of the sources.
 
     Raises:
-        UserError: if the data are not there, cannot be read, or lack a source.
+        UserError: if the data are not there, cannot be read, or lack a source or its score.
     """
     folder = Path(c.data[0]) if c.data else None
     if folder is None or not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give one with --data")
     known = [kind for name, kind in KINDS.items() if c.kind == name]
     kind = known[0] if known else next(kind for kind in KINDS.values() if kind.knows(folder))
-    return kind.open(c, Request(spectra, tuple(sources), frames))
+    if scored and not kind.scored:
+        problem = f"{folder} holds no features with scores, which the network needs"
+        raise UserError(f"{problem}; write them with make_features --scores auto")
+    return kind.open(c, Request(spectra, tuple(sources), frames, scored))

@@ -7,24 +7,31 @@ from gensep.cli.options import Count, Fraction, Layout, Range, choices
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixtures:
-    """Mixtures."""
+class Songs:
+    """Songs with stems."""
 
-    data: tuple[str, ...]
-    """Folders of songs with stems, of solo recordings sorted as SOURCE/{train,valid}/**, or of
-    features that gensep.make_features wrote."""
-    kind: Annotated[str, choices("auto", "gensep.mixtures.kinds:KINDS")] = "auto"
-    """What the folders hold: songs with stems, solo recordings by source, which are summed at
-    random, or features."""
     layout: Layout = "auto"
-    """How the folders of songs are arranged."""
+    """How folders of songs are arranged."""
     stems: tuple[str, ...] = ()
-    """Stems or folders of solo recordings that mixtures consist of; by default all of them."""
+    """Stems or folders of solo recordings that mixtures consist of; by default all of them. They
+    name the sources of raw features, in order."""
     missing: Annotated[str, choices("refuse", "silence")] = "refuse"
     """What to do with a song that lacks one of the stems: refuse the data, or take silence."""
     residual: str | None = None
     """Name of a further source: the mixture minus all stems of a song. If every song has a mixture
     and one stem only, there is such a source in any case, called residual."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixtures(Songs):
+    """Mixtures."""
+
+    data: tuple[str, ...]
+    """Folders of songs with stems, of solo recordings sorted as SOURCE/{train,valid}/**, of
+    features that gensep.make_features wrote, or of raw features of DeepConvSep."""
+    kind: Annotated[str, choices("auto", "gensep.mixtures.kinds:KINDS")] = "auto"
+    """What the folders hold: songs with stems; solos by source, which are summed at random; or
+    features."""
     seconds: Annotated[float, Range(0.01)] = 6.0
     """Length of a training excerpt; networks with a window of their own take that length."""
 
@@ -46,7 +53,24 @@ class Splitting(Mixtures):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Splitting):
+class Reading(Splitting):
+    """Segments of features."""
+
+    overlap: Annotated[int, Range(0)] = 0
+    """Frames that successive segments share; half a segment if it is longer than a segment."""
+    tail: Annotated[str, choices("drop", "pad")] = "drop"
+    """What to do with frames at the end of a song that make no whole segment: leave them out, as
+    DeepConvSep does, or fill the segment with zeros."""
+    memory: Count = 256
+    """Megabytes of features that are held at once. Segments are shuffled within blocks that take
+    half of it, and the blocks are read in random order."""
+    mix_features: Fraction = 0.0
+    """Share of examples whose sources come from different examples of the batch; the mixture is
+    then the sum of their magnitudes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Reading):
     """Random excerpts of waves; the defaults are Open-Unmix's."""
 
     positions: Annotated[int, Range(0)] = 64

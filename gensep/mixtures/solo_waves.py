@@ -50,7 +50,9 @@ def find_solos(c: Splitting) -> dict[str, SoloFiles]:
     for name in names:
         train, valid = (found[name].get(split, []) for split in ("train", "valid"))
         if not valid:
-            train, valid = hold_out(train, [path.name for path in train], c.valid_share)
+            base = os.path.commonpath([path.parent for path in train])
+            inner = [path.relative_to(base).as_posix() for path in train]
+            train, valid = hold_out(train, inner, c.valid_share)
         solos[name] = SoloFiles(train, valid)
     return solos
 

@@ -1,6 +1,6 @@
 """Excerpts of songs with stems: all stems at one place, or every source from another song."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
-from gensep.mixtures.options import Drawing, Mixtures
+from gensep.mixtures.options import Drawing, Songs
 from gensep.mixtures.recordings import Recording, Target, open_recording
 from gensep.runtime.errors import UserError
 
@@ -24,17 +24,23 @@ class Piece(NamedTuple):
 
 
 class Track(NamedTuple):
-    """A song whose headers were read: a recording of every stem, None where it is silent."""
+    """A song whose headers were read; stems that it lacks are silent."""
 
     name: str
+    split: str
     mixture: Recording | None
-    stems: dict[str, Recording | None]
+    stems: dict[str, Recording]
     residual: str | None  # name of a further source: mixture minus stems
 
     @property
     def first(self) -> Recording:
         """A recording, which tells the length and rate of all."""
-        return next(filter(None, self.stems.values()))
+        return next(iter(self.stems.values()))
+
+    @property
+    def folder(self) -> Path:
+        """Where its stems are."""
+        return self.first.sound.path.parent
 
     def read(self, names: Sequence[str], at: int, samples: int, target: Target) -> np.ndarray:
         """Read sources, `[source, channel, samples]`, see `Recording.read`."""
@@ -42,7 +48,7 @@ class Track(NamedTuple):
         for wave, name in zip(waves, names, strict=True):
             if name == self.residual and self.mixture:
                 wave += self.mixture.read(at, samples, target)
-                for other in filter(None, self.stems.values()):
+                for other in self.stems.values():
                     wave -= other.read(at, samples, target)
             elif stem := self.stems.get(name):
                 wave += stem.read(at, samples, target)
@@ -67,12 +73,12 @@ class Track(NamedTuple):
         return Piece(samples, map(block, range(0, samples, step)))
 
 
-def find_all_songs(c: Mixtures) -> list[Song]:
-    """Find the songs of all folders of the data."""
-    return [song for folder in c.data for song in find_songs(Path(folder), c.layout)]
+def find_all_songs(folders: Iterable[str], layout: str) -> list[Song]:
+    """Find the songs of all folders, or raise UserError if one has none."""
+    return [song for folder in folders for song in find_songs(Path(folder), layout)]
 
 
-def open_tracks(songs: Sequence[Song], c: Mixtures) -> tuple[list[Track], tuple[str, ...]]:
+def open_tracks(songs: Sequence[Song], c: Songs) -> tuple[list[Track], tuple[str, ...]]:
     """Read the headers of songs; return them with the names of all their sources, sorted.
 
     Raises:
@@ -103,7 +109,7 @@ def _open(song: Song, wanted: Sequence[str], residual: str | None, missing: str)
     if mixture and mixture.shape.rate != shape.rate:
         both = f"the mixture has {mixture.shape}, a stem {shape}"
         raise UserError(f"{song.name}: {both}; make the files alike")
-    return Track(song.name, mixture, dict(stems), residual)
+    return Track(song.name, song.split, mixture, stems, residual)
 
 
 class SongWaves:

@@ -2,13 +2,27 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from gensep.datasets.songs import Song
 from gensep.mixtures.options import Splitting
 from gensep.runtime.errors import UserError
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """A song, wherever its sound is."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which versions of one piece share."""
+
+    @property
+    def split(self) -> str:
+        """The split that it lies in; empty if there are none."""
+
+
+Music = TypeVar("Music", bound=Named)
 
 VALID = ("valid", "validation", "val")
 TEST = ("test", "Test")
@@ -34,7 +48,7 @@ MUSDB_VALID = frozenset(
 )
 
 
-def split_songs(songs: Sequence[Song], c: Splitting) -> tuple[list[Song], list[Song]]:
+def split_songs(songs: Sequence[Music], c: Splitting) -> tuple[list[Music], list[Music]]:
     """Return the songs for training and those for validation, as the options of splits say.
 
     Songs of a split for testing are used only if the options name that split. With
@@ -62,19 +76,21 @@ def split_songs(songs: Sequence[Song], c: Splitting) -> tuple[list[Song], list[S
     valid = [song for song in train if song.name in MUSDB_VALID]
     if valid and len(valid) < len(train):
         return [song for song in train if song.name not in MUSDB_VALID], valid
-    return hold_out(train, [f"{song.split}/{song.name}" for song in train], c.valid_share)
+    return hold_out(train, [song.name for song in train], c.valid_share)
 
 
 def hold_out(items: Sequence[T], names: Sequence[str], share: float) -> tuple[list[T], list[T]]:
     """Split items by a digest of their names: those for training, and about `share` held out.
 
-    At least one item is held out and at least one is kept, so that a single item is both; with
-    share 0 all are both.
+    Items of one name stay together. At least one name is held out and at least one is kept, so that
+    a single one is both; with share 0 all are both.
     """
-    if share == 0 or len(items) == 1:
+    order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if share == 0 or len(order) == 1:
         return list(items), list(items)
-    order = sorted(range(len(items)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    count = min(max(1, round(share * len(items))), len(items) - 1)
-    held = set(order[:count])
-    kept = [item for i, item in enumerate(items) if i not in held]
-    return kept, [items[i] for i in sorted(held)]
+    held = set(order[: min(max(1, round(share * len(order))), len(order) - 1)])
+    named = list(zip(names, items, strict=True))
+    return (
+        [item for name, item in named if name not in held],
+        [item for name, item in named if name in held],
+    )

@@ -81,7 +81,7 @@ class WaveExamples:
     def _magnitudes(self, piece: Piece) -> np.ndarray:
         """Return the magnitudes `[1 + source, channel, frame, bin]` of a song."""
         shape = (1 + len(self.sources), self.spectra.channels)
-        whole = _room((*shape, self.spectra.frames(piece.samples), self.spectra.bins))
+        whole = room_for((*shape, self.spectra.frames(piece.samples), self.spectra.bins))
         at = 0
         for block in spectrum_blocks(self.spectra, piece.blocks):
             whole[..., at : at + block.shape[-2], :] = np.abs(block)
@@ -114,7 +114,8 @@ def bin_statistics(magnitudes: Iterable[np.ndarray]) -> tuple[np.ndarray, np.nda
     return mean.astype(np.float32), np.maximum(sd, 1e-4 * sd.max()).astype(np.float32)
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
+def room_for(shape: tuple[int, ...]) -> np.ndarray:
+    """Allocate a float32 array, in an unnamed file if it is large."""
     if 4 * math.prod(shape) <= LARGE:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as file:

@@ -7,12 +7,17 @@ from typing import Any
 from gensep.cli.values import read_toml
 from gensep.rendering.performance import Sound
 from gensep.rendering.recorded_notes import NoteFolder
+from gensep.rendering.rwc import DYNAMICS, RwcSound
 from gensep.rendering.soundfont import SoundFont
 from gensep.runtime.errors import UserError
 
 Table = dict[str, Any]  # of a TOML file, as it was read
 SOURCE_KEYS = {"tracks", "low", "high", "sustained", "sounds", "valid_sounds"}
-FONT_KEYS, NOTES_KEYS = {"font", "bank", "program", "weight"}, {"notes", "tuned", "weight"}
+SOUND_KEYS = {
+    "font": {"bank", "program"},
+    "notes": {"tuned"},
+    "rwc": {"instrument", "musician", "style", "dynamics"},
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
     if not all(isinstance(n, int) for n in (low, high)) or low + 11 > high:
         raise UserError(f"{where}: low and high must be MIDI numbers an octave or more apart")
     if not table.get("sounds"):
-        raise UserError(f"{where}: sounds is missing: a list of {{font, program}} or {{notes}}")
+        expected = "a list of {font, program}, {notes} or {rwc, instrument}"
+        raise UserError(f"{where}: sounds is missing: {expected}")
     sounds, valid_sounds = (
         tuple(_sound(s, where, folders) for s in table.get(key, ()))
         for key in ("sounds", "valid_sounds")
@@ -65,13 +71,16 @@ def _source(name: str, table: Table, path: str | Path, folders: tuple[str, ...])
 
 def _sound(entry: Table, where: str, folders: tuple[str, ...]) -> tuple[Sound, float]:
     """Return the sound and the weight that one entry of a `sounds` list describes."""
-    if not isinstance(entry, dict) or ("font" in entry) == ("notes" in entry):
-        expected = "{font = FILE, program = N} or {notes = FOLDER}"
+    kinds = [kind for kind in SOUND_KEYS if isinstance(entry, dict) and kind in entry]
+    if len(kinds) != 1:
+        expected = "{font = FILE, program = N}, {notes = FOLDER} or {rwc = FOLDER, instrument = N}"
         raise UserError(f"{where}: a sound is {expected}, not {entry!r}")
-    _known(entry, FONT_KEYS if "font" in entry else NOTES_KEYS, where)
+    _known(entry, SOUND_KEYS[kinds[0]] | {kinds[0], "weight"}, where)
     weight = entry.get("weight", 1.0)
     if not isinstance(weight, int | float) or weight <= 0:
         raise UserError(f"{where}: weight must be a number above 0, not {weight!r}")
+    if kinds == ["rwc"]:
+        return _rwc(entry, where, folders), float(weight)
     if "notes" in entry:
         notes = entry["notes"] if isinstance(entry["notes"], list) else [entry["notes"]]
         paths = tuple(_find(n, where, folders) for n in notes)
@@ -81,6 +90,19 @@ def _sound(entry: Table, where: str, folders: tuple[str, ...]) -> tuple[Sound, f
         got = f"not {program!r} and {bank!r}"
         raise UserError(f"{where}: program must be in 0..127 and bank in 0..128, {got}")
     return SoundFont(_find(entry["font"], where, folders), bank, program), float(weight)
+
+
+def _rwc(entry: Table, where: str, folders: tuple[str, ...]) -> RwcSound:
+    instrument, musician = entry.get("instrument"), entry.get("musician", 1)
+    style, dynamics = entry.get("style", "NO"), entry.get("dynamics", "F")
+    if not isinstance(instrument, int) or not isinstance(musician, int):
+        got = f"not {instrument!r} and {musician!r}"
+        raise UserError(f"{where}: instrument and musician must be numbers of RWC, {got}")
+    if not isinstance(style, str) or dynamics not in DYNAMICS:
+        letters = ", ".join(DYNAMICS)
+        got = f"not {style!r} and {dynamics!r}"
+        raise UserError(f"{where}: style must be a string and dynamics one of {letters}, {got}")
+    return RwcSound(_find(entry["rwc"], where, folders), instrument, musician, style, dynamics)
 
 
 def _known(table: Table, keys: set[str], where: str) -> None:

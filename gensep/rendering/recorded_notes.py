@@ -1,7 +1,7 @@
 """Recorded notes as an instrument: tuned by their measured pitch, sustained by a loop."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from gensep.rendering.notation import Note
 from gensep.rendering.performance import PLAIN, SWELL_STEP, Performance, finish, swell
 from gensep.runtime.errors import UserError
 
-Recordings = dict[float, tuple[np.ndarray, int]]  # pitch -> (float32 [time], rate)
+Recordings = Mapping[float, tuple[np.ndarray, int]]  # pitch -> (float32 [time], rate)
 REFERENCE_VELOCITY = 100
 NOTE_FILE = re.compile(r"^([A-G])(s|#|b)?(-?\d)(?:v\d+)?\.(wav|ogg|mp3|flac)$")
 
@@ -33,44 +33,67 @@ class NoteFolder:
     ) -> np.ndarray:
         """Play `notes` into `seconds` of mono float32 audio at `rate`."""
         layers = [_note_folder(path, self.tuned) for path in self.paths]
-        release = 0.09 if self.tuned else 0.25  # seconds to fall to 1/e
-        tail = int(5 * release * rate)
-        out = np.zeros(int(round(seconds * rate)) + 1, np.float32)
-        groups: dict[tuple[int, float], list[Note]] = {}
-        for note in notes:
-            layer = min(note.velocity * len(layers) // 128, len(layers) - 1)
-            groups.setdefault((layer, note.pitch), []).append(note)
-        for (layer, pitch), group in sorted(groups.items()):
-            longest = int(max(n.off - n.on for n in group) * rate) + tail + 1
-            tone = self._tone(layers[layer], pitch, longest, rate, performance)
-            for note in group:
-                start, held = round(note.on * rate), int((note.off - note.on) * rate)
-                sound = tone[: min(held + tail, len(out) - start)].copy()
-                fade = np.exp(-np.arange(max(len(sound) - held, 0)) / (release * rate))
-                sound[held:] *= fade.astype(np.float32)
-                # loudness follows the square law of soundfonts
-                out[start : start + len(sound)] += sound * (note.velocity / REFERENCE_VELOCITY) ** 2
-        if performance.swell_db:
-            curve = swell(performance, seconds, 1 / SWELL_STEP)
-            out *= np.interp(np.arange(len(out)) / rate / SWELL_STEP, np.arange(len(curve)), curve)
-        return finish(out, seconds, rate, performance)
+        return play_recordings(layers, notes, seconds, rate, performance, sustain=self.tuned)
 
-    def _tone(
-        self, samples: Recordings, pitch: float, length: int, rate: int, performance: Performance
-    ) -> np.ndarray:
-        """Return the nearest recorded note moved to `pitch`, `length` samples at `rate`."""
-        import soxr
 
-        wanted = pitch + performance.varispeed_semitones
-        recorded = min(samples, key=lambda p: (abs(p - wanted), p))
-        audio, source_rate = samples[recorded]
-        speed = 2 ** ((pitch + performance.detune_cents / 100 - recorded) / 12)
-        tone = np.array(soxr.resample(audio, source_rate * speed, rate))  # a copy
-        if self.tuned:
-            tone = _sustain(tone, length, rate)
-        attack = min(int(0.004 * rate), len(tone))
-        tone[:attack] *= np.linspace(0, 1, attack, dtype=np.float32)
-        return tone[:length]
+def play_recordings(
+    layers: Sequence[Recordings],
+    notes: Sequence[Note],
+    seconds: float,
+    rate: int,
+    performance: Performance,
+    *,
+    sustain: bool,
+) -> np.ndarray:
+    """Play notes by the nearest recording of the layer that their velocity chooses.
+
+    With `sustain` a recording that is too short is repeated in part; otherwise it rings out.
+    """
+    release = 0.09 if sustain else 0.25  # seconds to fall to 1/e
+    tail = int(5 * release * rate)
+    out = np.zeros(int(round(seconds * rate)) + 1, np.float32)
+    groups: dict[tuple[int, float], list[Note]] = {}
+    for note in notes:
+        layer = min(note.velocity * len(layers) // 128, len(layers) - 1)
+        groups.setdefault((layer, note.pitch), []).append(note)
+    for (layer, pitch), group in sorted(groups.items()):
+        longest = int(max(n.off - n.on for n in group) * rate) + tail + 1
+        tone = _tone(layers[layer], pitch, longest, rate, performance, sustain=sustain)
+        for note in group:
+            start, held = round(note.on * rate), int((note.off - note.on) * rate)
+            sound = tone[: min(held + tail, len(out) - start)].copy()
+            fade = np.exp(-np.arange(max(len(sound) - held, 0)) / (release * rate))
+            sound[held:] *= fade.astype(np.float32)
+            # loudness follows the square law of soundfonts
+            out[start : start + len(sound)] += sound * (note.velocity / REFERENCE_VELOCITY) ** 2
+    if performance.swell_db:
+        curve = swell(performance, seconds, 1 / SWELL_STEP)
+        out *= np.interp(np.arange(len(out)) / rate / SWELL_STEP, np.arange(len(curve)), curve)
+    return finish(out, seconds, rate, performance)
+
+
+def _tone(
+    samples: Recordings,
+    pitch: float,
+    length: int,
+    rate: int,
+    performance: Performance,
+    *,
+    sustain: bool,
+) -> np.ndarray:
+    """Return the nearest recorded note moved to `pitch`, `length` samples at `rate`."""
+    import soxr
+
+    wanted = pitch + performance.varispeed_semitones
+    recorded = min(samples, key=lambda p: (abs(p - wanted), p))
+    audio, source_rate = samples[recorded]
+    speed = 2 ** ((pitch + performance.detune_cents / 100 - recorded) / 12)
+    tone = np.array(soxr.resample(audio, source_rate * speed, rate))  # a copy
+    if sustain:
+        tone = _sustain(tone, length, rate)
+    attack = min(int(0.004 * rate), len(tone))
+    tone[:attack] *= np.linspace(0, 1, attack, dtype=np.float32)
+    return tone[:length]
 
 
 @lru_cache(maxsize=32)
@@ -80,7 +103,7 @@ def _note_folder(path: str, tuned: bool) -> Recordings:  # noqa: FBT001
 
     if not Path(path).is_dir():
         raise UserError(f"no folder of recorded notes at {path}")
-    notes = {}
+    notes: dict[float, tuple[np.ndarray, int]] = {}
     for file in sorted(Path(path).iterdir()):
         if match := NOTE_FILE.match(file.name):
             letter, accidental, octave, _ = match.groups()

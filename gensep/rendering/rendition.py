@@ -154,12 +154,7 @@ def render_song(
     Silent sources are absent. All sources of a variant have the same tempo, transposition and
     length. `only` is the name of a single source to render.
     """
-    common = random(playing.seed, piece.name, variant)
-    tempo = float(common.uniform(playing.tempo[0], playing.tempo[1]))
-    shift = int(common.integers(playing.transpose[0], playing.transpose[1] + 1))
-    seconds = piece.seconds / tempo + TAIL - playing.start
-    if playing.duration is not None:
-        seconds = min(seconds, playing.duration)
+    tempo, shift, seconds = choose_common(piece, playing, variant)
     gains = (*playing.gains, *[0.0] * len(instruments))
     stems = {}
     for (name, source), gain in zip(instruments.items(), gains, strict=False):
@@ -171,13 +166,35 @@ def render_song(
         if not notes:
             continue
         audio = sound.render(notes, seconds, playing.rate, performance)
-        rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
-        if rms > 1e-6:
-            stems[name] = audio * np.float32(10 ** ((playing.level + gain) / 20) / rms)
-    return _limit(stems, playing.peak)
+        audio = at_level(audio, playing.level + gain)
+        if audio.any():
+            stems[name] = audio
+    return limit(stems, playing.peak)
 
 
-def _limit(stems: dict[str, np.ndarray], peak: float) -> dict[str, np.ndarray]:
+def choose_common(
+    piece: Piece, playing: Playing, variant: int, delay: float = 0.0
+) -> tuple[float, int, float]:
+    """Choose what all sources of a variant share: tempo, transposition, length in seconds.
+
+    `delay` is that of the latest source, in seconds.
+    """
+    common = random(playing.seed, piece.name, variant)
+    tempo = float(common.uniform(playing.tempo[0], playing.tempo[1]))
+    shift = int(common.integers(playing.transpose[0], playing.transpose[1] + 1))
+    seconds = piece.seconds / tempo + delay + TAIL - playing.start
+    if playing.duration is not None:
+        seconds = min(seconds, playing.duration)
+    return tempo, shift, seconds
+
+
+def at_level(audio: np.ndarray, level: float) -> np.ndarray:
+    """Scale audio to an RMS of `level` dB; what is silent becomes zeros."""
+    rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
+    return audio * np.float32(10 ** (level / 20) / rms if rms > 1e-6 else 0)
+
+
+def limit(stems: dict[str, np.ndarray], peak: float) -> dict[str, np.ndarray]:
     """Scale stems so that they and their sum stay below `peak`; round to 16 bits."""
     if not stems:
         return {}

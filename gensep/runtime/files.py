@@ -38,6 +38,19 @@ def save_arrays(path: Path, arrays: Mapping[str, "np.ndarray"]) -> None:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
+def claim(record: Path, text: str) -> None:
+    """Write the options that a folder is begun with, unless it was begun with the same before.
+
+    Raises:
+        UserError: if it was begun with others.
+    """
+    if record.exists() and record.read_text() != text:
+        begun = f"{record.parent} was begun with other options (see {record})"
+        raise UserError(f"{begun}; choose another --output or delete it")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(record, text)
+
+
 def check_writable(folder: str | os.PathLike) -> None:
     """Create the folder if needed.
 

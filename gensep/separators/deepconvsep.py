@@ -156,9 +156,9 @@ class ConvSep1x1(RatioMasked):
 
     def __init__(self, sizes: Sizes, filters: int, scale: float, *, compat: bool, rngs: nnx.Rngs):
         super().__init__(sizes, scale, compat=compat)
-        before, layers = sizes.planes, []
+        before, bins, layers = sizes.planes, sizes.bins, []
         for share, rows, columns in self.STEPS:
-            wide = max(1, round(share * filters))
+            wide, bins = max(1, round(share * filters)), size_after(bins, rows, 2)
             layers.append(Convolution(before, wide, (rows, columns), 2, rngs=rngs))
             before = wide
         self.layers = nnx.List(layers)

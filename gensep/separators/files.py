@@ -9,7 +9,8 @@ from gensep.cli.records import Json
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 from gensep.runtime.model_files import UNREADABLE, fill, read_model, save_model
-from gensep.separators.networks import SEPARATORS, Family, Separator, make_separator
+from gensep.separators.family import Family, Separator
+from gensep.separators.networks import SEPARATORS, make_separator
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "separators"
 FILE = "separator.npz"
@@ -20,7 +21,7 @@ class LoadedSeparator(NamedTuple):
 
     name: str
     network: Separator
-    settings: Json  # see gensep.separators.networks.Settings
+    settings: Json  # see gensep.separators.family.Settings
     about: Json
 
     @property

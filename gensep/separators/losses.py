@@ -39,12 +39,16 @@ class Loss(NamedTuple):
         Raises:
             UserError: for another number of sources than the loss is made for.
         """
-        if self.sources and estimates.shape[1] != len(self.sources):
+        self.check(estimates.shape[1])
+        return self.formula(estimates, targets, mixture, **options)
+
+    def check(self, sources: int) -> None:
+        """Raise UserError for another number of sources than the loss is made for."""
+        if self.sources and sources != len(self.sources):
             raise UserError(
                 f"this loss needs {len(self.sources)} sources, in the order "
-                f"{', '.join(self.sources)}, not {estimates.shape[1]}; choose another --loss"
+                f"{', '.join(self.sources)}, not {sources}; choose another --loss"
             )
-        return self.formula(estimates, targets, mixture, **options)
 
 
 def mse(estimates: jax.Array, targets: jax.Array, mixture: jax.Array) -> jax.Array:

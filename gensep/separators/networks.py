@@ -1,74 +1,16 @@
-"""Separators: what a network of a mixture is, and the one table that knows how each is built.
+"""Networks of mixtures: the one table that knows how each is built."""
 
-A network maps magnitudes of a mixture `[batch, plane, frame, bin]` to those of its sources
-`[batch, source, channel, frame, bin]`, all non-negative and linear. The planes are the channels of
-the mixture, or, for networks informed by a score, the mixture filtered by the score of each source.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from gensep.cli.options import Scalar
 from gensep.cli.records import Json
+from gensep.separators.family import Family, Separator, Settings
 
 if TYPE_CHECKING:  # commands read the table for their options, without waiting for JAX
-    import jax
     from flax import nnx
-
-# `settings` of a separator file: `network` (a key of SEPARATORS), `sources` (names), `spectra`
-# (fields of gensep.representation.magnitude.Spectra), and what the row of the network reads
-Settings = Json
-
-
-class Separator(Protocol):
-    """What a network is."""
-
-    def __call__(self, mixture: "jax.Array") -> "jax.Array":
-        """Return `[batch, source, channel, frame, bin]` for `mixture: [batch, plane, frame, bin]`.
-
-        Both are magnitudes, on a linear scale.
-        """
-
-
-@runtime_checkable
-class Trainable(Separator, Protocol):
-    """A network that works in another way while it is trained."""
-
-    def in_training(
-        self, mixture: "jax.Array", key: "jax.Array"
-    ) -> tuple["jax.Array", "Separator"]:
-        """Return estimates with dropout and statistics of the batch, and the moved network."""
-
-
-def in_training(
-    network: Separator, mixture: "jax.Array", key: "jax.Array"
-) -> tuple["jax.Array", Separator]:
-    """Return estimates as in training, and the network with its running statistics moved.
-
-    Networks with dropout or batch normalisation have a method `in_training(mixture, key)` that does
-    so; others are applied as they are.
-    """
-    if isinstance(network, Trainable):
-        return network.in_training(mixture, key)
-    return network(mixture), network
-
-
-class Family(NamedTuple):
-    """A row of the table: how a network is built, trained and applied."""
-
-    build: Callable[[Settings, "nnx.Rngs"], Separator]
-    spectra: Mapping[str, str | int]  # default fields of Spectra
-    sources: tuple[str, ...]  # by default
-    loss: str  # a row of gensep.separators.losses.LOSSES
-    frames: int | None = None  # of the window that the network takes; None: any number
-    overlap: int = 0  # frames by which windows overlap when a file is separated
-    context: int = 0  # frames on either side that a network of any length should see as well
-    # settings that the network reads, with their defaults; options of gensep.train_separator
-    defaults: Mapping[str, Scalar | None] = MappingProxyType({})
-    sums: bool = False  # the estimates add up to the mixture
-    scored: bool = False  # its planes are the mixture filtered by the score of each source
 
 
 def _mel_mask(settings: Settings, rngs: "nnx.Rngs") -> Separator:
@@ -110,6 +52,33 @@ _ILD = {**_CONVSEP, "window": "hann", "channels": 2}
 _STEREO = {**_ILD, "hop_length": 256, "window": "symmetric_hann"}
 _SONG = ("vocals", "bass", "drums", "other")
 _WINDS = ("bassoon", "clarinet", "saxophone", "violin")
+
+
+def _umx(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.open_unmix import OpenUnmix
+
+    return OpenUnmix(**_open_unmix_sizes(settings), rngs=rngs)
+
+
+def _umx_2019(settings: Settings, rngs: "nnx.Rngs") -> Separator:
+    from gensep.separators.open_unmix import OpenUnmix2019
+
+    sizes = _open_unmix_sizes(settings)
+    sizes["seen"] -= settings["compat"]  # the original left out one bin too many
+    return OpenUnmix2019(**sizes, rngs=rngs)
+
+
+def _open_unmix_sizes(settings: Settings) -> Json:
+    """Return the arguments that both forms of Open-Unmix take."""
+    from gensep.representation.magnitude import Spectra
+    from gensep.separators.open_unmix import seen_bins
+
+    form = Spectra(**settings["spectra"])
+    sizes = {name: settings[name] for name in ("width", "layers", "unidirectional", "bandwidth")}
+    seen = seen_bins(sizes.pop("bandwidth"), form.sample_rate, form.n_fft)
+    sizes |= {"sources": len(settings["sources"]), "channels": form.channels}
+    return sizes | {"bins": form.bins, "seen": seen}
+
 
 # name -> its row; a new family is one file in this room and one row here
 SEPARATORS: dict[str, Family] = {
@@ -209,6 +178,41 @@ SEPARATORS: dict[str, Family] = {
         "l1_sum",
         context=64,
         defaults={"compat": False},
+    ),
+    # umxl has width 1024; umxse width 256, one channel at 16 kHz, n_fft 1024, hop 512
+    "umx": Family(
+        _umx,
+        {
+            "sample_rate": 44100,
+            "channels": 2,
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "padding": "reflect",
+        },
+        ("vocals", "drums", "bass", "other"),
+        "mse",
+        context=128,
+        defaults={"width": 512, "layers": 3, "unidirectional": False, "bandwidth": 16000},
+    ),
+    "umx_2019": Family(
+        _umx_2019,
+        {
+            "sample_rate": 44100,
+            "channels": 1,
+            "n_fft": 4096,
+            "hop_length": 1024,
+            "padding": "reflect",
+        },
+        ("vocals", "drums", "bass", "other"),
+        "mse",
+        context=128,
+        defaults={
+            "width": 512,
+            "layers": 3,
+            "unidirectional": False,
+            "bandwidth": 15000,
+            "compat": False,
+        },
     ),
 }
 

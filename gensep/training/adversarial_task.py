@@ -15,8 +15,8 @@ import optax
 
 from gensep.cli.records import Json
 from gensep.datasets.mixture_examples import MixtureExamples
+from gensep.separators.family import Separator, in_training
 from gensep.separators.losses import LOSSES
-from gensep.separators.networks import Separator, in_training
 from gensep.training.contract import Row, TrainState, first_state
 from gensep.training.options import Adversarial
 from gensep.training.separator_task import SeparatorTask

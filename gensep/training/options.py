@@ -20,6 +20,8 @@ class Data:
     """Let tensorflow-datasets download a set of images into data_dir if it is missing there."""
     frames: Count = 64
     """Frames of a training window of spectrograms."""
+    valid_windows: Count = 256
+    """Number of examples in the fixed validation batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,6 @@ class Run:
     """Seed of weights, order of the data, noise and random variation."""
     validate_every: Count = 1000
     """Updates between validations."""
-    valid_windows: Count = 256
-    """Number of examples in the fixed validation batch."""
     save_every: Count = 500
     """Updates between checkpoints."""
     patience: Annotated[int, Range(0)] = 0

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from gensep.cli.records import Json
+from gensep.datasets.examples import VALID_SEED
 from gensep.datasets.mixture_examples import MixtureExamples
 from gensep.runtime.errors import UserError
+from gensep.separators.family import Measuring, Separator, in_training
 from gensep.separators.files import FILE, LoadedSeparator, load_separator, save_separator
 from gensep.separators.losses import LOSSES
-from gensep.separators.networks import SEPARATORS, Separator, in_training, make_separator
+from gensep.separators.networks import SEPARATORS, make_separator
 from gensep.training.contract import Validation
 from gensep.training.optimisers import choose_optimiser, on_plateau
 from gensep.training.updates import ModelState, ModelTask, Outcome
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from gensep.training.options import Learning
 
 Raw = jax.Array | np.ndarray
+MEASURED, MEASURED_SIZE = 32, 16  # batches, and their sizes, that statistics are measured on
 VALID_FRAMES = 512  # of the windows of a validation song, for networks of any length
 
 
@@ -66,6 +69,7 @@ class SeparatorTask(ModelTask[Separator, Raw]):
                 f"the estimates of {settings['network']} add up to the mixture: name all of "
                 f"{', '.join(examples.sources)} after --sources, not {', '.join(sources)} alone"
             )
+        LOSSES[self.loss_name].check(len(sources))
         self.targets = np.array([examples.sources.index(name) for name in sources])
         self.first = self._load_first()
 
@@ -105,7 +109,15 @@ class SeparatorTask(ModelTask[Separator, Raw]):
         """Return the untrained network, from `c.seed`, or that of the separator to start from."""
         if self.first:  # a copy, as training uses up its arrays
             return jax.tree.map(jnp.array, self.first.network)
-        return make_separator(self.settings, self.c.seed)
+        network = make_separator(self.settings, self.c.seed)
+        return network.measured(self._some()) if isinstance(network, Measuring) else network
+
+    def _some(self) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """Yield batches of varied training examples, the same ones every time."""
+        inputs = jax.jit(self.examples.inputs)
+        for i, key in enumerate(jax.random.split(jax.random.key(0), MEASURED)):
+            mixture, sources = inputs(key, self.examples.batch(VALID_SEED, i, MEASURED_SIZE))
+            yield mixture, sources[:, self.targets]
 
     def loss(self, model: Separator, key: jax.Array, raw: Raw) -> Outcome[Separator]:
         """Return the loss of a batch, and the network with its running statistics moved."""

@@ -58,6 +58,16 @@ def test_parts_of_parts_begin_at_whole_samples_and_stay_inside(sound):
         same(outer.part(c, 9.0), wave[1:, begin:stop])
 
 
+def test_spans_are_the_very_samples_without_a_look_at_the_header(sound, monkeypatch):
+    path, wave = sound
+    part = Excerpt(path, 0.25, channel=1)
+    shape, first = part.shape(), round(0.25 * RATE)
+    monkeypatch.setattr(excerpt_module, "probe", None)
+    np.testing.assert_array_equal(part.span(shape, 70, 900), wave[1:2, first + 70 :][:, :900])
+    with pytest.raises(UserError, match="ends at"):
+        part.span(shape, shape.samples - 5, 9)
+
+
 def test_an_excerpt_without_a_sample_is_refused(sound):
     path, _ = sound
     for excerpt, words in (
@@ -110,6 +120,9 @@ def test_streams_of_an_mp4(tmp_path, monkeypatch):
         right = whole._replace(channel=1)
         same(right.part(0.3, 2.2).part(1.0), wave[1:, first + RATE : stop])
         assert len(list(whole.part(0.3, 2.2).blocks())) == 3
+        later = right.part(0.5)
+        found = later.span(later.shape(), 1000, 3000)
+        np.testing.assert_array_equal(found, wave[1:, RATE // 2 + 1000 : RATE // 2 + 4000])
     with pytest.raises(UserError, match="cannot be read from 9.0 s"):
         Excerpt(path, 9.0, stream=0).read()
     with pytest.raises(UserError, match="has 2 audio streams, not 3"):

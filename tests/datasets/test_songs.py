@@ -136,6 +136,19 @@ def separated(folder, mixture, **options):
     )
 
 
+def test_bach10_by_sibelius(tmp_path):
+    for i, version in enumerate(("gt", "fast")):
+        for j, name in enumerate(("violin", "saxphone")):
+            put(tmp_path / "01-Ach" / f"01-Ach_{version}_{name}.wav", i / 10 + j / 100)
+    put(tmp_path / "01-Ach" / "01-Ach_wrong_violin.wav", 0.9)
+    fast, gt = find_songs(tmp_path)
+    assert (fast.name, fast.split, gt.split) == ("01-Ach", "fast", "gt")
+    assert fast.mixture is None
+    assert values(fast) == {"saxophone": 0.11, "violin": 0.1}
+    assert values(gt) == {"saxophone": 0.01, "violin": 0.0}
+    assert find_songs(tmp_path, "bach10_sibelius", split="gt") == [gt]
+
+
 def test_output_of_a_separation(tmp_path):
     put(tmp_path / "in/tune.wav", 0.3)
     separated(tmp_path / "out/tune", tmp_path / "in/tune.wav", start=0.0, duration=None)

@@ -372,7 +372,7 @@ def test_options_win_over_the_protocol_and_comparisons_name_it(corpus, run):
     assert ("estimate", "a", "bass", "ISR") in rows
     assert "changed: win, target, over_songs" in scores["protocol"]
     campaign.evaluate("est", "true", "two", "second", Protocol(("sdr",)))
-    code, out, err = run(compare, "one", "two", "--metrics", "SDR", "--statistic", "power")
+    code, out, err = run(compare, "one", "two", "--metrics", "SDR")
     assert code == 0, err
     assert "note: the runs were scored by different protocols; score them by one" in err
     page = Path("comparison/comparison.md").read_text()

@@ -14,6 +14,7 @@ from gensep.representation.blocks import spectrum_blocks
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("hasty")
 RATE = 8000
 SPECTRA = Spectra(sample_rate=RATE, channels=2, n_fft=256, hop_length=64)
 STILL = {"mix_songs": 0.0, "gain_low": 1.0, "gain_high": 1.0, "swap": 0.0}
@@ -324,6 +325,11 @@ def test_a_share_is_held_out_by_name():
     assert len(valid) == 3
     assert sorted(train + valid) == sorted(names(songs))
     assert split(songs[::-1])[1] == valid[::-1]
+    versions = [song(name, version) for version in ("slow", "fast") for name in "ab"]
+    train, valid = split(versions)
+    assert train in (["a", "a"], ["b", "b"])
+    assert valid in (["a", "a"], ["b", "b"])
+    assert train != valid
     assert split(songs[:1]) == (["0"], ["0"])
     assert split(songs, valid_share=0.0) == (names(songs), names(songs))
 
