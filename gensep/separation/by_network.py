@@ -1,13 +1,15 @@
 """Separation by a network of mixtures, in one pass and without sampling."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gensep.audio.files import Shape
 from gensep.cli.options import StemChoice
 from gensep.cli.records import Json
 from gensep.inversion.masking import apply_masks
@@ -18,9 +20,10 @@ from gensep.runtime.errors import UserError
 from gensep.separation.collected import Masks
 from gensep.separation.method import Progress, Separated, Sound, wave_of
 from gensep.separation.stems import choose_stems
-from gensep.separators.apply import Filtering, separate_blocks
+from gensep.separators.apply import Filtering, ScoreMasks, separate_blocks
 from gensep.separators.files import LoadedSeparator, load_separator
 from gensep.separators.mel_mask import MelMask
+from gensep.separators.score_masks import NoteGrid, harmonic_masks, note_rows
 from gensep.separators.windows import over_spans
 
 MEL_FRAMES = 1024  # that a mel mask sees at once
@@ -62,13 +65,33 @@ class ByNetwork:
         facts: Json = {}
         seconds = shape.samples / shape.rate
         if not isinstance(network, MelMask):
-            work = self.separator, mixture.blocks, shape, self.how, None, progress
+            score = self._score(shape, mixture.start) if self.scores else None
+            work = self.separator, mixture.blocks, shape, self.how, score, progress
             return Separated(_timed(separate_blocks(*work), facts, seconds, began), facts)
         analysis = analyse(mixture.mid(self.form.sample_rate), self.form)
         masks = mel_masks(network, analysis, progress)
         blocks = apply_masks(mixture.blocks(), shape.rate, masks, self.form)
         kept = Masks(masks, np.zeros(0), 0.0, time.perf_counter() - began)
         return Separated(_timed(blocks, facts, seconds, began), facts, kept, analysis.power)
+
+    def _score(self, shape: Shape, start: float) -> ScoreMasks:
+        """Return the masks of the scores of the sources, from `start` seconds on."""
+        from gensep.rendering.score_text import ALIGNED, SCORE_TEXT, read_score_folder
+
+        spectra, folder = self.separator.spectra, Path(self.scores or "")
+        suffix = ALIGNED if any(folder.glob(f"*{ALIGNED}{SCORE_TEXT}")) else ""
+        compat = bool(self.separator.settings.get("compat", False))
+        tracks = read_score_folder(folder, suffix, self.names, compat=compat).tracks
+        sizes = spectra.sample_rate, spectra.hop_length, spectra.n_fft
+        grid = NoteGrid(*sizes, compat=compat)
+        frames = spectra.frames(round(shape.samples * spectra.sample_rate / shape.rate))
+        rows = [note_rows(tracks[name], grid, frames, start) for name in self.names]
+
+        def masks(first: int, count: int) -> np.ndarray:
+            here = [r[(r[:, 1] > first) & (r[:, 0] < first + count)] for r in rows]
+            return harmonic_masks(here, grid, count, first)
+
+        return masks
 
 
 def by_network(
@@ -155,8 +178,8 @@ def _timed(
     facts["separation_seconds_per_second"] = round(taken / seconds, 4)
 
 
-def separate_by_network(
-    audio: np.ndarray, rate: int, model: str | LoadedSeparator, options: Mapping[str, object]
+def separate_by(
+    audio: np.ndarray, rate: int, model: str | LoadedSeparator, **options: object
 ) -> dict[str, np.ndarray]:
     """Separate a mixture in memory by a network; see `gensep.separate`.
 

@@ -16,7 +16,7 @@ from gensep.representation.analysis import Analysis, analyse
 from gensep.representation.form import is_sound
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
-from gensep.separation.by_network import separate_by_network
+from gensep.separation.by_network import separate_by
 from gensep.separation.collected import Masks
 from gensep.separation.method import Progress, Separated, Sound, wave_of
 from gensep.separation.sampling import sample_masks
@@ -127,7 +127,7 @@ def separate(
         model: a separator, by its shipped name, run folder or file; it takes the place of priors.
         settings: fields of `gensep.separation.settings.Settings` that differ from the preset's,
             e.g. `seed=1`; with a model the options of
-            `gensep.separation.by_network.separate_by_network`, e.g. `niter=1`.
+            `gensep.separation.by_network.separate_by`, e.g. `niter=1`.
 
     Returns:
         Name of the source -> float32, shaped like `audio`. The stems of priors add up to the
@@ -137,7 +137,7 @@ def separate(
         UserError: for audio that is empty or not finite, unknown priors, or wrong settings.
     """
     if model is not None:
-        return separate_by_network(audio, rate, model, settings)
+        return separate_by(audio, rate, model, **settings)
     mixture, sources = wave_of(audio, rate), assemble(priors)
     chosen = make_settings(preset, settings, len(sources.priors))
     blocks = Posterior(sources, chosen).separate(mixture).blocks

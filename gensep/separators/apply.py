@@ -24,8 +24,8 @@ from gensep.inversion.em import WINDOW, stems_of
 from gensep.inversion.masking import native_n_fft
 from gensep.representation.blocks import FrameBuffer, spectrum_blocks, wave_blocks
 from gensep.representation.magnitude import Spectra
+from gensep.separators.family import Separator
 from gensep.separators.files import LoadedSeparator
-from gensep.separators.networks import Separator
 from gensep.separators.windows import over_spans, over_windows
 
 SECONDS = 30.0  # that a network of any length sees at once

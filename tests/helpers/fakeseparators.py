@@ -6,8 +6,8 @@ import numpy as np
 from flax import nnx
 
 from gensep.separators import networks
+from gensep.separators.family import Family
 from gensep.separators.files import LoadedSeparator
-from gensep.separators.networks import Family
 
 SPECTRA = {"sample_rate": 8000, "n_fft": 64, "hop_length": 16}
 
