@@ -1,8 +1,10 @@
 """Source separation with generative priors: `gensep.separate(audio, rate, priors=...)`."""
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gensep.cli.records import __version__
@@ -39,6 +41,18 @@ for _name in ("basis", "flows", "score"):
             f"'import {_name}' finds {_found}, gensep needs {_wanted}: rename or "
             "leave that file, or install gensep in an environment of its own"
         )
+
+
+class _Package(ModuleType):
+    """The package: a command of the name of a public function does not take its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute; leave a public name as it is when a module of its name is imported."""
+        if name not in _PUBLIC or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:

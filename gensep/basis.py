@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from gensep.cli import config
-from gensep.cli.options import Positional, PriorName, StemFormat, choices
+from gensep.cli.options import Positional, PriorName, StemChoice, StemFormat, choices
 from gensep.runtime.errors import UserError, run
 from gensep.separation.settings import SamplerOptions
 
 if TYPE_CHECKING:
-    from gensep.separation.separate import SourcePriors
-    from gensep.separation.settings import Settings
+    from gensep.separation.separate import Posterior
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(SamplerOptions, StemFormat):
+class Config(SamplerOptions, StemChoice, StemFormat):
     """Options of gensep.basis."""
 
     mixtures: Positional[tuple[str, ...]] = ()
@@ -68,28 +67,20 @@ def main(argv: list[str]) -> None:
             "[--priors piano violin]; see --help"
         )
     from gensep.audio.files import probe
-    from gensep.runtime.files import output_folder
-    from gensep.separation.separate import assemble, make_settings
+    from gensep.runtime.files import output_folders
+    from gensep.separation.separate import Posterior, assemble, make_settings
 
     settings = make_settings(c.preset, c.changes("window", "overlap"), len(c.priors))
-    paths = [Path(path) for path in c.mixtures]
-    folders = [output_folder(c.output, name=path.stem, folder=path.parent) for path in paths]
-    if len(set(folders)) < len(folders):
-        raise UserError(
-            f"several inputs would be written to {max(folders, key=folders.count)}; "
-            "put {name} or {folder} into --output"
-        )
+    folders = output_folders(c.output, c.mixtures)
     for path in c.mixtures:
         probe(path)
-    sources = assemble(c.priors)
+    method = Posterior(assemble(c.priors), settings, c.uncertainty)
     for path, folder in zip(c.mixtures, folders, strict=True):
-        separate(path, folder, c, sources, settings)
+        separate(path, folder, c, method)
     return None
 
 
-def separate(
-    path: str, folder: Path, c: Config, sources: "SourcePriors", settings: "Settings"
-) -> None:
+def separate(path: str, folder: Path, c: Config, method: "Posterior") -> None:
     """Separate one mixture as the options say, and print how it went."""
     from gensep.audio.excerpt import Excerpt
     from gensep.evaluation.reference import reference_table
@@ -97,14 +88,13 @@ def separate(
 
     began = time.perf_counter()
     mixture = Excerpt(Path(path), c.start, c.duration)
-    outputs = Outputs(**{f.name: getattr(c, f.name) for f in dataclasses.fields(Outputs)})
     alone = dataclasses.replace(c, mixtures=(path,))
-    done = separate_file(mixture, sources, settings, folder, outputs, alone)
-    seconds, sampling = done.facts["seconds"], done.masks.run_seconds
+    done = separate_file(mixture, method, folder, Outputs.of(c), alone)
+    seconds, sampling = done.facts["seconds"], done.facts["sampling_seconds"]
     print(
         f"{path}: {len(done.stems)} stems of {seconds:.1f} s in {folder}: sampled in "
         f"{sampling:.1f} s ({sampling / seconds:.2f} s per second), compiled in "
-        f"{done.masks.compile_seconds:.1f} s, {time.perf_counter() - began:.1f} s in all",
+        f"{done.facts['compile_seconds']:.1f} s, {time.perf_counter() - began:.1f} s in all",
         file=sys.stderr,
     )
     if c.reference:

@@ -96,20 +96,32 @@ def mid_stream(blocks: Iterable[np.ndarray], rate: int, to_rate: int) -> Iterato
 
     n samples at `rate` become round(n to_rate / rate) samples at `to_rate`.
     """
-    mids = (np.asarray(block, np.float32).mean(axis=0) for block in blocks)
+    mids = (np.asarray(block, np.float32).mean(axis=0, keepdims=True) for block in blocks)
+    return (block[0] for block in resampled(mids, rate, to_rate))
+
+
+def resampled(blocks: Iterable[np.ndarray], rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """Resample float32 blocks `[channels, n]`, all of one number of channels, at constant memory.
+
+    n samples at `rate` become round(n to_rate / rate) samples at `to_rate`.
+    """
     if rate == to_rate:
-        yield from mids
+        yield from blocks
         return
-    stream = soxr.ResampleStream(rate, to_rate, 1, dtype="float32")
+    stream: soxr.ResampleStream | None = None
     taken = given = 0
-    for mid in mids:
-        taken += len(mid)
-        out = stream.resample_chunk(mid)
-        given += len(out)
+    for block in blocks:
+        if stream is None:
+            stream = soxr.ResampleStream(rate, to_rate, len(block), dtype="float32")
+            end = np.zeros((0, len(block)), np.float32)
+        taken += block.shape[1]
+        out = stream.resample_chunk(np.ascontiguousarray(block.T)).T
+        given += out.shape[1]
         yield out
-    rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-    missing = round(taken * to_rate / rate) - given
-    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
+    if stream is not None:
+        rest = stream.resample_chunk(end, last=True).T
+        missing = round(taken * to_rate / rate) - given
+        yield np.pad(rest[:, :missing], ((0, 0), (0, max(0, missing - rest.shape[1]))))
 
 
 def _open(path: Path) -> soundfile.SoundFile:

@@ -16,6 +16,25 @@ DEFAULT_SUBTYPE = {"WAV": "FLOAT", "RF64": "FLOAT", "FLAC": "PCM_24"}
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
 
 
+def subtype_for(path: str | os.PathLike, ext: str, subtype: str | None) -> str | None:
+    """Return the subtype of stems `.ext`; "same" is that of the file `path`.
+
+    Where a format cannot have that, or the file is coded with losses, it is the default, None.
+
+    Raises:
+        UserError: if the file is no audio that can be read.
+    """
+    if subtype != "same":
+        return subtype
+    try:
+        own = soundfile.info(os.fspath(path)).subtype
+    except soundfile.SoundFileError as error:
+        raise UserError(f"{path} is no audio that can be read ({reason(error)})") from None
+    name = ext.lstrip(".").upper()
+    plain = own.startswith("PCM_") or own in ("FLOAT", "DOUBLE")
+    return own if plain and soundfile.check_format(_container(name), own) else None
+
+
 class StemWriter:
     """Write several stems of equal length at once; all of them appear at the end, or none."""
 
@@ -105,7 +124,7 @@ class StemWriter:
 
 def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tuple[str, str]:
     """Return format and subtype of an output path; refuse what libsndfile cannot write."""
-    kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(name := path.suffix[1:].upper(), name)
+    kind = _container(name := path.suffix[1:].upper())
     if kind not in soundfile.available_formats() or kind == "RAW":
         problem = f"'{path.suffix}' is no audio format that can be written"
         raise UserError(f"{path}: {problem}; use .wav, .flac or .ogg")
@@ -119,3 +138,8 @@ def _format(path: Path, subtype: str | None, channels: int, samples: int) -> tup
     if kind == "WAV" and size > 0xFFFF0000:  # 4 GB, less room for the header
         kind = "RF64"
     return kind, chosen
+
+
+def _container(name: str) -> str:
+    """Return libsndfile's name of a format by its extension, in capitals."""
+    return {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(name, name)

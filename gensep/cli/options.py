@@ -72,6 +72,7 @@ def suggestions(*sources: str) -> Choices:
 
 
 IMAGE_SETS = "gensep.datasets.images:SETS"
+SeparatorName = Annotated[str, suggestions("gensep/assets/separators/")]
 PriorName = Annotated[str, suggestions("gensep/assets/priors/")]
 DataName = Annotated[str, suggestions(IMAGE_SETS)]
 Layout = Annotated[str, choices("auto", "gensep.datasets.layouts:LAYOUTS")]
@@ -84,7 +85,23 @@ class StemFormat:
     ext: str = "wav"
     """File format of the stems: wav, flac, ogg or another that libsndfile writes."""
     subtype: str | None = None
-    """Sample format, e.g. PCM_16; by default float for wav, 24 bits for flac."""
+    """Sample format, e.g. PCM_16, or same for that of the mixture, where the file format has it; by
+    default float for wav, 24 bits for flac."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StemChoice:
+    """Which stems are written."""
+
+    targets: tuple[str, ...] = ()
+    """Sources to write; by default all."""
+    two_stems: str | None = None
+    """Write this source, and the mixture without it as no_NAME, and nothing else."""
+    residual: bool = False
+    """Write one more stem, the mixture without the sources of all other stems; it is called
+    accompaniment if vocals are the only source, else residual."""
+    aggregate: tuple[str, ...] = ()
+    """Write sums of sources in their place, e.g. accompaniment=drums,bass,other."""
 
 
 class Option(NamedTuple):

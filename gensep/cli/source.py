@@ -18,6 +18,8 @@ def words_of(source: str) -> tuple[str, ...]:
         LookupError: if the module has no such table.
     """
     if source.endswith("/"):
+        if not (ROOT / source).is_dir():
+            return ()
         return tuple(sorted(path.name for path in (ROOT / source).iterdir() if path.is_dir()))
     module, colon, table = source.partition(":")
     if not colon:

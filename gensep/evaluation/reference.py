@@ -1,7 +1,9 @@
 """Scores of the stems of one mixture against true stems, beside those of the mel-mask oracle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from gensep.audio.excerpt import Excerpt
 from gensep.datasets.layouts import SUFFIXES
@@ -16,11 +18,18 @@ StemScores = dict[str, float | None]  # si_sdr, si_sdr_gain, oracle_si_sdr_gain
 
 
 def score_stems(
-    mixture: Excerpt, stems: Sequence[Path], folder: str, representation: Representation
+    mixture: Excerpt,
+    stems: Sequence[Path],
+    folder: str,
+    representation: Representation,
+    *,
+    whole: bool = True,
 ) -> dict[str, StemScores]:
     """Score the stems of a mixture, which last as long, against true stems of the same names.
 
     Memory use is independent of the length. The masks of the oracle have the representation given.
+    Unless the stems are the `whole` mixture, what they leave of it is one more source of the
+    oracle.
 
     Raises:
         UserError: if a reference is missing or differs in rate, channels or length.
@@ -28,13 +37,25 @@ def score_stems(
     names = [stem.stem for stem in stems]
     check_references(mixture, names, folder)
     rate, *shape = mixture.shape()
-    true = spooled([reference_of(mixture, folder, name).blocks() for name in names], *shape)
-    mixed = spooled([mixture.blocks()], *shape)
+    sounds = [reference_of(mixture, folder, name) for name in names]
+    parts = [sound.blocks() for sound in sounds]
+    if not whole:
+        parts.append(left_of(mixture, sounds))
+    every = spooled(parts, *shape)
+    true, mixed = every.select(range(len(names))), spooled([mixture.blocks()], *shape)
     methods = {
         ESTIMATE: spooled([Excerpt(stem).blocks() for stem in stems], *shape),
-        ORACLE: oracle_spool("mel_irm", true, mixed, rate, representation),
+        ORACLE: oracle_spool("mel_irm", every, mixed, rate, representation).select(
+            range(len(names))
+        ),
     }
     return score_waves(SongWaves(names, methods, true, mixed, rate))
+
+
+def left_of(mixture: Excerpt, sounds: Sequence[Excerpt]) -> Iterator[np.ndarray]:
+    """Return a mixture without some of its sources, in blocks; all have one shape."""
+    together = zip(mixture.blocks(), *(sound.blocks() for sound in sounds), strict=True)
+    return (mixed - np.sum(parts, 0) for mixed, *parts in together)
 
 
 def score_waves(song: SongWaves) -> dict[str, StemScores]:
@@ -57,6 +78,11 @@ def check_references(mixture: Excerpt, names: Sequence[str], folder: str) -> Non
         if got != wanted:
             problem = f"the reference of {name} has {got}, the mixture {wanted}"
             raise UserError(f"{problem}; give stems of this very mixture")
+
+
+def has_reference(folder: str, name: str) -> bool:
+    """Tell whether there is a true stem `name` in a folder."""
+    return any((Path(folder) / f"{name}{suffix}").exists() for suffix in SUFFIXES)
 
 
 def reference_of(mixture: Excerpt, folder: str, name: str) -> Excerpt:

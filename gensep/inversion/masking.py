@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gensep.representation.magnitude import Spectra
 from gensep.representation.mel import Representation
 from gensep.representation.stft import hann, overlap_add, stft
 
@@ -23,7 +24,7 @@ EDGE = 3  # hops of context on either side of a chunk, which its frames overlap
 HANN_SQUARES = 1.5  # sum of squared Hann windows at three quarters overlap
 
 
-def native_n_fft(representation: Representation, rate: int) -> int:
+def native_n_fft(representation: Representation | Spectra, rate: int) -> int:
     """Return a fast FFT length near the window of the representation in seconds, divisible by 4."""
     wanted = representation.n_fft * rate / representation.sample_rate
     near = range(max(16, int(wanted * 0.9)) // 4 * 4, int(wanted * 1.1) + 20, 4)

@@ -85,7 +85,10 @@ def about_run(run: Run) -> Json:
     record, options = run.separation.record, run.separation.options
     settings = record.get("settings", {})
     speed, residual = record.get("sampling_seconds_per_second"), record.get("residual_db")
+    whole = record.get("separation_seconds_per_second")
+    network = [settings[name] for name in ("separator", "network") if name in settings]
     facts = {
+        "network": ", a ".join(network) or None,
         "preset": options.get("preset"),
         "sampler": settings.get("sampler"),
         "noise levels": settings.get("steps"),
@@ -93,6 +96,8 @@ def about_run(run: Run) -> Json:
         "seed": settings.get("seed"),
         "priors": ", ".join(Path(p).name for p in options.get("priors", ())) or None,
         "sampling time": f"{speed:.2f} s per second of audio" if speed else None,
+        "time": f"{whole:.2f} s per second of audio" if whole else None,
+        "Wiener iterations": settings.get("niter") or None,
         "residual": f"{residual:.2f} dB" if residual is not None else None,
     }
     return {

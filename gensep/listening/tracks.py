@@ -14,7 +14,7 @@ from gensep.audio.files import Shape
 from gensep.datasets.separations import FILE, Separation, read_deviations, read_separation
 from gensep.evaluation.measures import ESTIMATE, ORACLE, SongWaves
 from gensep.evaluation.oracles import oracle_stems
-from gensep.evaluation.reference import reference_of, score_waves
+from gensep.evaluation.reference import has_reference, reference_of, score_waves
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.runtime.spool import Spool, spooled
@@ -163,12 +163,20 @@ def _estimates(run: Run, wanted: Shape, start: float, seconds: float) -> list[Pl
 def _references(
     separation: Separation, folder: Path, mixture: Excerpt, mixed: np.ndarray
 ) -> list[PlayedTrack]:
-    """Read the references of all stems, and make the oracles from them."""
-    names, wanted = list(separation.stems), mixture.shape()
-    true = [_read_like(reference_of(mixture, str(folder), name), wanted) for name in names]
-    ideal = oracle_stems("mel_irm", np.stack(true), mixed, wanted.rate, separation.representation)
-    found = [PlayedTrack("reference", *item) for item in zip(names, true, strict=True)]
-    return found + [PlayedTrack("oracle", *item) for item in zip(names, ideal, strict=True)]
+    """Read the references of the stems, and make the oracles from them.
+
+    Sums of sources, and rests of the mixture, may have none.
+    """
+    derived, wanted = separation.record.get("derived", ()), mixture.shape()
+    some = [n for n in separation.stems if n not in derived or has_reference(str(folder), n)]
+    true = [_read_like(reference_of(mixture, str(folder), name), wanted) for name in some]
+    every = true
+    if separation.record.get("partial"):
+        every = [*true, mixed - np.sum(true, 0)]
+    form = separation.representation
+    ideal = oracle_stems("mel_irm", np.stack(every), mixed, wanted.rate, form)[: len(true)]
+    found = [PlayedTrack("reference", *item) for item in zip(some, true, strict=True)]
+    return found + [PlayedTrack("oracle", *item) for item in zip(some, ideal, strict=True)]
 
 
 def _reference_folder(name: str, separation: Separation, given: str | None) -> Path | None:
@@ -192,18 +200,19 @@ def _reference_folder(name: str, separation: Separation, given: str | None) -> P
 
 def _scores(runs: list[Run], tracks: list[PlayedTrack]) -> dict[str, Scores]:
     """Return the recorded scores, or those of the tracks where none were recorded."""
+    names = [track.source for track in tracks if track.role == "reference"]
 
     def waves(role: str, method: str = "") -> Spool:
-        found = [[t.wave] for t in tracks if (t.role, t.method) == (role, method)]
-        return spooled(found, *tracks[0].wave.shape)
+        kind = role, method
+        found = [t for t in tracks if (t.role, t.method) == kind and t.source in ("", *names)]
+        return spooled([[t.wave] for t in found], *tracks[0].wave.shape)
 
     found: dict[str, Scores] = {}
     for run in runs:
         if "scores" in run.separation.record:
             found[run.method] = run.separation.record["scores"]
-        elif any(track.role == "reference" for track in tracks):
+        elif names:
             methods = {ESTIMATE: waves("estimate", run.method), ORACLE: waves("oracle")}
-            names = list(runs[0].separation.stems)  # in the order of the tracks
             true, mixed = waves("reference"), waves("mixture")
             found[run.method] = score_waves(SongWaves(names, methods, true, mixed, 0))
     return found

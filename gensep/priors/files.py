@@ -94,6 +94,8 @@ def load_prior(name: str) -> LoadedPrior:
     path = find_prior(name)
     try:
         header, arrays = read_model(path)
+        if header["kind"] not in KINDS:
+            raise ValueError(f"it holds a {header['kind']}")
         (key,) = set(FORMS) & set(header)
         form = FORMS[key](**header[key])
         like = jax.eval_shape(lambda: KINDS[header["kind"]](header["settings"]))
@@ -121,10 +123,10 @@ def find_prior(name: str) -> Path:
         path = path / FILE
     if not path.exists():
         expected = ", ".join([*shipped_names(), f"a run folder that holds {FILE}"])
-        raise UserError(
-            f"no prior '{name}': expected one of {expected}; train one by "
-            "'python -m gensep.train_ncsn'"
-        )
+        remedy = "train one by 'python -m gensep.train_ncsn'"
+        if path.with_name("separator.npz").exists() and Path(name).is_dir():
+            remedy = "it holds a separator, which 'python -m gensep.separate' applies"
+        raise UserError(f"no prior '{name}': expected one of {expected}; {remedy}")
     return path
 
 

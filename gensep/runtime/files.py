@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,22 @@ def output_folder(template: str, **names: object) -> Path:
     except (KeyError, IndexError, ValueError):
         known = " and ".join(f"{{{name}}}" for name in names)
         raise UserError(f"--output knows {known}, not what is in '{template}'") from None
+
+
+def output_folders(template: str, inputs: Sequence[str]) -> list[Path]:
+    """Return an output folder for every input file: {name} is its name, {folder} its folder.
+
+    Raises:
+        UserError: as `output_folder` does, or if two of them are one.
+    """
+    paths = [Path(path) for path in inputs]
+    folders = [output_folder(template, name=path.stem, folder=path.parent) for path in paths]
+    if len(set(folders)) < len(folders):
+        raise UserError(
+            f"several inputs would be written to {max(folders, key=folders.count)}; "
+            "put {name} or {folder} into --output"
+        )
+    return folders
 
 
 @contextlib.contextmanager

@@ -1,29 +1,31 @@
-"""The separation of a file: masks, stems, uncertainty, scores, record and pictures in a folder."""
+"""The separation of a file: stems, masks, uncertainty, scores, record and pictures in a folder."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from gensep.audio.excerpt import Excerpt
-from gensep.audio.stems import StemWriter
+from gensep.audio.stems import StemWriter, subtype_for
+from gensep.cli.options import StemChoice, StemFormat
 from gensep.cli.records import Json
 from gensep.datasets.separations import write_separation, write_uncertainty
 from gensep.evaluation import reference
 from gensep.inversion import mask_file
-from gensep.inversion.masking import apply_masks
 from gensep.plots.spectrograms import plot_spectrograms, plot_trace, plot_uncertainty
 from gensep.representation.analysis import analyse_excerpt
 from gensep.representation.mel import Representation
+from gensep.runtime.errors import UserError
 from gensep.runtime.files import new_folder
 from gensep.separation.collected import Masks
-from gensep.separation.separate import SourcePriors, find_masks
-from gensep.separation.settings import Settings
+from gensep.separation.method import Method, Separated
+from gensep.separation.stems import Stems, choose_stems
 from gensep.separation.uncertainty import PROBABILITIES, Uncertainty
 
 if TYPE_CHECKING:
@@ -33,15 +35,18 @@ SHARE = 0.8  # of the samples that lie within the intervals of uncertainty
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outputs:
+class Outputs(StemFormat, StemChoice):
     """What is written beside the record, and how."""
 
-    ext: str = "wav"  # format of the stems
-    subtype: str | None = None  # sample format; None: float in wav, 24 bits in flac
-    reference: str | None = None  # folder of the true stems, named like the priors
-    uncertainty: bool = False  # how far the posterior samples differ
+    reference: str | None = None  # folder of the true stems, named like the sources
     save_masks: bool = False
     picture: bool = True
+
+    @classmethod
+    def of(cls, config: "DataclassInstance") -> "Outputs":
+        """Return what the options of a command say of the outputs."""
+        options = (f.name for f in dataclasses.fields(cls))
+        return cls(**{name: getattr(config, name) for name in options if hasattr(config, name)})
 
 
 class SeparatedFile(NamedTuple):
@@ -49,14 +54,13 @@ class SeparatedFile(NamedTuple):
 
     folder: Path
     stems: tuple[Path, ...]
-    masks: Masks
+    masks: Masks | None
     facts: Json  # what separation.json holds besides options, versions and commit
 
 
 def separate_file(
     mixture: Excerpt,
-    sources: SourcePriors,
-    settings: Settings,
+    method: Method,
     folder: Path,
     outputs: Outputs = Outputs(),  # noqa: B008, frozen
     config: "DataclassInstance | None" = None,
@@ -68,57 +72,90 @@ def separate_file(
 
     Args:
         mixture: what is separated.
-        sources: see `gensep.separation.separate.assemble`.
-        settings: see `gensep.separation.separate.make_settings`.
+        method: `gensep.separation.separate.Posterior`, with priors, or
+            `gensep.separation.by_network.ByNetwork`.
         folder: of the stems.
         outputs: what is written.
         config: options for the record, such as `gensep.basis.Config`; without them it keeps
             `outputs` and the part of the file.
 
     Raises:
-        UserError: if the mixture cannot be read, or priors, settings, outputs or references do not
-            fit it.
+        UserError: if the mixture cannot be read, or method, outputs or references do not fit it.
     """
-    names, form = sources.names, sources.representation
+    form, chosen = method.form, choose_stems(method.names, outputs)
+    if outputs.save_masks and not method.masked:
+        raise UserError("save_masks needs a method with masks of mel bands; leave it away")
     with new_folder(folder):
-        stems = tuple(folder / f"{name}.{outputs.ext.lstrip('.')}" for name in names)
-        writer = StemWriter(stems, *mixture.shape(), outputs.subtype)
+        stems = tuple(folder / f"{name}.{outputs.ext.lstrip('.')}" for name in chosen.names)
+        subtype = subtype_for(mixture.path, outputs.ext, outputs.subtype)
+        writer = StemWriter(stems, *mixture.shape(), subtype)
+        compared: list[Path] = []
         if outputs.reference:
+            compared = with_references(stems, chosen, outputs.reference)
+            names = [stem.stem for stem in compared]
             reference.check_references(mixture, names, outputs.reference)
         with progress_bar(mixture.path.name) as progress:
-            analysis = analyse_excerpt(mixture, form)
-            spread = outputs.uncertainty
-            masks = find_masks(analysis, sources, settings, progress, uncertainty=spread)
-        with writer:
-            for block in apply_masks(mixture.blocks(), writer.rate, masks.masks, form):
-                for i, stem in enumerate(block):
-                    writer.write(i, stem)
-        if outputs.save_masks:
-            kept = mask_file.MaskFile(names, masks.masks, analysis.power, form)
-            mask_file.write_masks(folder / mask_file.FILE, kept)
-        facts = describe(mixture, stems, masks)
-        if masks.uncertainty is not None:
-            facts["uncertainty"] = record_uncertainty(folder, names, masks.uncertainty, form)
+            found = method.separate(mixture, progress)
+            write_stems(writer, chosen, found.blocks, mixture)
+        facts = describe(mixture, chosen, stems) | found.facts
+        facts |= record_masks(folder, method, found, keep=outputs.save_masks)
         if outputs.reference:
-            facts["scores"] = reference.score_stems(mixture, stems, outputs.reference, form)
+            whole = not facts.get("partial", False)
+            scored = mixture, compared, outputs.reference, form
+            facts["scores"] = reference.score_stems(*scored, whole=whole)
         facts["representation"] = dataclasses.asdict(form)
-        facts["settings"] = dataclasses.asdict(settings)
+        facts["settings"] = method.settings
         if config is None:
             part = {"start": mixture.start, "duration": mixture.duration}
             facts["options"] = part | dataclasses.asdict(outputs)
         write_separation(folder, config, facts)
         if outputs.picture:
-            plot_stems(folder, mixture, stems, form, outputs.reference)
-        if outputs.picture and len(masks.residuals):  # silence was not sampled
-            plot_trace(folder / "trace.png", settings.levels() * form.span_db, masks.residuals)
-    return SeparatedFile(folder, stems, masks, facts)
+            true = {s.stem: outputs.reference or "" for s in compared}
+            plot_stems(folder, mixture, stems, form, true)
+        if outputs.picture and found.masks and found.levels_db is not None:
+            plot_trace(folder / "trace.png", found.levels_db, found.masks.residuals)
+    return SeparatedFile(folder, stems, found.masks, facts)
+
+
+def write_stems(
+    writer: StemWriter, chosen: Stems, blocks: Iterable[np.ndarray], mixture: Excerpt
+) -> None:
+    """Write the chosen stems of blocks of sources `[source, channel, n]`, all or none."""
+    mixed, rest = mixture.blocks(), np.zeros((writer.channels, 0), np.float32)
+    with writer:
+        for block in blocks:
+            count = block.shape[-1]
+            while chosen.of_mixture and rest.shape[1] < count:
+                rest = np.concatenate([rest, next(mixed)], axis=1)
+            for i, stem in enumerate(chosen.mix(block, rest[:, :count])):
+                writer.write(i, stem)
+            rest = rest[:, count:]
+
+
+def with_references(stems: Sequence[Path], chosen: Stems, folder: str) -> list[Path]:
+    """Return the stems that are compared with true ones in a folder.
+
+    A source must have one; a sum of sources, or a rest of the mixture, may.
+
+    Raises:
+        UserError: if no stem has one.
+    """
+    found = [
+        stem
+        for stem in stems
+        if stem.stem not in chosen.derived or reference.has_reference(folder, stem.stem)
+    ]
+    if not found:
+        names = ", ".join(chosen.names)
+        raise UserError(f"no reference of {names} in {folder}; leave --reference away")
+    return found
 
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar of the chains that are done; yield what `find_masks` calls with their number."""
-    shown = {"unit": "chain", "leave": False, "dynamic_ncols": True, "disable": None}
-    with tqdm(desc=f"{name}: sampling", **shown) as bar:
+    """Show a bar of what is done; yield what a method calls with it and how much there is."""
+    shown = {"unit": "part", "leave": False, "dynamic_ncols": True, "disable": None}
+    with tqdm(desc=f"{name}: separating", **shown) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -127,23 +164,34 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield progress
 
 
-def describe(mixture: Excerpt, stems: tuple[Path, ...], masks: Masks) -> Json:
-    """Return what the record says of the mixture and its sampling."""
+def describe(mixture: Excerpt, chosen: Stems, stems: tuple[Path, ...]) -> Json:
+    """Return what the record says of the mixture and its stems."""
     rate, channels, samples = mixture.shape()
-    seconds = samples / rate
-    return {
+    facts: Json = {
         "mixture": str(mixture.path),
         "stems": [stem.name for stem in stems],
-        "seconds": seconds,
+        "seconds": samples / rate,
         "rate": rate,
         "channels": channels,
-        "compile_seconds": round(masks.compile_seconds, 2),
-        "sampling_seconds": round(masks.run_seconds, 2),
-        "sampling_seconds_per_second": round(masks.run_seconds / seconds, 4),
-        "network_evaluations": masks.evaluations._asdict(),
-        "residual_db": round(masks.residual, 3),
-        "residuals_db": [round(float(r), 3) for r in masks.residuals],
     }
+    if chosen.derived:
+        facts["derived"] = list(chosen.derived)  # stems that are no source
+    if set(chosen.names) != set(chosen.sources) or len(chosen.sources) == 1:
+        facts["partial"] = True  # the stems that have references need not be the whole mixture
+    return facts
+
+
+def record_masks(folder: Path, method: Method, found: Separated, *, keep: bool) -> Json:
+    """Write the masks, if they are kept, and their uncertainty, if there is any; return facts."""
+    if found.masks is None or found.power is None:
+        return {}
+    if keep:
+        kept = mask_file.MaskFile(method.names, found.masks.masks, found.power, method.form)
+        mask_file.write_masks(folder / mask_file.FILE, kept)
+    if found.masks.uncertainty is None:
+        return {}
+    spread = found.masks.uncertainty
+    return {"uncertainty": record_uncertainty(folder, method.names, spread, method.form)}
 
 
 def plot_stems(
@@ -151,14 +199,15 @@ def plot_stems(
     mixture: Excerpt,
     stems: tuple[Path, ...],
     representation: Representation,
-    true: str | None = None,
+    true: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Plot mixture and stems, each above its reference in the folder `true`, on one scale."""
+    """Plot mixture and stems, each above its reference in the folder `true[name]`, on one scale."""
     shown = {"mixture": mixture}
     for stem in stems:
         shown[stem.stem] = Excerpt(stem)
-        if true:
-            shown[f"{stem.stem}, reference"] = reference.reference_of(mixture, true, stem.stem)
+        if stem.stem in true:
+            own = reference.reference_of(mixture, true[stem.stem], stem.stem)
+            shown[f"{stem.stem}, reference"] = own
     panels = {name: analyse_excerpt(sound, representation).power for name, sound in shown.items()}
     plot_spectrograms(folder / "spectrograms.png", panels, representation)
 

@@ -1,22 +1,27 @@
-"""Separation of audio: the priors of the sources, their masks, and the call from Python."""
+"""Separation by priors: assembling them, sampling their masks; the call from Python."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from basis import Prior
 from gensep.audio.files import mid_stream
+from gensep.cli.records import Json
 from gensep.inversion.masking import apply_masks
 from gensep.priors.files import LoadedPrior, load_prior
 from gensep.representation.analysis import Analysis, analyse
 from gensep.representation.form import is_sound
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
+from gensep.separation.by_network import separate_by
 from gensep.separation.collected import Masks
+from gensep.separation.method import Progress, Separated, Sound, wave_of
 from gensep.separation.sampling import sample_masks
 from gensep.separation.settings import Settings, preset_of
+from gensep.separators.files import LoadedSeparator
 
 MAX_SOURCES = 8
 
@@ -58,48 +63,89 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
     return SourcePriors(names, each, first.form)
 
 
+@dataclass(frozen=True)
+class Posterior:
+    """Separation by priors, a `gensep.separation.method.Method`."""
+
+    sources: SourcePriors  # see `assemble`
+    sampling: Settings  # see `make_settings`
+    uncertainty: bool = False  # measure how far the posterior samples differ
+
+    masked = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sources."""
+        return self.sources.names
+
+    @property
+    def form(self) -> Representation:
+        """Representation of the priors."""
+        return self.sources.representation
+
+    @property
+    def settings(self) -> Json:
+        """Settings of the sampler."""
+        return dataclasses.asdict(self.sampling)
+
+    def separate(self, mixture: Sound, progress: Progress = lambda done, total: None) -> Separated:
+        """Sample the masks of a mixture; its blocks are filtered by them as they are read."""
+        form, (rate, _, samples) = self.form, mixture.shape()
+        analysis = analyse(mixture.mid(form.sample_rate), form)
+        uncertain = self.uncertainty
+        masks = find_masks(analysis, self.sources, self.sampling, progress, uncertainty=uncertain)
+        facts = {
+            "compile_seconds": round(masks.compile_seconds, 2),
+            "sampling_seconds": round(masks.run_seconds, 2),
+            "sampling_seconds_per_second": round(masks.run_seconds * rate / samples, 4),
+            "network_evaluations": masks.evaluations._asdict(),
+            "residual_db": round(masks.residual, 3),
+            "residuals_db": [round(float(r), 3) for r in masks.residuals],
+        }
+        blocks = apply_masks(mixture.blocks(), rate, masks.masks, form)
+        sampled = len(masks.residuals) > 0  # silence is not
+        levels = self.sampling.levels() * form.span_db if sampled else None
+        return Separated(blocks, facts, masks, analysis.power, levels)
+
+
 def separate(
     audio: np.ndarray,
     rate: int,
     *,
     priors: Sequence[str | LoadedPrior] = ("piano", "violin"),
     preset: str = "default",
-    **settings: str | float,
+    model: str | LoadedSeparator | None = None,
+    **settings: object,
 ) -> dict[str, np.ndarray]:
-    """Separate a mixture into one wave per prior.
+    """Separate a mixture into one wave per source, by priors or by a network of mixtures.
 
     Args:
         audio: float `[samples]` or `[channels, samples]`.
         rate: of `audio`, Hz.
         priors: shipped names, run folders, files or loaded priors, one per source.
         preset: fast, default or best.
+        model: a separator, by its shipped name, run folder or file; it takes the place of priors.
         settings: fields of `gensep.separation.settings.Settings` that differ from the preset's,
-            e.g. `seed=1`.
+            e.g. `seed=1`; with a model the options of
+            `gensep.separation.by_network.separate_by`, e.g. `niter=1`.
 
     Returns:
-        Name of the source -> float32, shaped like `audio`. The stems add up to the mixture.
+        Name of the source -> float32, shaped like `audio`. The stems of priors add up to the
+        mixture.
 
     Raises:
         UserError: for audio that is empty or not finite, unknown priors, or wrong settings.
     """
-    audio = np.asarray(audio, np.float32)
-    if audio.ndim not in (1, 2) or not audio.size:
-        raise UserError(
-            "expected audio [samples] or [channels, samples] with at least one "
-            f"sample, got shape {audio.shape}"
-        )
-    if not np.isfinite(audio).all():
-        raise UserError("audio holds values that are not finite; repair it first")
-    sources = assemble(priors)
+    if model is not None:
+        return separate_by(audio, rate, model, **settings)
+    mixture, sources = wave_of(audio, rate), assemble(priors)
     chosen = make_settings(preset, settings, len(sources.priors))
-    channels = audio[None] if audio.ndim == 1 else audio
-    found = find_masks(analyse_channels(channels, rate, sources.representation), sources, chosen)
-    blocks = apply_masks([channels], rate, found.masks, sources.representation)
-    stems = np.concatenate(list(blocks), -1).reshape(len(sources.names), *audio.shape)
+    blocks = Posterior(sources, chosen).separate(mixture).blocks
+    stems = np.concatenate(list(blocks), -1).reshape(len(sources.names), *np.shape(audio))
     return dict(zip(sources.names, stems, strict=True))
 
 
-def make_settings(preset: str, changes: Mapping[str, str | float], sources: int = 2) -> Settings:
+def make_settings(preset: str, changes: Mapping[str, object], sources: int = 2) -> Settings:
     """Return the settings of a preset with some fields changed.
 
     Presets depend on the number of sources: the more sources start from one mixture, the more noise

@@ -89,10 +89,10 @@ def find_separator(name: str) -> Path:
         path = path / FILE
     if not path.exists():
         expected = ", ".join([*shipped_separators(), f"a run folder that holds {FILE}"])
-        raise UserError(
-            f"no separator '{name}': expected one of {expected}; train one by "
-            "'python -m gensep.train_separator'"
-        )
+        remedy = "train one by 'python -m gensep.train_separator'"
+        if path.with_name("prior.npz").exists() and Path(name).is_dir():
+            remedy = "it holds a prior, with which 'python -m gensep.basis' separates"
+        raise UserError(f"no separator '{name}': expected one of {expected}; {remedy}")
     return path
 
 

@@ -26,6 +26,11 @@ class MelMask(nnx.Module):
         outputs = sources * form.n_mels
         self.body = Conv1dDenoiser(form.n_mels, width, blocks, outputs=outputs, rngs=rngs)
 
+    @property
+    def reach(self) -> int:
+        """Frames on either side of a frame that its masks depend on."""
+        return 2 + sum(block.dilation for block in self.body.blocks)  # one tap at either end
+
     def masks(self, power: jax.Array) -> jax.Array:
         """Return masks `[batch, source, frame, mel]` for mel power `[batch, frame, mel]`."""
         x = self.form.encode(power, self.sources)

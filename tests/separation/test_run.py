@@ -16,7 +16,7 @@ from gensep.priors.files import LoadedPrior
 from gensep.representation.mel import Representation
 from gensep.runtime.errors import UserError
 from gensep.separation.run import Outputs, separate_file
-from gensep.separation.separate import assemble, make_settings, separate
+from gensep.separation.separate import Posterior, assemble, make_settings, separate
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -38,9 +38,9 @@ def test_a_file_is_separated_without_a_command(priors, tmp_path):
     wave = 0.1 * np.random.default_rng(0).normal(size=(12_000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "m.wav", wave, 16000, subtype="FLOAT")
     excerpt = Excerpt(tmp_path / "m.wav", 0.25, 0.25)
-    outputs = Outputs(uncertainty=True, save_masks=True, picture=False)
-    settings = make_settings("default", QUICK)
-    done = separate_file(excerpt, assemble(priors), settings, tmp_path / "out", outputs)
+    outputs = Outputs(save_masks=True, picture=False)
+    method = Posterior(assemble(priors), make_settings("default", QUICK), uncertainty=True)
+    done = separate_file(excerpt, method, tmp_path / "out", outputs)
     assert [stem.name for stem in done.stems] == ["low.wav", "high.wav"]
     # the same numbers as those of the call with arrays
     expected = separate(wave[4000:8000].T, 16000, priors=priors, **QUICK)
@@ -68,13 +68,14 @@ def test_a_file_is_separated_without_a_command(priors, tmp_path):
 
 def test_what_cannot_be_written_leaves_no_folder(priors, tmp_path):
     soundfile.write(tmp_path / "m.wav", np.zeros(3000), 16000)
-    excerpt, settings = Excerpt(tmp_path / "m.wav"), make_settings("default", QUICK)
+    method = Posterior(assemble(priors), make_settings("default", QUICK))
+    excerpt = Excerpt(tmp_path / "m.wav")
     for outputs, words in (
         (Outputs(ext="doc"), "no audio format"),
         (Outputs(reference=str(tmp_path)), "no reference low"),
     ):
         with pytest.raises(UserError, match=words):
-            separate_file(excerpt, assemble(priors), settings, tmp_path / "a" / "b", outputs)
+            separate_file(excerpt, method, tmp_path / "a" / "b", outputs)
         assert not (tmp_path / "a").exists()
 
 
