@@ -309,6 +309,18 @@ def test_nan_is_refused_by_its_place(tmp_path):
         list(examples.held_out())
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    class Full:
+        def add_examples(self, examples):
+            raise RuntimeError("write() failed: No space left on device; writing x; at byte 7")
+
+    monkeypatch.setattr("gensep.mixtures.feature_store._writer", lambda folder, block: Full())
+    block = {"magnitude": np.zeros((20, 3, 1, 129), np.float32)}
+    with pytest.raises(UserError, match=r"cannot write .*x: No space left on device; free some"):
+        write_song(tmp_path / "x", [block], {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_damaged_features_are_refused(features, tmp_path):
     song = StoredSong("x", "", 20, tmp_path / "nothing")
     with pytest.raises(UserError, match="nothing is damaged"):

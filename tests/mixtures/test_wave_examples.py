@@ -237,6 +237,18 @@ def test_songs_with_one_stem_have_a_residual(tmp_path):
     np.testing.assert_allclose(sources[0, 1], SPECTRA.magnitudes(mixture - voice), atol=1e-4)
 
 
+def test_sources_may_be_channels_of_a_file(tmp_path):
+    both = wave(0)
+    write(tmp_path / "Wavfile/10161_chorus.wav", both)
+    examples = open_mixtures(options(tmp_path), Spectra(RATE, 1, 256, 64))
+    assert examples.sources == ("accompaniment", "voice")
+    (x,) = examples.batch(0, 0, 1)
+    assert place(x[0], both[:1]) == place(x[1], both[1:])
+    mixture, sources = next(examples.held_out())
+    np.testing.assert_allclose(sources[0, :, 0], SPECTRA.magnitudes(both), atol=1e-4)
+    np.testing.assert_allclose(mixture[0, 0], SPECTRA.magnitudes(both.sum(0)), atol=1e-4)
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(12000, 1), (11025, 2)])
 def test_recordings_are_resampled_and_their_channels_adapted(tmp_path, rate, channels):
     low = soxr.resample(wave(0, 2.0, 4000).T, 4000, rate).T  # nothing near either Nyquist frequency
