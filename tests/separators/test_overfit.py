@@ -12,8 +12,9 @@ from flax import nnx
 
 from gensep.evaluation.metrics import si_sdr
 from gensep.representation.magnitude import Spectra
+from gensep.separators.family import in_training
 from gensep.separators.losses import LOSSES
-from gensep.separators.networks import SEPARATORS, in_training, make_separator, settings_of
+from gensep.separators.networks import SEPARATORS, make_separator, settings_of
 
 FRAMES = 30  # of a window of a network that takes any number
 WINDOWS = 2
