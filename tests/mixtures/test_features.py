@@ -433,6 +433,7 @@ def test_raw_features_of_deepconvsep_are_read(tmp_path):
     ("text", "problem"),
     [
         ("#3\t41\t129", "has 123840 bytes, 126936 were expected for 3 x 41 x 129"),
+        ("#3\t39\t129", "has 123840 bytes, 120744 were expected"),
         ("#3 40 129", "does not state sizes"),
         ("", "does not state sizes"),
         ("#-3\t-40\t129", "does not state sizes"),
