@@ -16,6 +16,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gensep.inversion.phase import phase_of
 from gensep.inversion.wiener import outer
@@ -65,11 +66,11 @@ def stems_of(
     parts = []
     if whole:
         both = _windows(stems, whole, window), _windows(mixture, whole, window)
-        done = jax.lax.map(lambda pair: _em(*pair, iterations), both)
+        done = jax.lax.map(lambda pair: _em(pair[0], pair[1], iterations), both)
         parts = [jnp.moveaxis(done, 0, -3).reshape(*stems.shape[:2], whole * window, -1)]
     if whole * window < mixture.shape[1]:
-        rest = (x[..., whole * window :, :] for x in (stems, mixture))
-        parts.append(_em(*rest, iterations))
+        last = np.s_[..., whole * window :, :]
+        parts.append(_em(stems[last], mixture[last], iterations))
     return jnp.concatenate(parts, -2)
 
 

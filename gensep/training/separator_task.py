@@ -163,7 +163,7 @@ class SeparatorTask(ModelTask[Separator, Raw]):
         """
         frames = self.frames or VALID_FRAMES
         for at in range(0, mixture.shape[-2], frames):
-            yield _window(mixture, at, frames), _window(sources[:, self.targets], at, frames)
+            yield _window(mixture, at, frames), _window(sources, at, frames)[:, self.targets]
 
     def validated(
         self, state: ModelState[Separator], validation: Validation

@@ -281,12 +281,6 @@ def test_validation_takes_whole_songs_of_features(songs, features):
     np.testing.assert_allclose(one[1][0, :, 0], wanted[1:], atol=1e-4)
 
 
-def test_training_magnitudes_are_the_mixtures(songs, features):
-    blocks = list(open_mixtures(options(features), SPECTRA, (), 10).training_magnitudes())
-    wanted = [np.asarray(SPECTRA.magnitudes(songs[1][name][:1])) for name in "ab"]
-    np.testing.assert_allclose(np.concatenate(blocks, 1), np.concatenate(wanted, 1), atol=1e-4)
-
-
 def test_features_of_another_transform_or_of_other_sources_are_refused(features):
     with pytest.raises(UserError, match="hop_length = 64, the network wants 128; .* --hop_length"):
         open_mixtures(options(features), Spectra(RATE, 1, 256, 128))

@@ -9,7 +9,6 @@ from gensep.mixtures.kinds import open_mixtures
 from gensep.mixtures.options import Drawing
 from gensep.mixtures.splits import MUSDB_VALID, split_songs
 from gensep.mixtures.vary import Variation, vary
-from gensep.mixtures.wave_examples import bin_statistics
 from gensep.representation.blocks import spectrum_blocks
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
@@ -285,18 +284,6 @@ def test_blocks_are_the_transform_of_the_whole(padding, samples):
         found = list(spectrum_blocks(spectra, blocks, frames=8))
         assert all(block.shape[1] == 8 for block in found[:-1])
         np.testing.assert_allclose(np.concatenate(found, 1), spectra.transform(x), atol=1e-5)
-
-
-def test_statistics_are_those_of_the_training_mixtures(songs):
-    folder, waves = songs
-    found = bin_statistics(open_mixtures(options(folder), SPECTRA).training_magnitudes())
-    mixtures = [SPECTRA.magnitudes(waves[name].sum(0)).mean(0) for name in "abc"]
-    frames = np.concatenate(mixtures)
-    np.testing.assert_allclose(found[0], frames.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(found[1], frames.std(0), rtol=1e-3)
-    once = np.array([[[0, 2, 0], [4, 2, 1e-9]]])
-    np.testing.assert_allclose(bin_statistics([once])[0], [2, 2, 5e-10])
-    np.testing.assert_allclose(bin_statistics([once])[1], [2, 2e-4, 2e-4])
 
 
 # ---------------------------------------------------------------- splits
