@@ -16,7 +16,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gensep.inversion.phase import phase_of
 from gensep.inversion.wiener import outer
@@ -69,8 +68,8 @@ def stems_of(
         done = jax.lax.map(lambda pair: _em(pair[0], pair[1], iterations), both)
         parts = [jnp.moveaxis(done, 0, -3).reshape(*stems.shape[:2], whole * window, -1)]
     if whole * window < mixture.shape[1]:
-        last = np.s_[..., whole * window :, :]
-        parts.append(_em(stems[last], mixture[last], iterations))
+        at = whole * window
+        parts.append(_em(stems[..., at:, :], mixture[..., at:, :], iterations))
     return jnp.concatenate(parts, -2)
 
 
