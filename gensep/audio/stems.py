@@ -13,6 +13,7 @@ from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable
 
 DEFAULT_SUBTYPE = {"WAV": "FLOAT", "RF64": "FLOAT", "FLAC": "PCM_24"}
+_BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
 
 
@@ -93,8 +94,13 @@ class StemWriter:
         """Append a block of floats `[channels, n]` to a stem; full scale is 1."""
         if block.ndim != 2 or block.shape[0] != self.channels:
             raise ValueError(f"expected [{self.channels}, n], got {list(block.shape)}")
+        samples, bits = np.ascontiguousarray(block.T), _BITS.get(self._kinds[stem][1])
+        if bits:  # rounded here, since libsndfile rounds down: sums of stems would drift
+            top = 2.0 ** (bits - 1)
+            whole = np.clip(np.rint(samples.astype(np.float64) * top), -top, top - 1)
+            samples = whole.astype(np.int32) << (32 - bits)
         try:
-            self._files[stem].write(np.ascontiguousarray(block.T))
+            self._files[stem].write(samples)
         except (soundfile.SoundFileError, AssertionError):  # an assertion when the disk is full
             remedy = "free some space or choose another folder"
             problem = f"cannot write {self.paths[stem]}: the disk may be full"

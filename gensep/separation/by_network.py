@@ -79,6 +79,8 @@ class ByNetwork:
         from gensep.rendering.score_text import ALIGNED, SCORE_TEXT, read_score_folder
 
         spectra, folder = self.separator.spectra, Path(self.scores or "")
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder} of scores; check the name")
         suffix = ALIGNED if any(folder.glob(f"*{ALIGNED}{SCORE_TEXT}")) else ""
         compat = bool(self.separator.settings.get("compat", False))
         tracks = read_score_folder(folder, suffix, self.names, compat=compat).tracks

@@ -82,8 +82,11 @@ def separate_blocks(
     samples = max(1, round(shape.samples * spectra.sample_rate / rate))
     total, whole = spectra.frames(samples), own.frames(shape.samples)
     found = _estimates(separator, heard, total, score, seconds)
+    loud = own.n_fft**0.5 if own.unitary else 1.0  # EM has constants for spectra that are not
     parts = FrameBuffer(_in_channels(block, shape.channels) for block in found)
     grid = _Grid(spectra, own, total, alike=alike)
+
+    residual = how.residual and how.niter > 0
 
     def filtered() -> Iterator[np.ndarray]:
         at = 0
@@ -91,15 +94,9 @@ def separate_blocks(
             frames = block.shape[-2]
             full = np.pad(block, ((0, 0), (0, WINDOW - frames), (0, 0)))
             estimates = grid.estimates(parts, at, np.abs(full), equal=separator.family.sums)
-            yield np.asarray(
-                stems_of(
-                    estimates,
-                    full,
-                    iterations=how.niter,
-                    softmask=how.softmask,
-                    residual=how.residual and how.niter > 0,
-                )
-            )[: len(separator.sources), :, :frames]
+            asked = {"iterations": how.niter, "softmask": how.softmask, "residual": residual}
+            stems = stems_of(estimates * loud, full * loud, **asked) / loud
+            yield np.asarray(stems)[: len(separator.sources), :, :frames]
             at += frames
             progress(at, whole)
 

@@ -10,7 +10,7 @@ import soxr
 from gensep.audio import stems as stems_module
 from gensep.audio.excerpt import Excerpt
 from gensep.audio.files import mid_stream, probe, read_blocks
-from gensep.audio.stems import StemWriter
+from gensep.audio.stems import StemWriter, subtype_for
 from gensep.runtime.errors import UserError
 from gensep.runtime.files import check_writable, output_folder, write_atomically
 
@@ -204,3 +204,27 @@ def test_folder_that_cannot_be_written_and_atomic_text(tmp_path):
     with pytest.raises(TypeError):
         write_atomically(tmp_path / "x.json", None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "x.json"]
+
+
+def test_integers_are_rounded_to_the_nearest(tmp_path):
+    """libsndfile rounds down, so that stems would not add up to the mixture on average."""
+    wave = np.random.default_rng(0).uniform(-1.2, 1.2, (1, 5000)).astype(np.float32)
+    for subtype, bits in (("PCM_U8", 8), ("PCM_16", 16), ("PCM_24", 24)):
+        with StemWriter([tmp_path / "x.wav"], 8000, 1, 5000, subtype) as writer:
+            writer.write(0, wave)
+        top = 2 ** (bits - 1)
+        want = np.clip(np.rint(wave[0].astype(float) * top), -top, top - 1) / top
+        np.testing.assert_array_equal(soundfile.read(tmp_path / "x.wav")[0], want)
+
+
+def test_stems_may_have_the_sample_format_of_the_mixture(tmp_path):
+    for name, subtype in (("a.wav", "PCM_16"), ("b.flac", "PCM_24"), ("c.wav", "DOUBLE")):
+        soundfile.write(tmp_path / name, np.zeros(100), 8000, subtype=subtype)
+        assert subtype_for(tmp_path / name, "wav", "same") == subtype
+        assert subtype_for(tmp_path / name, "wav", None) is None
+        assert subtype_for(tmp_path / name, "wav", "PCM_16") == "PCM_16"
+    assert subtype_for(tmp_path / "a.wav", ".flac", "same") == "PCM_16"
+    assert subtype_for(tmp_path / "c.wav", "flac", "same") is None
+    soundfile.write(tmp_path / "d.ogg", np.zeros(100), 8000)
+    assert subtype_for(tmp_path / "d.ogg", "wav", "same") is None
+    assert subtype_for(tmp_path / "d.ogg", "ogg", "same") is None
