@@ -7,7 +7,6 @@ discriminator guidance. Write OUTPUT.md, and the raw rows.
 
 import os
 import shlex
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -138,7 +137,7 @@ def patch(c, height=96, width=64):
 
 
 def train(c, case, model, loss):
-    """Return the averaged weights and the seconds of all updates; loss(model, key, x0, sigma)."""
+    """Return the averaged weights after all updates; loss(model, key, x0, sigma)."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -166,10 +165,7 @@ def train(c, case, model, loss):
         start = model, model, optimiser.init(model), 0
         return jax.lax.scan(update, start, jax.random.split(key, case.updates))[0][1]
 
-    compiled = run.lower(model, jax.random.key(3)).compile()
-    began = time.perf_counter()
-    trained = jax.block_until_ready(compiled(model, jax.random.key(3)))
-    return trained, time.perf_counter() - began
+    return run(model, jax.random.key(3))
 
 
 def relative_errors(case, prior):
@@ -230,11 +226,6 @@ def methods(c, case):
         noise = jax.random.normal(keys[1], x0.shape)
         return order_loss(critic, noisy(keys[0], x0, sigma), noise, sigma, step)
 
-    def both(critic, key, x0, sigma):
-        n = len(x0) // 4  # the contrast also learns the constant of the density
-        first = contrast(critic, key, x0[:n], sigma[:n]).mean()
-        return order(c.step, critic, key, x0, sigma) + 0.05 * first
-
     levels, table = jnp.asarray([case.high, case.low]), jnp.ones((2, case.mean.shape[-1]))
     edm = EDM(case.net(), case.mean, jnp.sqrt(jnp.mean(case.variance)))
     critic = Critic(case.net(), case.mean, case.variance, rngs=nnx.Rngs(1))
@@ -252,24 +243,23 @@ def methods(c, case):
         "critic, contrast with q": (critic, as_prior, contrast),
         "critic, order of blind steps": (blind, as_prior, partial(order, blindly)),
         "critic, order": (critic, as_prior, partial(order, c.step)),
-        "critic, order, and contrast with weight .05": (critic, as_prior, both),
     }
 
 
 def measure(c, case):
-    """Return rows (method, errors, seconds), the first one of the reference q alone."""
+    """Return rows (method, errors), the first one of the reference q alone."""
     table = methods(c, case)
     start, as_prior, _ = table["critic, order"]  # untrained, its logit is 0
-    rows = [("reference q alone", relative_errors(case, as_prior(start)), 0.0)]
+    rows = [("reference q alone", relative_errors(case, as_prior(start)))]
     for name, (model, as_prior, loss) in table.items():
-        trained, seconds = train(c, case, model, loss)
-        rows.append((name, relative_errors(case, as_prior(trained)), seconds))
+        trained = train(c, case, model, loss)
+        rows.append((name, relative_errors(case, as_prior(trained))))
         print(rows[-1])
     return rows
 
 
 def guide(c, truth, case):
-    """Return rows (method, errors, seconds) of a wrong prior with and without guidance."""
+    """Return rows (method, errors) of a wrong prior with and without guidance."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
@@ -285,11 +275,11 @@ def guide(c, truth, case):
         return contrast_loss(critic, x0 + wide * noise[0], fakes + wide * noise[1], sigma)
 
     critic = Critic(case.net(), case.mean, case.variance, rngs=nnx.Rngs(1))
-    trained, seconds = train(c, case, critic, loss)
-    rows = [("wrong prior", relative_errors(case, wrong), 0.0)]
+    trained = train(c, case, critic, loss)
+    rows = [("wrong prior", relative_errors(case, wrong))]
     for weight in (0.5, 1.0):
         prior = GuidedPrior(wrong, trained, jnp.asarray(weight))
-        rows.append((f"guided, weight {weight:g}", relative_errors(case, prior), seconds))
+        rows.append((f"guided, weight {weight:g}", relative_errors(case, prior)))
     print(rows)
     return rows
 
@@ -300,11 +290,8 @@ def table(case, rows):
     from score import geometric
 
     levels = geometric(LEVELS, case.low, case.high)[::-1]
-    head = ("method", *(f"sigma {s:.2g}" for s in levels), "seconds")
-    cells = [
-        (name, *(f"{100 * e:.1f} %" for e in found), f"{seconds:.0f}" if seconds else "")
-        for name, found, seconds in rows
-    ]
+    head = ("method", *(f"sigma {s:.2g}" for s in levels))
+    cells = [(name, *(f"{100 * e:.1f} %" for e in found)) for name, found in rows]
     return markdown(head, cells)
 
 
