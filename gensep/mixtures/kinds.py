@@ -1,15 +1,18 @@
 """Mixtures by what their folders hold: the table of the kinds of data."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from gensep.datasets.mixture_examples import MixtureExamples
-from gensep.mixtures.options import Drawing
+from gensep.mixtures.options import Drawing, Excerpts, Splitting
+from gensep.mixtures.partition import Partition, read_partition
 from gensep.mixtures.recordings import Target
 from gensep.mixtures.solo_waves import find_solos, has_solos, open_solos
 from gensep.mixtures.song_waves import SongWaves, find_all_songs, open_tracks
 from gensep.mixtures.splits import split_songs
+from gensep.mixtures.unpaired import open_songs
 from gensep.mixtures.wave_examples import WaveExamples, Waves
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
@@ -32,7 +35,7 @@ class Request(NamedTuple):
         """Frames of an excerpt that training sees: for a window, those within the excerpt."""
         return slice(self._margin, self._margin + self.frames) if self.frames else slice(None)
 
-    def samples(self, c: Drawing) -> int:
+    def samples(self, c: Excerpts) -> int:
         """Return the length of an excerpt."""
         if self.frames:
             return (self.frames + 2 * self._margin - 1) * self.spectra.hop_length
@@ -73,15 +76,37 @@ def _open_solos(c: Drawing, request: Request) -> MixtureExamples:
     return WaveExamples(request.spectra, names, train, valid, c, request.kept)
 
 
+def open_paired(c: Excerpts, request: Request, partition: Partition) -> MixtureExamples:
+    """Open the paired songs of a partition; its songs for validation are used whole.
+
+    Raises:
+        UserError: if a file cannot be read, or a source is missing.
+    """
+    names, samples = request.ordered(partition.sources), request.samples(c)
+    train, valid = (
+        SongWaves(open_songs(songs), names, samples, request.target, c)
+        for songs in (partition.train_sup, partition.valid)
+    )
+    return WaveExamples(request.spectra, names, train, valid, c, request.kept)
+
+
+def _open_partition(c: Drawing, request: Request) -> MixtureExamples:
+    plain = [f for f in dataclasses.fields(Splitting) if f.name not in ("data", "kind")]
+    if changed := [f.name for f in plain if getattr(c, f.name) != f.default]:
+        raise UserError(f"{changed[0]} is for folders, but {c.data[0]} says itself; leave it out")
+    return open_paired(c, request, read_partition(c.data[0]))
+
+
 class Kind(NamedTuple):
-    """A kind of data: whether a folder is of this kind, and how its examples are read."""
+    """A kind of data: whether a path is of this kind, and how its examples are read."""
 
     knows: Callable[[Path], bool]
     open: Callable[[Drawing, Request], MixtureExamples]
 
 
-# The kind "auto" is the first that knows the first folder.
+# The kind "auto" is the first that knows the first path.
 KINDS: dict[str, Kind] = {
+    "partition": Kind(Path.is_file, _open_partition),
     "solos": Kind(has_solos, _open_solos),
     "songs": Kind(lambda folder: True, _open_songs),
 }
@@ -99,8 +124,12 @@ def open_mixtures(
         UserError: if the data are not there, cannot be read, or lack a source.
     """
     folder = Path(c.data[0]) if c.data else None
-    if folder is None or not folder.is_dir():
+    if folder is None or not folder.exists():
         raise UserError(f"there is no folder {folder}; give one with --data")
-    known = [kind for name, kind in KINDS.items() if c.kind == name]
-    kind = known[0] if known else next(kind for kind in KINDS.values() if kind.knows(folder))
+    name = c.kind
+    if name == "auto":
+        name = next(name for name, kind in KINDS.items() if kind.knows(folder))
+    if (name == "partition") != folder.is_file() or (folder.is_file() and len(c.data) > 1):
+        raise UserError(f"{folder}: expected folders, or one partition file; see --kind")
+    kind = KINDS[name]
     return kind.open(c, Request(spectra, tuple(sources), frames))

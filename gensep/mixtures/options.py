@@ -12,10 +12,10 @@ class Mixtures:
 
     data: tuple[str, ...]
     """Folders of songs with stems, of solo recordings sorted as SOURCE/{train,valid}/**, or of
-    features that gensep.make_features wrote."""
+    features that gensep.make_features wrote; or a partition that gensep.partition wrote."""
     kind: Annotated[str, choices("auto", "gensep.mixtures.kinds:KINDS")] = "auto"
-    """What the folders hold: songs with stems, solo recordings by source, which are summed at
-    random, or features."""
+    """What the data are: songs with stems, solo recordings by source, which are summed at random,
+    features, or the paired songs of a partition."""
     layout: Layout = "auto"
     """How the folders of songs are arranged."""
     stems: tuple[str, ...] = ()
@@ -25,8 +25,6 @@ class Mixtures:
     residual: str | None = None
     """Name of a further source: the mixture minus all stems of a song. If every song has a mixture
     and one stem only, there is such a source in any case, called residual."""
-    seconds: Annotated[float, Range(0.01)] = 6.0
-    """Length of a training excerpt; networks with a window of their own take that length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +44,11 @@ class Splitting(Mixtures):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Splitting):
+class Excerpts:
     """Random excerpts of waves; the defaults are Open-Unmix's."""
 
+    seconds: Annotated[float, Range(0.01)] = 6.0
+    """Length of a training excerpt; networks with a window of their own take that length."""
     positions: Annotated[int, Range(0)] = 64
     """Excerpts that are taken of every song in an epoch, all songs in random order; 0 draws every
     song independently."""
@@ -76,4 +76,31 @@ class Drawing(Splitting):
         if self.gain_low > self.gain_high:
             raise ValueError(
                 f"expected gain_low <= gain_high, not {self.gain_low} and {self.gain_high}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Excerpts, Splitting):
+    """Options of commands that draw mixtures from waves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpairing:
+    """Unpaired recordings."""
+
+    unpaired_gain_low: Annotated[float, Range(0)] = 0.2
+    """Lowest random factor of an unpaired excerpt."""
+    unpaired_gain_high: Annotated[float, Range(0)] = 1.2
+    """Highest random factor of an unpaired excerpt."""
+    fresh: Fraction = 1.0
+    """Share of the unpaired excerpts of an update that is read from disk; the others are taken
+    again from those in memory, each of which is replaced in its turn."""
+    kept: Count = 256
+    """Unpaired excerpts of every list that are in memory, unless all are fresh."""
+
+    def __post_init__(self) -> None:
+        low, high = self.unpaired_gain_low, self.unpaired_gain_high
+        if low > high:
+            raise ValueError(
+                f"expected unpaired_gain_low <= unpaired_gain_high, not {low} and {high}"
             )

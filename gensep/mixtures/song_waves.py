@@ -8,8 +8,8 @@ import numpy as np
 
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
-from gensep.mixtures.options import Drawing, Mixtures
-from gensep.mixtures.recordings import Recording, Target, open_recording
+from gensep.mixtures.options import Excerpts, Mixtures
+from gensep.mixtures.recordings import Recording, Sound, Target, open_recording
 from gensep.runtime.errors import UserError
 
 RESIDUAL = "residual"  # name of mixture minus stem where a song has one stem only
@@ -27,12 +27,12 @@ class Track(NamedTuple):
     """A song whose headers were read: a recording of every stem, None where it is silent."""
 
     name: str
-    mixture: Recording | None
-    stems: dict[str, Recording | None]
+    mixture: Sound | None
+    stems: dict[str, Sound | None]
     residual: str | None  # name of a further source: mixture minus stems
 
     @property
-    def first(self) -> Recording:
+    def first(self) -> Sound:
         """A recording, which tells the length and rate of all."""
         return next(filter(None, self.stems.values()))
 
@@ -115,7 +115,7 @@ class SongWaves:
         names: Sequence[str],
         samples: int,
         target: Target,
-        c: Drawing,
+        c: Excerpts,
     ) -> None:
         self.tracks, self.names, self.samples, self.target = tracks, names, samples, target
         self.positions, self.mix_songs = c.positions, c.mix_songs
@@ -149,7 +149,7 @@ class SongWaves:
         return (track.whole(self.names, self.target) for track in self.tracks)
 
 
-def random_place(rng: np.random.Generator, recording: Recording, samples: int, rate: int) -> int:
-    """Draw the first sample of an excerpt, uniformly over those that lie within the recording."""
-    grid = recording.grid(rate)
-    return int(rng.integers(max(0, recording.samples(rate) - samples) // grid + 1)) * grid
+def random_place(rng: np.random.Generator, sound: Sound, samples: int, rate: int) -> int:
+    """Draw the first sample of an excerpt, uniformly over those that lie within the sound."""
+    grid = sound.grid(rate)
+    return int(rng.integers(max(0, sound.samples(rate) - samples) // grid + 1)) * grid
