@@ -71,7 +71,7 @@ def _by_split(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
         pairs = [(source, split) for source in outer for split in _folders(source)]
     for source, split in pairs:
         kind = "valid" if split.name in VALID else split.name
-        if kind in ("train", "valid") and (files := _audio(split if not splits else source)):
+        if kind in ("train", "valid") and (files := audio_files(split if not splits else source)):
             yield source.name, kind, files
 
 
@@ -79,7 +79,8 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
-def _audio(folder: Path) -> list[Path]:
+def audio_files(folder: Path) -> list[Path]:
+    """Return the sounds in a folder and in its folders, but for those for testing, sorted."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "." and name not in TEST]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.mixtures.options import Drawing
+from gensep.mixtures.options import Excerpts
 from gensep.mixtures.song_waves import Piece
 from gensep.mixtures.vary import Variation, vary
 from gensep.representation.blocks import spectrum_blocks
@@ -39,7 +39,7 @@ class WaveExamples:
         sources: tuple[str, ...],
         train: Waves,
         valid: Waves,
-        c: Drawing,
+        c: Excerpts,
         kept: slice = slice(None),
     ) -> None:
         """Set waves for training and validation, and which frames of an excerpt are used."""
