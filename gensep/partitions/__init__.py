@@ -1,1 +1,1 @@
-"""Partitions of data for semi-supervised training: what is paired, what is not, what is held out."""
+"""Partitions of data for semi-supervised training: paired, unpaired and held-out recordings."""

@@ -7,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gensep.audio.excerpt import Excerpt
-from gensep.datasets.layouts import MIXTURES, find_songs
+from gensep.datasets.layouts import MIXTURES, TEST, VALID, audio_files, find_songs
 from gensep.datasets.songs import Song
-from gensep.mixtures.solo_waves import audio_files
-from gensep.mixtures.splits import TEST, VALID
 from gensep.partitions.partition import MIXTURE, PairedSong, Partition, Sum
 from gensep.runtime.errors import UserError
 
