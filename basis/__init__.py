@@ -11,7 +11,16 @@ from basis.gmm import ElementMixture, GaussianMixture, full_gaussian, gaussian_m
 from basis.langevin import langevin
 from basis.likelihood import denoising_bound, log_likelihood, terminal_of
 from basis.mala import mala
-from basis.mixing import AncestorDecibel, CrossTerms, Decibel, Linear, Power, average, project
+from basis.mixing import (
+    AncestorDecibel,
+    CrossTerms,
+    Decibel,
+    Generated,
+    Linear,
+    Power,
+    average,
+    project,
+)
 from basis.mmps import mmps, mmps_draws, mmps_heun, mmps_pc, moment_matching
 from basis.moves import moving, resample_stretches, stitch, swap
 from basis.msdm import msdm
@@ -38,6 +47,7 @@ __all__ = [
     "ElementMixture",
     "Gaussian",
     "GaussianMixture",
+    "Generated",
     "Guided",
     "Info",
     "Kernel",

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from basis.mixing import Generated
 from basis.prior import Prior
-from basis.sampler import Kernel, Problem
+from basis.sampler import Kernel, Problem, sources_shape
 
 
 def check(kernel: Kernel, problem: Problem, sigmas: ArrayLike) -> None:
@@ -19,6 +20,11 @@ def check(kernel: Kernel, problem: Problem, sigmas: ArrayLike) -> None:
             kernel itself fails.
     """
     check_levels(problem.priors, sigmas)
+    if isinstance(problem.mixing, Generated) and not kernel.generated:
+        raise ValueError(
+            "this sampler needs an elementwise mixing map; with generators take mmps, langevin or "
+            "mala"
+        )
     _check_shapes(problem)
     if not np.isfinite(np.asarray(problem.mixture)).all():
         raise ValueError("the mixture contains values that are not finite; repair it first")
@@ -60,21 +66,22 @@ def _check_shapes(problem: Problem) -> None:
     """Refuse a prior or a mixing map that does not accept the shape of the mixture."""
     mixture = jax.ShapeDtypeStruct(problem.mixture.shape, problem.mixture.dtype)
     sigma = jax.ShapeDtypeStruct((), mixture.dtype)
+    sources = jax.ShapeDtypeStruct(sources_shape(problem), mixture.dtype)
+    one = jax.ShapeDtypeStruct(sources.shape[1:], mixture.dtype)
     for i, prior in enumerate(problem.priors):
         name = f"prior {i} ({type(prior).__name__})"
         try:
-            got = jax.eval_shape(lambda p, x, s: p.score(x, s), prior, mixture, sigma).shape
+            got = jax.eval_shape(lambda p, x, s: p.score(x, s), prior, one, sigma).shape
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{name} does not accept elements of shape {mixture.shape[1:]}: "
+                f"{name} does not accept elements of shape {one.shape[1:]}: "
                 f"{str(error).splitlines()[0]}"
             ) from None
-        if got != mixture.shape:
+        if got != one.shape:
             raise ValueError(
-                f"{name} returns scores of shape {got} for a mixture of shape "
-                f"{mixture.shape}; use priors of one representation"
+                f"{name} returns scores of shape {got} for sources of shape "
+                f"{one.shape}; use priors of one representation"
             )
-    sources = jax.ShapeDtypeStruct((len(problem.priors), *mixture.shape), mixture.dtype)
     try:
         mixed = jax.eval_shape(lambda f, x: f(x), problem.mixing, sources).shape
     except (TypeError, ValueError):

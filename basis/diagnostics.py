@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from basis.mixing import AncestorDecibel, Decibel, Linear, Mixing
+from basis.mixing import AncestorDecibel, Decibel, Generated, Linear, Mixing, steepest
 
 
 def sliced_wasserstein(
@@ -132,6 +132,8 @@ def check_langevin(
         gains = np.asarray(mixing.gains)
     elif isinstance(mixing, Decibel | AncestorDecibel):
         gains = np.ones(1)  # the slopes are a softmax, so their squares sum to at most 1
+    elif isinstance(mixing, Generated):
+        gains = np.sqrt(steepest(mixing))
     else:
         raise ValueError(
             f"expected a Linear or Decibel map, not {type(mixing).__name__}: bound "

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from basis.broadcast import align_last
 from basis.diagnostics import check_langevin
-from basis.mixing import Linear, project, weights
+from basis.mixing import Linear, project, slopes, weights
 from basis.prior import denoise, denoise_all
 from basis.sampler import Info, Kernel, Normal, Problem, observation_variance, report, residual
 
@@ -87,7 +86,7 @@ def langevin(
         scale = np.inf if hard else gamma_scale
         check_langevin(step_size, scale, problem.mixing, at)
 
-    return Kernel(partial(_step, options), check=check)
+    return Kernel(partial(_step, options), check=check, generated=not hard)
 
 
 def _step(
@@ -109,7 +108,7 @@ def _step(
         point = clean if at == "denoised" else x
         w = weights(problem.mixing, point)
         gamma2 = gamma_scale * sigma**2 + observation_variance(problem, w)
-        return w * residual(problem, point)[None] / align_last(gamma2, w)
+        return slopes(problem.mixing, point).pull(residual(problem, point) / gamma2)
 
     def one(carry: tuple[jax.Array, jax.Array], i: jax.Array) -> tuple[tuple, None]:
         x, _ = carry

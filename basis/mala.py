@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from basis.broadcast import align_first, align_last
-from basis.mixing import weights
+from basis.broadcast import align_first
+from basis.mixing import slopes, weights
 from basis.prior import Density, denoise_all
 from basis.sampler import Info, Kernel, Normal, Problem, observation_variance, report, residual
 
@@ -34,7 +34,7 @@ def mala(steps: int = 20, step_size: float = 0.2, gamma_scale: float = 1.0) -> K
         normal: Normal,
     ) -> tuple[jax.Array, Info]:
         eta = step_size * sigma**2
-        axes = tuple(range(1, problem.mixture.ndim))
+        axes = (0, *range(2, sources.ndim))
         target = partial(_target, problem, sigma, gamma_scale)
 
         def one(carry: tuple[jax.Array, Target], i: jax.Array) -> tuple[tuple, jax.Array]:
@@ -44,11 +44,10 @@ def mala(steps: int = 20, step_size: float = 0.2, gamma_scale: float = 1.0) -> K
             proposal = x + eta * slope + jnp.sqrt(2 * eta) * noise
             new = target(proposal)
             back = (x - proposal - eta * new[1]) ** 2 / (4 * eta)
-            all_axes = (0, *(a + 1 for a in axes))
-            change = new[0] - density + (noise**2 / 2 - back).sum(all_axes)
+            change = new[0] - density + (noise**2 / 2 - back).sum(axes)
             u = jax.random.uniform(jax.random.fold_in(own, 1), change.shape, x.dtype)
             keep = jnp.log(u) < change
-            wide = align_first(keep, problem.mixture)[None]
+            wide = align_first(keep, sources[0])[None]
             slope, clean = (jnp.where(wide, a, b) for a, b in ((new[1], slope), (new[2], clean)))
             density = jnp.where(keep, new[0], density)
             return (jnp.where(wide, proposal, x), (density, slope, clean)), keep.mean()
@@ -67,7 +66,7 @@ def mala(steps: int = 20, step_size: float = 0.2, gamma_scale: float = 1.0) -> K
                 "a flow or a closed form, or another sampler"
             )
 
-    return Kernel(step, check=check)
+    return Kernel(step, check=check, generated=True)
 
 
 def _target(problem: Problem, sigma: jax.Array, gamma_scale: float, x: jax.Array) -> Target:
@@ -81,5 +80,5 @@ def _target(problem: Problem, sigma: jax.Array, gamma_scale: float, x: jax.Array
     density = density - (difference**2 / (2 * gamma2)).sum(axes)
     if callable(problem.variance):
         density = density - (jnp.log(gamma2) / 2).sum(axes)
-    likelihood = w * difference[None] / align_last(gamma2, w)
+    likelihood = slopes(problem.mixing, x).pull(difference / gamma2)
     return density, (clean - x) / sigma**2 + likelihood, clean

@@ -1,5 +1,7 @@
 """Mixing maps f: sources -> mixture, as functions that JAX differentiates."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import jax
@@ -70,6 +72,30 @@ class AncestorDecibel(NamedTuple):
         return (jax.nn.logsumexp(beta * sources, axis=0) - jnp.log(len(sources))) / beta
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Generated:
+    """f(z) = mixing(G_1(z_1), ..., G_K(z_K)): a mixture of what generators make of latents z.
+
+    With the prior N(0, 1) on latents (`Gaussian` of mean 0 and variance 1), samplers draw from the
+    posterior of the latents; `sources` are the separated sources. The map is not elementwise, so
+    that only samplers with `Kernel.generated` take it. Latents of all sources have one shape.
+    """
+
+    mixing: Mixing  # of the sources
+    generators: tuple[Callable[[jax.Array], jax.Array], ...]  # latents [batch, ...] -> a source
+    shape: tuple[int, ...] = field(metadata={"static": True})  # of the latents of an example
+
+    def sources(self, latents: jax.Array) -> jax.Array:
+        """Return the sources `[source, batch, ...]` that are made of `[source, batch, *shape]`."""
+        each = zip(self.generators, latents, strict=True)
+        return jnp.stack([generator(z) for generator, z in each])
+
+    def __call__(self, latents: jax.Array) -> jax.Array:
+        """Mix latents `[source, batch, *shape]` -> `[batch, ...]`."""
+        return self.mixing(self.sources(latents))
+
+
 class CrossTerms(NamedTuple):
     """The error variance of the decibel law: constant + slope (1 - |w|^2) / 2, for weights w.
 
@@ -114,5 +140,50 @@ def project(mixing: Mixing, sources: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def weights(mixing: Mixing, sources: jax.Array) -> jax.Array:
-    """Return df/dx_k per element, `[source, ...]`, for an elementwise map."""
+    """Return df/dx_k per element, `[source, ...]`, for an elementwise map.
+
+    For a `Generated` map of latents, x_k are the generated sources, on which the variance of an
+    observation may depend.
+    """
+    if isinstance(mixing, Generated):
+        return weights(mixing.mixing, mixing.sources(sources))
     return jax.grad(lambda x: mixing(x).sum())(sources)
+
+
+class Slopes(NamedTuple):
+    """Products with the Jacobian J of a mixing map at a point."""
+
+    push: Callable[[jax.Array], jax.Array]  # move of the point `[source, ...]` -> J move `[...]`
+    pull: Callable[[jax.Array], jax.Array]  # `[...]` -> J^T of it, like the point
+
+
+def slopes(mixing: Mixing, point: jax.Array) -> Slopes:
+    """Return products with the Jacobian at the point `[source, ...]`."""
+    if isinstance(mixing, Generated):
+        push, (_, pull) = jax.linearize(mixing, point)[1], jax.vjp(mixing, point)
+        return Slopes(push, lambda u: pull(u)[0])
+    return elementwise(weights(mixing, point))
+
+
+def elementwise(w: jax.Array) -> Slopes:
+    """Return the products for an elementwise map with the weights `w: [source, ...]`."""
+    return Slopes(lambda move: (w * move).sum(0), lambda u: w * u[None])
+
+
+def steepest(mixing: Generated) -> float:
+    """Return an estimate of the largest |J|^2 over latents, by power iterations at a few of them.
+
+    It is exact for linear generators.
+    """
+    keys = jax.random.split(jax.random.key(0))
+    shape = (len(mixing.generators), 8, *mixing.shape)
+    at = slopes(mixing, jax.random.normal(keys[0], shape))
+    axes = (0, *range(2, len(shape)))
+
+    def iterate(move: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        image = at.pull(at.push(move))
+        size = jnp.sqrt((image**2).sum(axes, keepdims=True))
+        return image / jnp.maximum(size, 1e-20), size.max()
+
+    start = jax.random.normal(keys[1], shape)
+    return float(jax.lax.scan(iterate, start, None, 30)[1][-1])

@@ -1,4 +1,4 @@
-"""Moment-matching posterior sampling (Rozet et al. 2024, sec. 4), for any elementwise mixing map.
+"""Moment-matching posterior sampling (Rozet et al. 2024, sec. 4), for any mixing map.
 
 At noise level sigma the clean sources given the noisy ones are approximated by N(D, C) with C_k =
 sigma^2 dD_k/dx (Tweedie's covariance). With w = df/dx at D the mixture is then N(f(D), V),
@@ -22,8 +22,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from basis.broadcast import align_first
 from basis.lanczos import root_times
-from basis.mixing import weights
+from basis.mixing import Generated, Slopes, slopes, weights
 from basis.prior import denoise_all, spread_all
 from basis.sampler import UNKNOWN, Kernel, Normal, Problem, observation_variance, residual
 from basis.steps import Guidance, Guided, hardened, heun, predictor_corrector, sde
@@ -84,7 +85,7 @@ def mmps(
         hard: move the conditioned sources onto f(x) = mixture.
     """
     guidance = moment_matching(cg_iterations, max_step, 0, early_iterations, early_above)
-    return sde(hardened(guidance, hard=hard), memory)
+    return sde(hardened(guidance, hard=hard), memory)._replace(generated=not hard)
 
 
 def mmps_draws(
@@ -96,12 +97,13 @@ def mmps_draws(
 ) -> Kernel:
     """Return the kernel that samples x0 | x, mixture, so that a few levels are enough."""
     guidance = moment_matching(cg_iterations, lanczos_iterations=lanczos_iterations)
-    return sde(hardened(guidance, hard=hard), memory)
+    return sde(hardened(guidance, hard=hard), memory)._replace(generated=not hard)
 
 
 def mmps_heun(cg_iterations: int = 2, *, hard: bool = False) -> Kernel:
     """Return the kernel of the probability-flow ODE; only its start is random."""
-    return heun(hardened(moment_matching(cg_iterations), hard=hard))
+    kernel = heun(hardened(moment_matching(cg_iterations), hard=hard))
+    return kernel._replace(generated=not hard)
 
 
 def mmps_pc(
@@ -116,7 +118,8 @@ def mmps_pc(
     guidance = moment_matching(cg_iterations, lanczos_iterations=lanczos_iterations)
     guidance = hardened(guidance, hard=hard)
     memory = 1.0 if lanczos_iterations else None
-    return predictor_corrector(guidance, corrections, kappa, memory)
+    kernel = predictor_corrector(guidance, corrections, kappa, memory)
+    return kernel._replace(generated=not hard)
 
 
 def condition(
@@ -135,33 +138,41 @@ def condition(
     def covariance(u: jax.Array) -> jax.Array:
         return sigma**2 * pull(u)[0]
 
-    w = weights(problem.mixing, denoised)
+    w, at = weights(problem.mixing, denoised), slopes(problem.mixing, denoised)
     variance = observation_variance(problem, w)
     error = spread_all(problem.priors, denoised, sigma)
-    scale = variance + (w**2 * error**2).sum(0)
+    if isinstance(problem.mixing, Generated):
+        # the mean of the diagonal, estimated by one random vector of signs
+        signs = jax.random.rademacher(jax.random.fold_in(key, 0), error.shape, error.dtype)
+        axes = tuple(range(1, problem.mixture.ndim))
+        scale = variance + (at.push(signs * error) ** 2).mean(axes, keepdims=True)
+    else:
+        scale = variance + (w**2 * error**2).sum(0)
     wanted, start = residual(problem, denoised), denoised
     if lanczos_iterations:
         prior_key, noise_key = jax.random.split(key)
         deviation = root_times(covariance, normal(prior_key), lanczos_iterations, sigma**2)
         # the noise of the first source is standard normal and has the shape of the mixture
-        noise = jnp.sqrt(variance) * normal(noise_key)[0]
-        seen = variance < UNKNOWN
-        wanted = wanted - (w * deviation).sum(0) + jnp.where(seen, noise, 0)
+        fits = denoised.shape[1:] == wanted.shape
+        noise = normal(noise_key)[0] if fits else jax.random.normal(noise_key, wanted.shape)
+        noise, seen = jnp.sqrt(variance) * noise, variance < UNKNOWN
+        wanted = wanted - at.push(deviation) + jnp.where(seen, noise, 0)
         start = denoised + deviation
-    moved = solve(covariance, w, variance, scale, wanted, cg_iterations, max_step)
+    moved = solve(covariance, at, denoised, variance, scale, wanted, cg_iterations, max_step)
     return Guided(denoised, start + moved, 1, cg_iterations + lanczos_iterations)
 
 
 def solve(
     covariance: Callable[[jax.Array], jax.Array],
-    w: jax.Array,
+    at: Slopes,
+    like: jax.Array,
     variance: jax.Array,
     scale: jax.Array,
     wanted: jax.Array,
     iterations: int,
     max_step: float,
 ) -> jax.Array:
-    """Return C W V^-1 wanted, the move of every source, by conjugate gradients.
+    """Return C J^T V^-1 wanted, the move of every source, by conjugate gradients.
 
     The Jacobian of a learned prior is not a covariance everywhere: it need not be positive nor, for
     networks, symmetric. So a step along a negative curvature is not taken, and neither is one that
@@ -170,29 +181,37 @@ def solve(
 
     Args:
         covariance: product with C, `[source, batch, ...]` -> like it.
-        w: weights df/dx, `[source, batch, ...]`.
+        at: products with J, the Jacobian of the mixing map.
+        like: an array shaped like the sources, `[source, batch, ...]`.
         variance: of the observation, a scalar or `[batch, ...]`.
         scale: diagonal preconditioner, an approximation of the diagonal of V, `[batch, ...]`.
         wanted: residual of the mixture, `[batch, ...]`.
         iterations: number of products with C.
         max_step: largest step.
     """
-    moved = jnp.zeros_like(w)
+    moved = jnp.zeros_like(like)
     direction, previous = jnp.zeros_like(wanted), jnp.asarray(jnp.inf)
     for _ in range(iterations):
         size = _dot(wanted, wanted / scale)
         direction = wanted / scale + size / jnp.maximum(previous, 1e-20) * direction
-        move = covariance(w * direction[None])
-        image = variance * direction + (w * move).sum(0)
+        move = covariance(at.pull(direction))
+        image = variance * direction + at.push(move)
         curvature = _dot(direction, image)
         step = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1), 0)
         step = jnp.clip(step, 0, max_step)
         left = wanted - step * image
         good = _dot(left, left / scale) <= 4 * size
-        moved = jnp.where(good[None], moved + step[None] * move, moved)
+        # one number per example: as many axes as the sources have
+        per, kept = (_of_example(value, move) for value in (step, good))
+        moved = jnp.where(kept, moved + per * move, moved)
         wanted = jnp.where(good, left, wanted)
         previous = jnp.where(good, size, jnp.inf)
     return moved
+
+
+def _of_example(value: jax.Array, like: jax.Array) -> jax.Array:
+    """Return `value: [batch, 1, ...]` broadcastable to `like: [source, batch, ...]`."""
+    return align_first(value.reshape(-1), like[0])[None]
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

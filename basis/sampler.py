@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from basis.broadcast import align_last
-from basis.mixing import Mixing, weights
+from basis.mixing import Generated, Mixing, weights
 from basis.prior import Prior
 
 UNKNOWN = 1e6  # an observation of at least this variance counts as missing
@@ -40,10 +40,23 @@ State: TypeAlias = Any  # of a sampler: the noisy sources `[source, batch, ...]`
 Normal = Callable[[jax.Array], jax.Array]  # key -> standard normal noise shaped like the sources
 
 
+def sources_shape(problem: Problem) -> tuple[int, ...]:
+    """Return the shape of what is sampled: sources like the mixture, or latents of generators."""
+    batch, *rest = problem.mixture.shape
+    if isinstance(problem.mixing, Generated):
+        rest = list(problem.mixing.shape)
+    return (len(problem.priors), batch, *rest)
+
+
 def start_at_mixture(
     key: jax.Array, problem: Problem, sigma: jax.Array, normal: Normal
 ) -> jax.Array:
-    """Return the usual initial state: the mixture in place of every source, plus noise."""
+    """Return the usual initial state: the mixture in place of every source, plus noise.
+
+    Latents of generators start as noise alone.
+    """
+    if isinstance(problem.mixing, Generated):
+        return sigma * normal(key)
     return problem.mixture[None] + sigma * normal(key)
 
 
@@ -61,6 +74,8 @@ class Kernel(NamedTuple):
     sources: Callable[[State], jax.Array] = lambda state: state
     # (problem, sigmas) -> None; raises ValueError, before compiling, for unsuitable problems
     check: Callable[[Problem, ArrayLike], None] = lambda problem, sigmas: None
+    # whether it takes mixing maps that are not elementwise, `Generated`
+    generated: bool = False
 
 
 def sample(
@@ -83,9 +98,10 @@ def sample(
             samples agree there.
 
     Returns:
-        Sources `[source, batch, ...]`, and an `Info` with a first axis `[level]`.
+        Sources `[source, batch, ...]`, or latents for a `Generated` map, and an `Info` with a first
+        axis `[level]`.
     """
-    shape = (len(problem.priors), *problem.mixture.shape)
+    shape = sources_shape(problem)
     if normal is None:
 
         def normal(key: jax.Array) -> jax.Array:

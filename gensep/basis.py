@@ -24,6 +24,10 @@ class Config(SamplerOptions, StemChoice, StemFormat):
     """Audio files to separate."""
     priors: tuple[PriorName, ...] = ("piano", "violin")
     """One prior per source, 1 to 8: shipped names, run folders or prior files; may repeat."""
+    guide: tuple[str, ...] = ()
+    """Critics that correct priors, as SOURCE=RUN: runs of gensep.train_critic --against."""
+    guide_weight: float = 1.0
+    """How far guides correct: 0 not at all, 1 as far as they were trained to."""
     output: str = "separated/{name}"
     """Folder of the stems; {name} is the name of the input, {folder} its folder."""
     preset: Annotated[str, choices("gensep.separation.settings:PRESETS")] = "default"
@@ -74,7 +78,8 @@ def main(argv: list[str]) -> None:
     folders = output_folders(c.output, c.mixtures)
     for path in c.mixtures:
         probe(path)
-    method = Posterior(assemble(c.priors), settings, c.uncertainty)
+    sources = assemble(c.priors, c.guide, c.guide_weight)
+    method = Posterior(sources, settings, c.uncertainty)
     for path, folder in zip(c.mixtures, folders, strict=True):
         separate(path, folder, c, method)
     return None

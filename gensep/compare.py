@@ -2,7 +2,8 @@
 
 RUN is an output folder of gensep.evaluate. OUTPUT gets comparison.md, comparison.csv, and for each
 metric bars_METRIC.png (means and standard deviations), boxes_METRIC.png and songs_METRIC.png (each
-song, the first run against the others). One run alone is shown in the same way.
+song, the first run against the others), for three or more runs also conover_METRIC.png (p that two
+of them rank alike). One run alone is shown in the same way.
 """
 
 import sys
@@ -28,7 +29,7 @@ class Config:
     """Statistic over songs that the first table shows, by default that of the first run's protocol;
     power is the mean of ratios of energies."""
     picture: bool = True
-    """Plot bars and boxes per method and points per song."""
+    """Plot bars and boxes per method, points per song, and p-values of every two methods."""
 
 
 def main(argv: list[str]) -> None:

@@ -50,6 +50,10 @@ class DenoiserPrior(NamedTuple):
 
         The table of errors is interpolated linearly in ln sigma and ln error.
         """
-        at = jnp.log(self.sigmas[::-1])
-        table = jnp.log(self.errors[::-1])
-        return jnp.exp(jax.vmap(jnp.interp, (None, None, 1))(jnp.log(sigma), at, table))
+        return interpolate(sigma, self.sigmas, self.errors)
+
+
+def interpolate(sigma: jax.Array, sigmas: jax.Array, errors: jax.Array) -> jax.Array:
+    """Return a table `errors: [level, features]` at sigma, linearly in ln sigma and ln error."""
+    at, table = jnp.log(sigmas[::-1]), jnp.log(errors[::-1])
+    return jnp.exp(jax.vmap(jnp.interp, (None, None, 1))(jnp.log(sigma), at, table))

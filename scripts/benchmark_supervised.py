@@ -89,13 +89,9 @@ def estimates(
 ) -> Iterator[tuple[str, list[np.ndarray], float]]:
     """Yield method, stems `[source, samples]` per seed, and seconds of work."""
     from gensep.evaluation.oracles import oracle_stems
+    from gensep.inversion.masking import apply_masks
     from gensep.separation.by_network import separate_by
-    from gensep.separation.separate import (
-        analyse_channels,
-        apply_masks,
-        assemble,
-        find_masks,
-    )
+    from gensep.separation.separate import analyse_channels, assemble, find_masks
 
     sources = assemble(names)
     form = sources.representation

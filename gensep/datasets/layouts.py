@@ -4,6 +4,7 @@ A stem is a file, a stream of a `.stem.mp4`, or a channel of a stereo file. Dot 
 other than sound are ignored.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from gensep.runtime.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".oga", ".opus", ".mp3")
 MIXTURES = ("mixture", "mix")
+VALID = ("valid", "validation", "val")  # names of folders with songs for validation
+TEST = ("test", "Test")
 STEM_MP4 = ".stem.mp4"
 VERSIONS = ("gt", "fast", "slow", "original")  # of Bach10 by Sibelius: tempo and timing of notes
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")  # MUSDB18; the files carry no names
@@ -198,3 +201,13 @@ def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.name[0] != ".")
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Return the sounds in a folder and in its folders, but for those for testing, sorted."""
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "." and name not in TEST]
+        paths = [Path(parent) / name for name in names if name[0] != "."]
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted(found)

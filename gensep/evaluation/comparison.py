@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,8 @@ def compare(
     """Compare methods, whose scores lie in the folders `runs`, with the first one of them.
 
     Write OUTPUT/comparison.md, comparison.csv, and with `picture` for each metric bars_METRIC.png,
-    boxes_METRIC.png and songs_METRIC.png. The arguments are the options of `gensep.compare`.
+    boxes_METRIC.png and songs_METRIC.png, for three or more runs
+    conover_METRIC.png. The arguments are the options of `gensep.compare`.
 
     Raises:
         UserError: if a run cannot be read or has no song in common with the others.
@@ -161,8 +163,9 @@ def _tables(tables: dict[str, Table], statistic: str) -> tuple[str, list[Line]]:
         text, more = _values(metric, table, runs[0], statistic)
         spread, deviations = _spreads(metric, table, runs[0])
         differences, others = _differences(metric, table, runs)
-        parts += [text, spread, *differences]
-        lines += more + deviations + others
+        ranks, tests = _ranks(metric, table, runs)
+        parts += [text, spread, *differences, *ranks]
+        lines += more + deviations + others + tests
     return "\n\n".join(parts), lines
 
 
@@ -205,7 +208,7 @@ def _spreads(metric: str, table: Table, first: str) -> tuple[str, list[Line]]:
 
 
 def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str], list[Line]]:
-    """Tabulate the differences of each run from the first, and test whether all runs rank alike."""
+    """Tabulate the differences of each run from the first."""
     first, *others = runs
     rows, lines, parts = [], [], []
     for method in others:
@@ -218,15 +221,36 @@ def _differences(metric: str, table: Table, runs: list[str]) -> tuple[list[str],
     if rows:
         title = f"Paired differences from {first}: mean [95 %], Wilcoxon p\n\n"
         parts.append(title + markdown(("method", *table[first]), rows))
-    tests = [(s, stats.friedman([table[m][s] for m in runs])) for s in table[first]]
-    if known := [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in tests if f]:
-        parts.append(f"Friedman test over {len(runs)} methods: " + "; ".join(known))
     return parts, lines
 
 
+def _ranks(metric: str, table: Table, runs: list[str]) -> tuple[list[str], list[Line]]:
+    """Test whether all runs rank alike, and every two of them after that."""
+    rows, lines, parts = [], [], []
+    tests = [(s, stats.friedman([table[m][s] for m in runs])) for s in table[runs[0]]]
+    if known := [f"{s}: chi2 {f[1]:.2f}, p {f[2]:.2g}, n {f[0]}" for s, f in tests if f]:
+        parts.append(f"Friedman test over {len(runs)} methods: " + "; ".join(known))
+    found = _conover(table, runs)
+    for i, j in combinations(range(len(runs)), 2):
+        for s, p in found.items():
+            what, n = f"Conover, against {runs[i]}", len(table[runs[j]][s])
+            lines.append(Line(metric, s, runs[j], what, n, None, None, None, float(p[i, j])))
+        rows.append((f"{runs[i]} - {runs[j]}", *(f"{p[i, j]:.2g}" for p in found.values())))
+    if found:
+        title = "Conover's test of every two methods: p, not corrected for several comparisons\n\n"
+        parts.append(title + markdown(("methods", *found), rows))
+    return parts, lines
+
+
+def _conover(table: Table, runs: list[str]) -> dict[str, np.ndarray]:
+    """Return the p-values of every two runs by source."""
+    tests = ((s, stats.conover([table[m][s] for m in runs])) for s in table[runs[0]])
+    return {s: p for s, p in tests if p is not None}
+
+
 def _plot(folder: Path, tables: dict[str, Table]) -> None:
-    """Draw bars, boxes and songs of every metric."""
-    from gensep.plots.songs import plot_bars, plot_boxes, plot_songs
+    """Draw bars, boxes, songs and p-values of every metric."""
+    from gensep.plots.songs import plot_bars, plot_boxes, plot_p_values, plot_songs
 
     def common(x: dict[str, float], y: dict[str, float]) -> tuple[list[float], list[float]]:
         songs = [song for song in y if song in x]
@@ -240,6 +264,9 @@ def _plot(folder: Path, tables: dict[str, Table]) -> None:
         plot_boxes(folder / f"boxes_{metric}.png", values, f"{metric}, dB")
         dots = {m: {s: common(table[first][s], y) for s, y in table[m].items()} for m in others}
         plot_songs(folder / f"songs_{metric}.png", first, dots, f"{metric}, dB")
+        if tests := _conover(table, runs):
+            title = f"{metric}: p of Conover's test"
+            plot_p_values(folder / f"conover_{metric}.png", runs, tests, title)
 
 
 def _read(folder: Path) -> Json:

@@ -150,14 +150,43 @@ def friedman(methods: Sequence[dict[str, float]]) -> tuple[int, float, float] | 
     """
     from scipy.stats import friedmanchisquare
 
-    songs = [song for song in methods[0] if all(song in m for m in methods)] if methods else []
-    if len(methods) < 3 or len(songs) < 2:
+    values = _common(methods)
+    if len(methods) < 3 or values.shape[1] < 2:
         return None
-    values = np.array([[m[song] for song in songs] for m in methods])
     if np.all(values == values[0]):
-        return len(songs), 0.0, 1.0
+        return values.shape[1], 0.0, 1.0
     found = friedmanchisquare(*values)
-    return len(songs), float(found.statistic), float(found.pvalue)
+    return values.shape[1], float(found.statistic), float(found.pvalue)
+
+
+def conover(methods: Sequence[dict[str, float]]) -> np.ndarray | None:
+    """Return p, `[method, method]`, that two methods rank alike on the songs that all have.
+
+    The two-sided test that follows Friedman's, on the t distribution and without a correction for
+    several comparisons: Conover, Practical Nonparametric Statistics, 3rd edition 1999, section 5.8.
+    Return None where `friedman` does.
+    """
+    from scipy.stats import rankdata, t
+
+    values = _common(methods)
+    k, n = values.shape
+    if k < 3 or n < 2:
+        return None
+    ranks = rankdata(values, axis=0)
+    sums, freedom = ranks.sum(axis=1), (n - 1) * (k - 1)
+    # rounding may leave a little below 0 where all songs rank the methods alike
+    spread = max(0.0, n * (ranks**2).sum() - (sums**2).sum())
+    apart = np.abs(sums[:, None] - sums[None, :])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = 2 * t.sf(apart / np.sqrt(2 * spread / freedom), freedom)
+    return np.where(apart == 0, 1.0, found)
+
+
+def _common(methods: Sequence[dict[str, float]]) -> np.ndarray:
+    """Return the values `[method, song]` of the songs that all methods have."""
+    songs = [song for song in methods[0] if all(song in m for m in methods)] if methods else []
+    values = [[m[song] for song in songs] for m in methods]
+    return np.array(values).reshape(len(methods), len(songs))
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

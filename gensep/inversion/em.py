@@ -65,11 +65,11 @@ def stems_of(
     parts = []
     if whole:
         both = _windows(stems, whole, window), _windows(mixture, whole, window)
-        done = jax.lax.map(lambda pair: _em(*pair, iterations), both)
+        done = jax.lax.map(lambda pair: _em(pair[0], pair[1], iterations), both)
         parts = [jnp.moveaxis(done, 0, -3).reshape(*stems.shape[:2], whole * window, -1)]
     if whole * window < mixture.shape[1]:
-        rest = (x[..., whole * window :, :] for x in (stems, mixture))
-        parts.append(_em(*rest, iterations))
+        at = whole * window
+        parts.append(_em(stems[..., at:, :], mixture[..., at:, :], iterations))
     return jnp.concatenate(parts, -2)
 
 

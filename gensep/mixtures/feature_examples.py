@@ -129,10 +129,3 @@ class FeatureExamples:
                 whole[:, :, at : at + len(piece)] = np.moveaxis(piece, 0, 2)
             mixture = whole[: self.planes].reshape(1, -1, *whole.shape[-2:])
             yield mixture, whole[None, self.planes :]
-
-    def training_magnitudes(self) -> Iterator[np.ndarray]:
-        """Yield the mixtures of all training songs in blocks `[plane, frame, bin]`."""
-        for song in self.train:
-            for at in range(0, song.frames, PIECE):
-                piece = self._piece(song, at, min(at + PIECE, song.frames))[:, : self.planes]
-                yield np.moveaxis(piece.reshape(len(piece), -1, piece.shape[-1]), 0, 1)

@@ -10,10 +10,11 @@ most RECORD_FRAMES successive frames, float32:
 A song appears whole or not at all; song.json in its folder says of what and how it was made.
 """
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -134,21 +135,37 @@ def write_song(
         folder: of the song; its parent exists.
         blocks: features by name, `[frame, ...]`, each of RECORD_FRAMES frames but the last one.
         about: what song.json says besides the number of frames.
+
+    Raises:
+        UserError: if the disk is full.
     """
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as temporary:
         made, frames = Path(temporary) / "new", 0
         made.mkdir()
         writer = None
         for block in blocks:
-            writer = writer or _writer(made, block)
-            writer.add_examples({SPLIT: [block]})
+            with _full_disk(folder):
+                writer = writer or _writer(made, block)
+                writer.add_examples({SPLIT: [block]})
             frames += len(block["magnitude"])
-        if writer:
-            writer.close_all()
+        with _full_disk(folder):
+            if writer:
+                writer.close_all()
         (made / SONG).write_text(json.dumps(about | {"frames": frames}, indent=1) + "\n")
         if folder.exists():
             os.replace(folder, Path(temporary) / "old")
         os.replace(made, folder)
+
+
+@contextlib.contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+    """Turn what the writer of records raises into a line for the user."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).split(";")[0].removeprefix("write() failed: ")
+        remedy = "free some space and run the same command, which goes on from here"
+        raise UserError(f"cannot write {folder}: {reason}; {remedy}") from None
 
 
 def read_song(folder: Path) -> Json:

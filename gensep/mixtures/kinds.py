@@ -1,5 +1,6 @@
 """Mixtures by what their folders hold: the table of the kinds of data."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,14 +8,16 @@ from typing import NamedTuple
 from gensep.datasets.mixture_examples import MixtureExamples
 from gensep.mixtures.feature_examples import FeatureExamples, FeatureSong
 from gensep.mixtures.feature_store import has_features, open_features, read_features
-from gensep.mixtures.options import Drawing
+from gensep.mixtures.options import Drawing, Excerpts, Splitting
 from gensep.mixtures.raw_features import has_raw_features, open_raw_songs
 from gensep.mixtures.recordings import Target
 from gensep.mixtures.scored_songs import ScoredSong, grid_of, harmonics_of
 from gensep.mixtures.solo_waves import find_solos, has_solos, open_solos
 from gensep.mixtures.song_waves import SongWaves, find_all_songs, open_tracks
 from gensep.mixtures.splits import split_songs
+from gensep.mixtures.unpaired import open_songs
 from gensep.mixtures.wave_examples import WaveExamples
+from gensep.partitions.partition import Partition, read_partition
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 
@@ -25,7 +28,7 @@ class Request(NamedTuple):
     spectra: Spectra
     sources: tuple[str, ...]  # that are estimated; they come first in the axis of sources
     frames: int | None  # of its window; None for any length
-    scored: bool  # it sees the mixture filtered by the score of every source
+    scored: bool = False  # it sees the mixture filtered by the score of every source
 
     @property
     def _margin(self) -> int:
@@ -37,7 +40,7 @@ class Request(NamedTuple):
         """Frames of an excerpt that training sees: for a window, those within the excerpt."""
         return slice(self._margin, self._margin + self.frames) if self.frames else slice(None)
 
-    def samples(self, c: Drawing) -> int:
+    def samples(self, c: Excerpts) -> int:
         """Return the length of an excerpt."""
         if self.frames:
             return (self.frames + 2 * self._margin - 1) * self.spectra.hop_length
@@ -109,16 +112,38 @@ def _examples(
     return FeatureExamples(request.spectra, names, rows, train, valid, c, request.window(c))
 
 
+def open_paired(c: Excerpts, request: Request, partition: Partition) -> MixtureExamples:
+    """Open the paired songs of a partition; its songs for validation are used whole.
+
+    Raises:
+        UserError: if a file cannot be read, or a source is missing.
+    """
+    names, samples = request.ordered(partition.sources), request.samples(c)
+    train, valid = (
+        SongWaves(open_songs(songs), names, samples, request.target, c)
+        for songs in (partition.train_sup, partition.valid)
+    )
+    return WaveExamples(request.spectra, names, train, valid, c, request.kept)
+
+
+def _open_partition(c: Drawing, request: Request) -> MixtureExamples:
+    plain = [f for f in dataclasses.fields(Splitting) if f.name not in ("data", "kind")]
+    if changed := [f.name for f in plain if getattr(c, f.name) != f.default]:
+        raise UserError(f"{changed[0]} is for folders, but {c.data[0]} says itself; leave it out")
+    return open_paired(c, request, read_partition(c.data[0]))
+
+
 class Kind(NamedTuple):
-    """A kind of data: whether a folder is of this kind, and how its examples are read."""
+    """A kind of data: whether a path is of this kind, and how its examples are read."""
 
     knows: Callable[[Path], bool]
     open: Callable[[Drawing, Request], MixtureExamples]
     scored: bool = False  # its songs may have scores
 
 
-# The kind "auto" is the first that knows the first folder.
+# The kind "auto" is the first that knows the first path.
 KINDS: dict[str, Kind] = {
+    "partition": Kind(Path.is_file, _open_partition),
     "features": Kind(has_features, _open_features, scored=True),
     "raw_features": Kind(has_raw_features, _open_raw),
     "solos": Kind(has_solos, _open_solos),
@@ -144,11 +169,14 @@ def open_mixtures(
         UserError: if the data are not there, cannot be read, or lack a source or its score.
     """
     folder = Path(c.data[0]) if c.data else None
-    if folder is None or not folder.is_dir():
+    if folder is None or not folder.exists():
         raise UserError(f"there is no folder {folder}; give one with --data")
-    known = [kind for name, kind in KINDS.items() if c.kind == name]
-    kind = known[0] if known else next(kind for kind in KINDS.values() if kind.knows(folder))
-    if scored and not kind.scored:
+    name = c.kind
+    if name == "auto":
+        name = next(name for name, kind in KINDS.items() if kind.knows(folder))
+    if (name == "partition") != folder.is_file() or (folder.is_file() and len(c.data) > 1):
+        raise UserError(f"{folder}: expected folders, or one partition file; see --kind")
+    if scored and not KINDS[name].scored:
         problem = f"{folder} holds no features with scores, which the network needs"
         raise UserError(f"{problem}; write them with make_features --scores auto")
-    return kind.open(c, Request(spectra, tuple(sources), frames, scored))
+    return KINDS[name].open(c, Request(spectra, tuple(sources), frames, scored))

@@ -122,9 +122,7 @@ def fingerprint(track: Track, making: Making) -> str:
     """Digest what the features of a song depend on: equal for equal features."""
     spectra, *options = making
     facts: list[object] = [track.name, track.split, track.residual, asdict(spectra), options]
-    sounds = {name: stem.sound for name, stem in track.stems.items()}
-    if track.mixture:
-        sounds[""] = track.mixture.sound
+    sounds = track.sounds()
     facts += [(name, sound[1:]) for name, sound in sorted(sounds.items())]
     paths = sorted(sound.path for sound in sounds.values())
     if scores := making.extras.scores:

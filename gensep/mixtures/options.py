@@ -28,12 +28,11 @@ class Mixtures(Songs):
 
     data: tuple[str, ...]
     """Folders of songs with stems, of solo recordings sorted as SOURCE/{train,valid}/**, of
-    features that gensep.make_features wrote, or of raw features of DeepConvSep."""
+    features that gensep.make_features wrote, or of raw features of DeepConvSep; or a partition that
+    gensep.partition wrote."""
     kind: Annotated[str, choices("auto", "gensep.mixtures.kinds:KINDS")] = "auto"
-    """What the folders hold: songs with stems; solos by source, which are summed at random; or
-    features."""
-    seconds: Annotated[float, Range(0.01)] = 6.0
-    """Length of a training excerpt; networks with a window of their own take that length."""
+    """What the data are: songs with stems; solos by source, which are summed at random; features;
+    or the paired songs of a partition."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +69,11 @@ class Reading(Splitting):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Reading):
+class Excerpts:
     """Random excerpts of waves; the defaults are Open-Unmix's."""
 
+    seconds: Annotated[float, Range(0.01)] = 6.0
+    """Length of a training excerpt; networks with a window of their own take that length."""
     positions: Annotated[int, Range(0)] = 64
     """Excerpts that are taken of every song in an epoch, all songs in random order; 0 draws every
     song independently."""
@@ -100,4 +101,31 @@ class Drawing(Reading):
         if self.gain_low > self.gain_high:
             raise ValueError(
                 f"expected gain_low <= gain_high, not {self.gain_low} and {self.gain_high}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Excerpts, Reading):
+    """Options of commands that draw mixtures from waves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpairing:
+    """Unpaired recordings."""
+
+    unpaired_gain_low: Annotated[float, Range(0)] = 0.2
+    """Lowest random factor of an unpaired excerpt."""
+    unpaired_gain_high: Annotated[float, Range(0)] = 1.2
+    """Highest random factor of an unpaired excerpt."""
+    fresh: Fraction = 1.0
+    """Share of the unpaired excerpts of an update that is read from disk; the others are taken
+    again from those in memory, each of which is replaced in its turn."""
+    kept: Count = 256
+    """Unpaired excerpts of every list that are in memory, unless all are fresh."""
+
+    def __post_init__(self) -> None:
+        low, high = self.unpaired_gain_low, self.unpaired_gain_high
+        if low > high:
+            raise ValueError(
+                f"expected unpaired_gain_low <= unpaired_gain_high, not {low} and {high}"
             )

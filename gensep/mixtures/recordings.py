@@ -1,7 +1,7 @@
 """Excerpts of recordings at the rate and with the channels that a transform wants."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import soxr
@@ -17,6 +17,19 @@ class Target(NamedTuple):
 
     rate: int  # Hz
     channels: int
+
+
+class Sound(Protocol):
+    """What excerpts are read from."""
+
+    def samples(self, rate: int) -> int:
+        """Return the length at a rate."""
+
+    def grid(self, rate: int) -> int:
+        """Return the distance, in samples at `rate`, of the places that can be read from."""
+
+    def read(self, at: int, samples: int, target: Target) -> np.ndarray:
+        """Read float32 `[target.channels, samples]` from sample `at` on, zeros behind the end."""
 
 
 class Recording(NamedTuple):
@@ -56,6 +69,47 @@ class Recording(NamedTuple):
             wave = wave[:, before * target.rate // rate :]
         wave = wave[:, :samples]
         return np.pad(wave, [(0, 0), (0, samples - wave.shape[1])])
+
+
+class Summed(NamedTuple):
+    """Recordings of one rate whose sum is the sound; the shorter ones end in silence."""
+
+    parts: tuple[Recording, ...]
+
+    @property
+    def rate(self) -> int:
+        """The rate of the files in Hz."""
+        return self.parts[0].shape.rate
+
+    def samples(self, rate: int) -> int:
+        """Return the length of the longest one at a rate."""
+        return max(part.samples(rate) for part in self.parts)
+
+    def grid(self, rate: int) -> int:
+        """Return the distance of the places that can be read from, as for each part."""
+        return self.parts[0].grid(rate)
+
+    def read(self, at: int, samples: int, target: Target) -> np.ndarray:
+        """Read the sum, see `Recording.read`."""
+        return np.sum([part.read(at, samples, target) for part in self.parts], axis=0)
+
+
+class Silence(NamedTuple):
+    """Silence of some length."""
+
+    seconds: float
+
+    def samples(self, rate: int) -> int:
+        """Return the length at a rate, one sample at least."""
+        return max(1, round(self.seconds * rate))
+
+    def grid(self, rate: int) -> int:
+        """Return 1: it can be read from anywhere."""
+        return 1
+
+    def read(self, at: int, samples: int, target: Target) -> np.ndarray:
+        """Return zeros, float32 `[target.channels, samples]`."""
+        return np.zeros((target.channels, samples), np.float32)
 
 
 def open_recording(sound: Excerpt) -> Recording:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gensep.audio.excerpt import Excerpt
-from gensep.datasets.layouts import SUFFIXES
+from gensep.datasets.layouts import VALID, audio_files
 from gensep.mixtures.options import Drawing, Splitting
 from gensep.mixtures.recordings import Recording, Target, open_recording
 from gensep.mixtures.song_waves import Piece, random_place
-from gensep.mixtures.splits import TEST, VALID, hold_out
+from gensep.mixtures.splits import hold_out
 from gensep.runtime.errors import UserError
 
 VALID_SEED = 7919  # validation mixtures are the same in every run
@@ -71,21 +71,12 @@ def _by_split(folder: Path) -> Iterator[tuple[str, str, list[Path]]]:
         pairs = [(source, split) for source in outer for split in _folders(source)]
     for source, split in pairs:
         kind = "valid" if split.name in VALID else split.name
-        if kind in ("train", "valid") and (files := _audio(split if not splits else source)):
+        if kind in ("train", "valid") and (files := audio_files(split if not splits else source)):
             yield source.name, kind, files
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-
-
-def _audio(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "." and name not in TEST]
-        paths = [Path(parent) / name for name in names if name[0] != "."]
-        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
-    return sorted(found)
 
 
 class SoloWaves:

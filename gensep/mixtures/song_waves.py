@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gensep.audio.excerpt import Excerpt
 from gensep.datasets.layouts import find_songs
 from gensep.datasets.songs import Song
-from gensep.mixtures.options import Drawing, Songs
-from gensep.mixtures.recordings import Recording, Target, open_recording
+from gensep.mixtures.options import Excerpts, Songs
+from gensep.mixtures.recordings import Recording, Sound, Target, open_recording
 from gensep.runtime.errors import UserError
 
 RESIDUAL = "residual"  # name of mixture minus stem where a song has one stem only
@@ -28,19 +29,24 @@ class Track(NamedTuple):
 
     name: str
     split: str
-    mixture: Recording | None
-    stems: dict[str, Recording]
+    mixture: Sound | None
+    stems: dict[str, Sound]
     residual: str | None  # name of a further source: mixture minus stems
 
     @property
-    def first(self) -> Recording:
+    def first(self) -> Sound:
         """A recording, which tells the length and rate of all."""
         return next(iter(self.stems.values()))
 
     @property
     def folder(self) -> Path:
         """Where its stems are."""
-        return self.first.sound.path.parent
+        return next(iter(self.sounds().values())).path.parent
+
+    def sounds(self) -> dict[str, Excerpt]:
+        """Return the files of its stems by name, and that of a mixture as ""."""
+        of_song = self.stems | ({"": self.mixture} if self.mixture else {})
+        return {name: one.sound for name, one in of_song.items() if isinstance(one, Recording)}
 
     def read(self, names: Sequence[str], at: int, samples: int, target: Target) -> np.ndarray:
         """Read sources, `[source, channel, samples]`, see `Recording.read`."""
@@ -109,7 +115,7 @@ def _open(song: Song, wanted: Sequence[str], residual: str | None, missing: str)
     if mixture and mixture.shape.rate != shape.rate:
         both = f"the mixture has {mixture.shape}, a stem {shape}"
         raise UserError(f"{song.name}: {both}; make the files alike")
-    return Track(song.name, song.split, mixture, stems, residual)
+    return Track(song.name, song.split, mixture, dict(stems), residual)
 
 
 class SongWaves:
@@ -121,7 +127,7 @@ class SongWaves:
         names: Sequence[str],
         samples: int,
         target: Target,
-        c: Drawing,
+        c: Excerpts,
     ) -> None:
         self.tracks, self.names, self.samples, self.target = tracks, names, samples, target
         self.positions, self.mix_songs = c.positions, c.mix_songs
@@ -155,7 +161,7 @@ class SongWaves:
         return (track.whole(self.names, self.target) for track in self.tracks)
 
 
-def random_place(rng: np.random.Generator, recording: Recording, samples: int, rate: int) -> int:
-    """Draw the first sample of an excerpt, uniformly over those that lie within the recording."""
-    grid = recording.grid(rate)
-    return int(rng.integers(max(0, recording.samples(rate) - samples) // grid + 1)) * grid
+def random_place(rng: np.random.Generator, sound: Sound, samples: int, rate: int) -> int:
+    """Draw the first sample of an excerpt, uniformly over those that lie within the sound."""
+    grid = sound.grid(rate)
+    return int(rng.integers(max(0, sound.samples(rate) - samples) // grid + 1)) * grid

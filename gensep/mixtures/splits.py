@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from gensep.datasets.layouts import TEST, VALID
 from gensep.mixtures.options import Splitting
 from gensep.runtime.errors import UserError
 
@@ -24,8 +25,6 @@ class Named(Protocol):
 
 Music = TypeVar("Music", bound=Named)
 
-VALID = ("valid", "validation", "val")
-TEST = ("test", "Test")
 
 # the songs of MUSDB18 that Open-Unmix validates on
 MUSDB_VALID = frozenset(

@@ -2,14 +2,14 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gensep.mixtures.options import Drawing
+from gensep.mixtures.options import Excerpts
 from gensep.mixtures.song_waves import Piece
 from gensep.mixtures.vary import Variation, vary
 from gensep.representation.blocks import spectrum_blocks
@@ -39,7 +39,7 @@ class WaveExamples:
         sources: tuple[str, ...],
         train: Waves,
         valid: Waves,
-        c: Drawing,
+        c: Excerpts,
         kept: slice = slice(None),
     ) -> None:
         """Set waves for training and validation, and which frames of an excerpt are used."""
@@ -87,31 +87,6 @@ class WaveExamples:
             whole[..., at : at + block.shape[-2], :] = np.abs(block)
             at += block.shape[-2]
         return whole
-
-    def training_magnitudes(self) -> Iterator[np.ndarray]:
-        """Yield the mixtures of all training songs in blocks `[channel, frame, bin]`."""
-        for piece in self.train.whole():
-            mixture = (block[0] for block in piece.blocks)
-            yield from map(np.abs, spectrum_blocks(self.spectra, mixture))
-
-
-def bin_statistics(magnitudes: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of every bin, float32 `[bin]`, as Open-Unmix's.
-
-    They are over the frames of blocks `[channel, frame, bin]`, whose channels are averaged first.
-    Deviations below 1e-4 of the largest one are raised to that.
-    """
-    count, mean, squares = 0, np.zeros(()), np.zeros(())
-    for block in magnitudes:
-        x = block.mean(axis=0, dtype=np.float64)
-        total = count + len(x)
-        # sums of squares about the mean, joined block by block (Chan et al. 1983)
-        own = x.mean(axis=0)
-        squares = squares + ((x - own) ** 2).sum(axis=0)
-        squares = squares + (own - mean) ** 2 * (count * len(x) / total)
-        mean, count = mean + (own - mean) * (len(x) / total), total
-    sd = np.sqrt(squares / max(count, 1))
-    return mean.astype(np.float32), np.maximum(sd, 1e-4 * sd.max()).astype(np.float32)
 
 
 def room_for(shape: tuple[int, ...]) -> np.ndarray:

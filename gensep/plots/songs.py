@@ -1,4 +1,4 @@
-"""Pictures of the scores of separated songs: bars, boxes and scatter plots."""
+"""Pictures of the scores of separated songs: bars, boxes, scatter plots, p-values."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -87,4 +87,25 @@ def plot_songs(path: Path, first: str, others: dict[str, dict[str, Pairs]], labe
         axis.set(title=source, xlabel=f"{first}: {label}", ylabel=f"the other: {label}")
         axis.grid(alpha=0.3)
     axes[0, 0].legend(fontsize=8)
+    save(figure, path)
+
+
+def plot_p_values(path: Path, methods: list[str], tests: dict[str, np.ndarray], title: str) -> None:
+    """Draw a heat map of p-values `[method, method]` for every source; small ones are dark."""
+    size = 1.2 + 0.55 * len(methods)
+    figure, axes = grid(1, len(tests), size, size)
+    limits = plt.Normalize(-3, 0)  # of log10 p
+    for axis, (source, p) in zip(axes[0], tests.items(), strict=True):
+        axis.set_axis_on()
+        shown = np.log10(np.maximum(p, 1e-300))
+        np.fill_diagonal(shown, np.nan)
+        axis.imshow(shown, "viridis", norm=limits)
+        for i, j in np.argwhere(~np.eye(len(methods), dtype=bool)):
+            colour = "white" if shown[i, j] < -1.5 else "black"
+            text = f"{p[i, j]:.2f}" if p[i, j] >= 0.01 else f"{p[i, j]:.0e}"
+            axis.text(j, i, text, color=colour, ha="center", va="center", fontsize=7)
+        axis.set_title(source, fontsize=10)
+        axis.set_xticks(range(len(methods)), methods, rotation=90, fontsize=8)
+        axis.set_yticks(range(len(methods)), methods, fontsize=8)
+    figure.suptitle(title, fontsize=10)
     save(figure, path)

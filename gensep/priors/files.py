@@ -5,7 +5,7 @@ arrays; nothing in it is executed or unpickled.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gensep.cli.records import Json
+from gensep.priors.critic_networks import make_critic
 from gensep.priors.flow_networks import make_flow
 from gensep.priors.score_networks import features, make_denoiser
 from gensep.representation.form import FORMS, Form
@@ -21,6 +22,7 @@ from gensep.runtime.model_files import UNREADABLE, fill, read_model, save_model
 
 if TYPE_CHECKING:
     from basis import Prior
+    from score import CriticPrior
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "priors"
 FILE = "prior.npz"
@@ -57,11 +59,27 @@ def _stacked_flows(settings: Json) -> "Prior":
     return StackedFlowPrior(many, table[:, 0], table)
 
 
+def _critic(settings: Json) -> "CriticPrior":
+    from score import CriticPrior
+
+    table = jnp.zeros((settings["levels"], settings["features"]))
+    return CriticPrior(make_critic(settings), table[:, 0], table)
+
+
 # kind in the header -> build an untrained prior from the header's settings
 KINDS: dict[str, Callable[[Json], "Prior"]] = {
     "edm": _denoiser,  # any network of gensep.priors.score_networks, not the EDM ones alone
     "flow": _flow,  # any architecture of gensep.priors.flow_networks
     "stacked_flows": _stacked_flows,  # a flow for every noise level
+    "critic": _critic,  # density ratios, any network of gensep.priors.critic_networks
+}
+GUIDE = "guide"  # kind of the file of a critic that corrects another prior
+
+# kinds that are no priors -> why, and what to do
+REFUSED = {
+    GUIDE: "holds a critic that corrects another prior; name it after --guide, as SOURCE=RUN",
+    "wgan_critic": "holds a critic of the Wasserstein distance, whose gradient has norm 1 "
+    "everywhere and is no score; train one that has a score by 'python -m gensep.train_critic'",
 }
 
 
@@ -91,22 +109,51 @@ def load_prior(name: str) -> LoadedPrior:
     Raises:
         UserError: if there is none, or the file is not a prior file.
     """
+    return _load(name, KINDS)
+
+
+def load_guide(name: str) -> LoadedPrior:
+    """Load a critic that was trained against a prior, from a run folder or an `.npz` file.
+
+    Its `prior` is a `score.CriticPrior`, of which the critic alone has a meaning; the name of the
+    prior that it corrects is `header["settings"]["against"]`.
+
+    Raises:
+        UserError: if there is none, or the file is that of a prior.
+    """
+    return _load(name, {GUIDE: _critic})
+
+
+def _load(name: str, kinds: Mapping[str, Callable[[Json], "Prior"]]) -> LoadedPrior:
     path = find_prior(name)
     try:
         header, arrays = read_model(path)
         if header["kind"] not in KINDS:
             raise ValueError(f"it holds a {header['kind']}")
         (key,) = set(FORMS) & set(header)
-        form = FORMS[key](**header[key])
-        like = jax.eval_shape(lambda: KINDS[header["kind"]](header["settings"]))
-        prior = fill(like, arrays)
+        form, kind = FORMS[key](**header[key]), header["kind"]
     except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+    if kind not in kinds and kind in REFUSED:
+        raise UserError(f"{path} {REFUSED[kind]}")
+    if kind not in kinds and kind in KINDS:
         raise UserError(
-            f"{path} is not a prior file that this version reads ({error}); "
-            "train it again or fetch a fresh copy"
-        ) from None
+            f"{path} is a prior of kind {kind}; a guide is trained by "
+            "'python -m gensep.train_critic --against PRIOR'"
+        )
+    try:
+        prior = fill(jax.eval_shape(lambda: kinds[kind](header["settings"])), arrays)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
     own = path.resolve().parent.name if path.name == FILE else path.stem
     return LoadedPrior(own, prior, form, header)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is not a prior file that this version reads ({error}); "
+        "train it again or fetch a fresh copy"
+    )
 
 
 def find_prior(name: str) -> Path:

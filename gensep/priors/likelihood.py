@@ -75,8 +75,9 @@ def fit(
             entropy of a density with noise, which cannot be lowered by a spike, and comparable
             between priors. Without it the examples themselves are evaluated, as dequantised images
             are.
-        ode: whether nll is measured, by the prior's own `log_prob` if it has one, otherwise by
-            the probability-flow ODE, which takes about ten times as long as the bound.
+        ode: whether nll is measured, by the prior's own `log_prob` if it has one that integrates
+            to 1, unlike that of critics, otherwise by the probability-flow ODE, which takes about
+            ten times as long as the bound.
         bound: whether the bound is measured.
         probes: random probes of the trace; each takes a vector-Jacobian product per noise level.
         seed: of noise and probes.
@@ -93,7 +94,8 @@ def fit(
         highest = -np.asarray(found_bound) / size
     if ode:
         seen = clean + low * jax.random.normal(keys[1], x.shape) if noise else clean
-    if ode and hasattr(prior, "log_prob"):
+    own = hasattr(prior, "log_prob") and getattr(prior, "normalised", True)
+    if ode and own:
         nll, probe, step = -_own_density(prior, seen, low, block) / size, 0.0, 0.0
     elif ode:
         found = log_likelihood(prior, keys[2], seen, jnp.asarray(levels), probes, **common)

@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import jax.numpy as jnp
 import numpy as np
 
 from basis import Prior
 from gensep.audio.files import mid_stream
 from gensep.cli.records import Json
 from gensep.inversion.masking import apply_masks
-from gensep.priors.files import LoadedPrior, load_prior
+from gensep.priors.files import LoadedPrior, load_guide, load_prior
 from gensep.representation.analysis import Analysis, analyse
 from gensep.representation.form import is_sound
 from gensep.representation.mel import Representation
@@ -22,6 +23,7 @@ from gensep.separation.method import Progress, Separated, Sound, wave_of
 from gensep.separation.sampling import sample_masks
 from gensep.separation.settings import Settings, preset_of
 from gensep.separators.files import LoadedSeparator
+from score import CriticPrior, GuidedPrior
 
 MAX_SOURCES = 8
 
@@ -34,11 +36,16 @@ class SourcePriors(NamedTuple):
     representation: Representation
 
 
-def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
+def assemble(
+    priors: Sequence[str | LoadedPrior], guides: Sequence[str] = (), weight: float = 1.0
+) -> SourcePriors:
     """Load priors by name, run folder or file, and check that they fit together.
 
+    `guides` are texts SOURCE=RUN: the critic of a run of gensep.train_critic corrects the prior of
+    this source, with the weight `weight`.
+
     Raises:
-        UserError: for no or too many priors, or different representations.
+        UserError: for no or too many priors, different representations, or guides that do not fit.
     """
     if not 1 <= len(priors) <= MAX_SOURCES:
         raise UserError(
@@ -59,8 +66,28 @@ def assemble(priors: Sequence[str | LoadedPrior]) -> SourcePriors:
                 "representations; train them on data of one wav_to_spec"
             )
     assert is_sound(first.form)
-    names, each = _distinct([p.name for p in loaded]), tuple(p.prior for p in loaded)
-    return SourcePriors(names, each, first.form)
+    names = _distinct([p.name for p in loaded])
+    each = {name: one.prior for name, one in zip(names, loaded, strict=True)}
+    for guide in guides:
+        source, equals, run = guide.partition("=")
+        if not equals or source not in names:
+            raise UserError(
+                f"expected SOURCE=RUN after --guide, with a source of {', '.join(names)}, "
+                f"not {guide}"
+            )
+        each[source] = _guided(loaded[names.index(source)], load_guide(run), weight)
+    return SourcePriors(names, tuple(each.values()), first.form)
+
+
+def _guided(one: LoadedPrior, guide: LoadedPrior, weight: float) -> Prior:
+    """Return a prior that is corrected by a critic of its own samples."""
+    corrected = guide.header["settings"]["against"]
+    if guide.form != one.form or corrected != one.name:
+        raise UserError(
+            f"the guide {guide.name} was trained against the prior {corrected}, not {one.name}; "
+            f"train one by 'python -m gensep.train_critic --against {one.name}'"
+        )
+    return GuidedPrior(one.prior, cast(CriticPrior, guide.prior).critic, jnp.asarray(weight))
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class SeparatorTask(ModelTask[Separator, Raw]):
         """
         frames = self.frames or VALID_FRAMES
         for at in range(0, mixture.shape[-2], frames):
-            yield _window(mixture, at, frames), _window(sources[:, self.targets], at, frames)
+            yield _window(mixture, at, frames), _window(sources, at, frames)[:, self.targets]
 
     def validated(
         self, state: ModelState[Separator], validation: Validation
@@ -177,12 +177,14 @@ class SeparatorTask(ModelTask[Separator, Raw]):
         """Draw the estimates of the best network for the first validation song."""
         from gensep.plots.spectrograms import plot_magnitudes
 
-        mixture, sources = next(self._windows(*next(self.examples.held_out())))
+        whole, true = next(self.examples.held_out())
+        mixture, sources = next(self._windows(whole, true))
         estimates = np.asarray(load_separator(str(folder)).network(jnp.asarray(mixture)))[0]
-        panels = {"mixture": mixture[0]}
-        for name, mine, true in zip(self.settings["sources"], estimates, sources[0], strict=True):
-            panels |= {name: mine, f"{name}, reference": true}
-        shown = {name: magnitudes.mean(0) for name, magnitudes in panels.items()}
+        panels = {"mixture": mixture[0], "sum of the estimates": estimates.sum(0)}
+        for name, mine, its in zip(self.settings["sources"], estimates, sources[0], strict=True):
+            panels |= {name: mine, f"{name}, reference": its}
+        frames = whole.shape[-2]  # a window may be longer
+        shown = {name: magnitudes.mean(0)[:frames] for name, magnitudes in panels.items()}
         plot_magnitudes(folder / "estimates.png", shown, self.examples.spectra.sample_rate)
 
 

@@ -14,7 +14,8 @@ LAYERS = (
     {"representation"},
     {"plots", "inversion", "rendering"},
     {"datasets", "separators"},
-    {"priors", "evaluation", "mixtures"},
+    {"priors", "evaluation", "partitions"},
+    {"mixtures"},
     {"training", "separation", "listening"},
     {"images"},
 )

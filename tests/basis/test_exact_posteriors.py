@@ -23,6 +23,7 @@ from basis.diagnostics import (
     stability,
 )
 from basis.gmm import ElementMixture, full_gaussian, gaussian_mixture
+from basis.mixing import elementwise
 from basis.mmps import solve
 from basis.quadrature import bin_posterior, split
 from basis.toys import CASES, random_mixture
@@ -455,6 +456,7 @@ def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance()
     moved = np.asarray(
         solve(
             lambda u: jnp.einsum("nij,snj->sni", matrix, u),
+            elementwise(jnp.ones((1, n, d))),
             jnp.ones((1, n, d)),
             variance,
             jnp.ones((n, d)),
@@ -470,6 +472,7 @@ def test_conjugate_gradients_do_not_run_away_where_a_jacobian_is_no_covariance()
     assert (np.abs(moved).max(-1) > 0).mean() > 0.5  # and most searches move
     lost = solve(
         lambda u: u * jnp.nan,
+        elementwise(jnp.ones((1, n, d))),
         jnp.ones((1, n, d)),
         variance,
         jnp.ones((n, d)),

@@ -11,7 +11,8 @@ from flax import nnx
 
 from gensep.runtime.errors import UserError
 from gensep.separators.convolution import convolve, size_after, transposed
-from gensep.separators.networks import SEPARATORS, in_training, make_separator, settings_of
+from gensep.separators.family import in_training
+from gensep.separators.networks import SEPARATORS, make_separator, settings_of
 from gensep.separators.stereo_convsep import LSTM
 
 # network -> parameters: by default, and of the published form

@@ -151,3 +151,17 @@ def test_form_of_2019_normalises_each_recording_by_itself():
     np.testing.assert_allclose(out, apply(network, 5 * stereo), rtol=1e-2, atol=1e-4)
     mono = jnp.sqrt((stereo**2).sum(1, keepdims=True))
     np.testing.assert_array_equal(out, apply(network, mono))
+
+
+def test_statistics_of_the_data():
+    rng = np.random.default_rng(0)
+    mixtures = rng.uniform(size=(3, 2, 1, 5, 9)).astype(np.float32)
+    sources = rng.uniform(size=(3, 2, 2, 1, 5, 9)).astype(np.float32)
+    examples = list(zip(mixtures, sources, strict=True))
+    make = {"channels": 1, "bins": 9, "seen": 7, "width": 4, "layers": 1}
+    network = OpenUnmix(2, **make, rngs=nnx.Rngs(0)).measured(examples)
+    frames = mixtures.reshape(-1, 9)[:, :7]
+    np.testing.assert_allclose(network.input_mean[...], -frames.mean(0)[None].repeat(2, 0), 1e-5)
+    np.testing.assert_allclose(1 / network.input_scale[...][1], frames.std(0), rtol=1e-4)
+    older = OpenUnmix2019(2, **make, rngs=nnx.Rngs(0)).measured(examples)
+    np.testing.assert_allclose(older.output_mean[...], sources.mean((0, 1, 3, 4)), rtol=1e-5)

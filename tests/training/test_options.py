@@ -23,8 +23,8 @@ TRAINED_ON_DATA = [
 CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.toml")) if "data =" in p.read_text()]
 
 
-def test_there_are_four_commands_that_train_on_a_data_set():
-    assert len(TRAINED_ON_DATA) == 4
+def test_there_are_five_commands_that_train_on_a_data_set():
+    assert len(TRAINED_ON_DATA) == 5
 
 
 @pytest.mark.parametrize("cls", TRAINED_ON_DATA)

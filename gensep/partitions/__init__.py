@@ -1,0 +1,1 @@
+"""Partitions of data for semi-supervised training: paired, unpaired and held-out recordings."""
