@@ -52,13 +52,22 @@ class Fixed(Convolved):
         return mixture * jnp.arange(10)[None, None, :, None]
 
 
+class Planes(Same):
+    """A network informed by scores that takes its planes for the sources."""
+
+    def __call__(self, planes):
+        return planes[:, :, None]
+
+
 def build(settings, rngs):
     """Build a network as the table does, for separators that are saved and loaded."""
-    return {"same": lambda: Same(*settings["shares"]), "convolved": Convolved}[settings["kind"]]()
+    if shares := settings.get("shares"):
+        return Same(*shares)
+    return Planes(1) if settings["network"] == "scored" else Convolved()
 
 
 def add_rows(monkeypatch):
-    """Add the rows `fake` (its estimates are the mixture), `loose` (they are not) and `fixed`."""
+    """Add the rows `fake`, `loose` (estimates need not be the mixture), `fixed` and `scored`."""
     row = Family(build, SPECTRA, ("low", "high"), "l1", context=8, sums=True)
     rows = {"fake": row, "loose": row._replace(sums=False)}
     rows["fixed"] = row._replace(frames=10, overlap=7)

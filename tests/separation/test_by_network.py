@@ -23,7 +23,7 @@ from gensep.separation.run import Outputs, separate_file
 from gensep.separation.stems import choose_stems
 from gensep.separators.files import LoadedSeparator
 from gensep.separators.mel_mask import MelMask
-from helpers.fakeseparators import Convolved, Same, add_rows, loaded
+from helpers.fakeseparators import Convolved, Planes, Same, add_rows, loaded
 
 pytestmark = pytest.mark.usefixtures("hasty", "rows")
 FORM = Representation(n_fft=256, hop_length=128, n_mels=6)
@@ -199,15 +199,11 @@ def test_the_public_call_takes_a_model_in_place_of_priors():
 def test_scores_say_what_the_network_hears_of_each_source(tmp_path):
     """A network that takes its planes for the sources: a tone goes to the source that plays it."""
 
-    class Planes(Same):
-        def __call__(self, planes):
-            return planes[:, :, None]
-
     at = np.arange(16_000) / 8000
     tones = [0.2 * np.sin(2 * np.pi * f * at) for f in (440.0, 1244.5)]  # A4, D#6
     (tmp_path / "low.txt").write_text("0,1,A4\n1,2,D#6\n")
     (tmp_path / "high.txt").write_text("0,1,D#6\n1,2,A4\n")
-    model = loaded(Planes(1, 1), "scored", n_fft=1024, hop_length=256)
+    model = loaded(Planes(1), "scored", n_fft=1024, hop_length=256)
     mixture = Excerpt(tmp_path / "m.wav", 1.0)
     soundfile.write(mixture.path, sum(tones), 8000, subtype="FLOAT")
     for wave in (sum(tones), None):

@@ -9,7 +9,7 @@ from gensep.inversion.em import WINDOW, stems_of
 from gensep.representation.magnitude import Spectra
 from gensep.separators.apply import Filtering, native_spectra, separate_blocks
 from gensep.separators.windows import cross_fade, spans
-from helpers.fakeseparators import SPECTRA, Convolved, Fixed, Same, add_rows, loaded
+from helpers.fakeseparators import SPECTRA, Convolved, Fixed, Planes, Same, add_rows, loaded
 
 pytestmark = pytest.mark.usefixtures("hasty", "rows")
 FORM = Spectra(**SPECTRA)
@@ -142,11 +142,7 @@ def test_scores_filter_what_the_network_hears():
         low = np.broadcast_to(frames < 180, (1, count, FORM.bins))
         return np.concatenate([low, ~low]).astype("f4")
 
-    class Planes(Same):
-        def __call__(self, planes):
-            return planes[:, :, None]
-
-    got = applied(loaded(Planes(), "scored"), wave, score=score)
+    got = applied(loaded(Planes(1), "scored"), wave, score=score)
     assert asked[0] == (0, WINDOW)
     assert sum(count for _, count in asked) == FORM.frames(6000)
     np.testing.assert_allclose(got.sum(0), wave, atol=2e-6)
