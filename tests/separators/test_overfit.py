@@ -24,13 +24,14 @@ OPTIONS = {"filters": 12, "hidden": 48, "width": 32, "blocks": 2}
 # what differs for a row: `spectra` (fields of Spectra), `options`, `steps`, `rate`
 SMALL = {
     "mel_mask": {"spectra": {}},
+    "vocal_denoiser": {"steps": 60},
     # six strides need many bins
     "deepconvsep_1x1": {
         "spectra": {**SPECTRA, "n_fft": 512, "hop_length": 128},
         "options": {"filters": 32},
     },
 }
-STEPS, RATE = 50, 7e-3
+STEPS, RATE = 40, 7e-3
 
 
 def song(sources, channels, samples, rate):
