@@ -6,6 +6,7 @@ the distance of the true source from the other one: the smallest loss is then th
 sources. With `compat` the reward is unbounded, and the absolute value of the sum is returned.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,6 +42,11 @@ class Loss(NamedTuple):
         """
         self.check(estimates.shape[1])
         return self.formula(estimates, targets, mixture, **options)
+
+    @property
+    def has_compat(self) -> bool:
+        """Whether the published form differs, which `compat=True` gives."""
+        return "compat" in inspect.signature(self.formula).parameters
 
     def check(self, sources: int) -> None:
         """Raise UserError for another number of sources than the loss is made for."""

@@ -16,7 +16,6 @@ import optax
 from gensep.cli.records import Json
 from gensep.datasets.mixture_examples import MixtureExamples
 from gensep.separators.family import Separator, in_training
-from gensep.separators.losses import LOSSES
 from gensep.training.contract import Row, TrainState, first_state
 from gensep.training.options import Adversarial
 from gensep.training.separator_task import SeparatorTask
@@ -187,7 +186,7 @@ class AdversarialTask(SeparatorTask):
         vary, drop = jax.random.split(key)
         mixture, sources = self.examples.inputs(vary, jnp.asarray(batch.paired))
         estimates, moved = in_training(model, mixture, drop)
-        paired = LOSSES[self.loss_name](estimates, sources[:, self.targets], mixture)
+        paired = self._value(estimates, sources[:, self.targets], mixture)
         mixture = self._magnitudes(jnp.asarray(batch.mixtures)[:, -1])
         estimates = model(mixture)
         fake = self._seen(jnp.moveaxis(estimates, 1, 0))

@@ -124,8 +124,14 @@ class SeparatorTask(ModelTask[Separator, Raw]):
         vary, drop = jax.random.split(key)
         mixture, sources = self.examples.inputs(vary, jnp.asarray(raw))
         estimates, moved = in_training(model, mixture, drop)
-        value = LOSSES[self.loss_name](estimates, sources[:, self.targets], mixture)
+        value = self._value(estimates, sources[:, self.targets], mixture)
         return Outcome(value, model=moved)
+
+    def _value(self, estimates: jax.Array, sources: jax.Array, mixture: jax.Array) -> jax.Array:
+        """Return the loss, as published where the network is."""
+        loss = LOSSES[self.loss_name]
+        compat = {"compat": True} if self.settings.get("compat") and loss.has_compat else {}
+        return loss(estimates, sources, mixture, **compat)
 
     @partial(jax.jit, static_argnums=0)
     def _measure(
@@ -133,7 +139,7 @@ class SeparatorTask(ModelTask[Separator, Raw]):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return the loss, and energies of the sources and of their errors, `[source]`."""
         estimates = model(mixture)
-        value = LOSSES[self.loss_name](estimates, sources, mixture)
+        value = self._value(estimates, sources, mixture)
         axes = (0, 2, 3, 4)
         return value, (sources**2).sum(axes), ((estimates - sources) ** 2).sum(axes)
 

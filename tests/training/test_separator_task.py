@@ -14,6 +14,7 @@ from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
 from gensep.separators.family import Family
 from gensep.separators.files import load_separator
+from gensep.separators.losses import LOSSES
 from gensep.separators.networks import SEPARATORS, settings_of
 from gensep.training.loop import train
 from gensep.training.optimisers import OPTIMISERS, choose_optimiser, on_plateau
@@ -51,7 +52,8 @@ class Tiny(nnx.Module):
 
 @pytest.fixture
 def network(monkeypatch):
-    row = Family(lambda s, rngs: Tiny(len(s["sources"])), SPECTRA, ("a", "b"), "mse")
+    build, compat = lambda s, rngs: Tiny(len(s["sources"])), {"compat": False}
+    row = Family(build, SPECTRA, ("a", "b"), "mse", defaults=compat)
     monkeypatch.setitem(SEPARATORS, "tiny", row)
 
 
@@ -120,6 +122,19 @@ def test_validation_weighs_whole_songs_equally(tmp_path, network):
     wanted = squares * np.mean([100 / 512, 700 / 1024])
     np.testing.assert_allclose(found.score, wanted, rtol=1e-4)
     assert found.row["valid_ratio_a"] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_published_network_has_the_published_loss(tmp_path, network):
+    mixture, sources = map(jnp.asarray, next(Examples().held_out()))
+    estimates = -100 * sources  # far from everything: a reward without limit
+    c = options(tmp_path, loss="ikala")
+    for compat in (False, True):
+        settings = settings_of("tiny", ("a", "b"), compat=compat)
+        value = SeparatorTask(c, Examples(), settings)._value(estimates, sources, mixture)
+        wanted = LOSSES["ikala"](estimates, sources, mixture, compat=compat)
+        np.testing.assert_allclose(value, wanted)
+    plain = LOSSES["ikala"](estimates, sources, mixture)
+    assert abs(wanted - plain) > 1e-3 * plain
 
 
 def test_one_of_the_sources_alone(tmp_path, network):
