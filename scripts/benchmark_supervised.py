@@ -51,6 +51,8 @@ class Config:
     """Largest number of pieces per set."""
     seed: int = 0
     """Random seed of renderings and sampler."""
+    known: str | None = None
+    """Raw rows of an earlier run on the same pieces, by other methods, to join the table."""
     output: str | None = None
     """Path without ending for the .md and .json."""
 
@@ -199,10 +201,12 @@ def main(argv: list[str]) -> None:
     c = parse(Config, argv)
     from gensep.cli.records import commit, versions
 
-    rows: list[dict[str, Any]] = []
+    rows = [json.loads(line) for line in Path(c.known).read_text().splitlines()] if c.known else []
     began, models = time.monotonic(), load_models(c)
     for name in c.sets:
-        rows += measure(c, name, models)
+        done = {(r["set"], r["piece"], r["method"]) for r in rows}
+        new = measure(c, name, models)
+        rows += [r for r in new if (r["set"], r["piece"], r["method"]) not in done]
         print(table(rows), flush=True)
     if not c.output:
         return
