@@ -7,13 +7,11 @@ gates (Gers, Schmidhuber and Cummins 2000).
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-UNROLL = 4  # frames per step of the compiled loop
 
 
 class State(NamedTuple):
@@ -48,26 +46,49 @@ class LstmLayer(nnx.Module):
         `x: [network, frame, batch, size]`; the state before the first frame is 0 by default. The
         second direction runs backwards in time and starts at the last frame.
         """
-        networks, frames, batch, _ = x.shape
-        # all frames at once: only what depends on the frame before is left to the loop
-        gates = jnp.einsum("ntbi,ndio->tndbo", x, self.input_kernel[...])
-        bias = self.input_bias[...] + self.hidden_bias[...]
-        gates = gates + bias[None, :, :, None]
-        if self.directions == 2:
-            gates = gates.at[:, :, 1].set(gates[::-1, :, 1])
+        networks, frames, batch, size = x.shape
         if state is None:
             zeros = jnp.zeros((networks, self.directions, batch, self.hidden), x.dtype)
             state = State(zeros, zeros)
-        step = partial(_step, self.hidden_kernel[...])
-        last, out = jax.lax.scan(step, state, gates, unroll=UNROLL)
-        if self.directions == 2:
-            out = out.at[:, :, 1].set(out[::-1, :, 1])
-        out = jnp.moveaxis(out, 2, 3)  # [frame, network, batch, direction, hidden]
-        return jnp.moveaxis(out.reshape(frames, networks, batch, -1), 0, 1), last
+        bias = self.input_bias[...] + self.hidden_bias[...]
+        outs, lasts = [], []
+        for way in range(self.directions):
+            # all frames at once: only what depends on the frame before is left to the loop
+            gates = jnp.matmul(x.reshape(networks, -1, size), self.input_kernel[:, way])
+            gates = gates + bias[:, way, None]
+            gates = gates.reshape(networks, frames, batch, -1)
+            first = State(state.hidden[:, way], state.cell[:, way])
+            run = partial(_run, reverse=way == 1)
+            last, out = _over_networks(run, self.hidden_kernel[:, way], gates, first)
+            outs.append(out)
+            lasts.append(last)
+        both = jax.tree.map(lambda *ways: jnp.stack(ways, 1), *lasts)
+        return jnp.concatenate(outs, -1), both
+
+
+def _over_networks(run: Callable[..., Any], *arrays: Any) -> Any:
+    """Apply `run` to every network.
+
+    On a CPU one after another: the weights of one direction of one network then stay in the cache
+    of a core for all frames, which makes the layer two to three times as fast.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda each: run(*each), arrays)
+    return jax.vmap(run)(*arrays)
+
+
+def _run(
+    kernel: jax.Array, gates: jax.Array, first: State, *, reverse: bool
+) -> tuple[State, jax.Array]:
+    """Return the last state and the outputs of one direction `[frame, batch, hidden]`.
+
+    `gates: [frame, batch, 4 hidden]` are what the inputs add to the gates.
+    """
+    return jax.lax.scan(partial(_step, kernel), first, gates, reverse=reverse)
 
 
 def _step(kernel: jax.Array, state: State, gates: jax.Array) -> tuple[State, jax.Array]:
-    """Return the state after a frame, and its output; `gates` are what the input adds to them."""
+    """Return the state after a frame, and its output."""
     gates = gates + jnp.matmul(state.hidden, kernel)
     enter, keep, new, leave = jnp.split(gates, 4, axis=-1)
     cell = jax.nn.sigmoid(keep) * state.cell + jax.nn.sigmoid(enter) * jnp.tanh(new)
