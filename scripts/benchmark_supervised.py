@@ -200,7 +200,10 @@ def main(argv: list[str]) -> None:
     """Measure every set, print the table and write it if asked."""
     c = parse(Config, argv)
     from gensep.cli.records import commit, versions
+    from gensep.runtime.files import check_writable
 
+    if c.output:
+        check_writable(Path(c.output).parent)
     rows = [json.loads(line) for line in Path(c.known).read_text().splitlines()] if c.known else []
     began, models = time.monotonic(), load_models(c)
     for name in c.sets:
