@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from gensep.cli import config
 from gensep.cli.options import Count, Positional, PriorName
 from gensep.runtime.errors import run
-from gensep.training.options import Noise, Optimiser, Run
+from gensep.training.options import HeldOut, Noise, Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Run, Noise, Optimiser):
+class Config(Training, HeldOut, Noise):
     """Options of gensep.train_noisy_glow."""
 
     restore: Positional[PriorName]

@@ -20,8 +20,6 @@ class Data:
     """Let tensorflow-datasets download a set of images into data_dir if it is missing there."""
     frames: Count = 64
     """Frames of a training window of spectrograms."""
-    valid_windows: Count = 256
-    """Number of examples in the fixed validation batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +113,14 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Validation."""
+
+    valid_windows: Count = 256
+    """Number of examples in the fixed validation batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training(Run, Optimiser):
     """Options of every command that trains."""
 
@@ -167,7 +173,7 @@ class Adversarial(Learning):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Training, Variation, Schedule, Data):
+class TrainingConfig(Training, HeldOut, Variation, Schedule, Data):
     """Options of every command that trains a prior on a data set."""
 
     def __post_init__(self) -> None:
