@@ -128,7 +128,7 @@ def _load(name: str, kinds: Mapping[str, Callable[[Json], "Prior"]]) -> LoadedPr
     path = find_prior(name)
     try:
         header, arrays = read_model(path)
-        if header["kind"] not in KINDS:
+        if header["kind"] not in {*KINDS, *REFUSED}:
             raise ValueError(f"it holds a {header['kind']}")
         (key,) = set(FORMS) & set(header)
         form, kind = FORMS[key](**header[key]), header["kind"]
