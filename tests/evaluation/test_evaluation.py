@@ -604,6 +604,7 @@ def test_comparison(tmp_path, monkeypatch, run):
         "boxes_SDR.png",
         "comparison.csv",
         "comparison.md",
+        "conover_SDR.png",
         "songs_SDR.png",
     ]
     page = Path("comparison/comparison.md").read_text()
