@@ -18,7 +18,14 @@ from gensep.priors.flow_networks import make_flow
 from gensep.priors.score_networks import features, make_denoiser
 from gensep.representation.form import FORMS, Form
 from gensep.runtime.errors import UserError
-from gensep.runtime.model_files import UNREADABLE, fill, read_model, save_model
+from gensep.runtime.model_files import (
+    UNREADABLE,
+    fill,
+    find_model,
+    read_model,
+    save_model,
+    shipped_models,
+)
 
 if TYPE_CHECKING:
     from basis import Prior
@@ -162,16 +169,11 @@ def find_prior(name: str) -> Path:
     Raises:
         UserError: if there is none.
     """
-    shipped = SHIPPED / name / FILE
-    if "/" not in name and shipped.exists() and not (Path(name) / FILE).exists():
-        return shipped
-    path = Path(name)
-    if path.is_dir():
-        path = path / FILE
-    if not path.exists():
+    path = find_model(name, SHIPPED, FILE)
+    if path is None:
         expected = ", ".join([*shipped_names(), f"a run folder that holds {FILE}"])
         remedy = "train one by 'python -m gensep.train_ncsn'"
-        if path.with_name("separator.npz").exists() and Path(name).is_dir():
+        if (Path(name) / "separator.npz").exists():
             remedy = "it holds a separator, which 'python -m gensep.separate' applies"
         raise UserError(f"no prior '{name}': expected one of {expected}; {remedy}")
     return path
@@ -179,4 +181,4 @@ def find_prior(name: str) -> Path:
 
 def shipped_names() -> list[str]:
     """List the priors inside the package."""
-    return sorted(p.parent.name for p in SHIPPED.glob(f"*/{FILE}"))
+    return shipped_models(SHIPPED, FILE)

@@ -47,3 +47,23 @@ def fill(like: Model, arrays: dict[str, np.ndarray]) -> Model:
         if path not in arrays or arrays[path].shape != leaf.shape:
             raise KeyError(path)
     return from_paths(like, {p: jnp.asarray(arrays[p], leaf.dtype) for p, leaf in leaves.items()})
+
+
+def find_model(name: str, shipped: Path, file: str) -> Path | None:
+    """Return the file of a model, or None if there is none.
+
+    Args:
+        name: of a folder that ships in `shipped`, a run folder (which comes first), or a file.
+        shipped: folder of models that ship, one folder each.
+        file: name of the file in such folders.
+    """
+    own, path = shipped / name / file, Path(name)
+    if "/" not in name and own.exists() and not (path / file).exists():
+        return own
+    path = path / file if path.is_dir() else path
+    return path if path.exists() else None
+
+
+def shipped_models(shipped: Path, file: str) -> list[str]:
+    """List the names of the models that ship in a folder."""
+    return sorted(path.parent.name for path in shipped.glob(f"*/{file}"))

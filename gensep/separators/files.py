@@ -8,7 +8,14 @@ import jax
 from gensep.cli.records import Json
 from gensep.representation.magnitude import Spectra
 from gensep.runtime.errors import UserError
-from gensep.runtime.model_files import UNREADABLE, fill, read_model, save_model
+from gensep.runtime.model_files import (
+    UNREADABLE,
+    fill,
+    find_model,
+    read_model,
+    save_model,
+    shipped_models,
+)
 from gensep.separators.family import Family, Separator
 from gensep.separators.networks import SEPARATORS, make_separator
 
@@ -81,16 +88,11 @@ def find_separator(name: str) -> Path:
     Raises:
         UserError: if there is none.
     """
-    shipped = SHIPPED / name / FILE
-    if "/" not in name and shipped.exists() and not (Path(name) / FILE).exists():
-        return shipped
-    path = Path(name)
-    if path.is_dir():
-        path = path / FILE
-    if not path.exists():
+    path = find_model(name, SHIPPED, FILE)
+    if path is None:
         expected = ", ".join([*shipped_separators(), f"a run folder that holds {FILE}"])
         remedy = "train one by 'python -m gensep.train_separator'"
-        if path.with_name("prior.npz").exists() and Path(name).is_dir():
+        if (Path(name) / "prior.npz").exists():
             remedy = "it holds a prior, with which 'python -m gensep.basis' separates"
         raise UserError(f"no separator '{name}': expected one of {expected}; {remedy}")
     return path
@@ -98,7 +100,7 @@ def find_separator(name: str) -> Path:
 
 def shipped_separators() -> list[str]:
     """List the separators inside the package."""
-    return sorted(p.parent.name for p in SHIPPED.glob(f"*/{FILE}"))
+    return shipped_models(SHIPPED, FILE)
 
 
 def _own_name(path: Path) -> str:
