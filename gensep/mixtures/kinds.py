@@ -81,7 +81,20 @@ def _open_solos(c: Drawing, request: Request) -> MixtureExamples:
     return WaveExamples(request.spectra, names, train, valid, c, request.kept)
 
 
+# What leaves waves as they are: a config file may say so for features too.
+PLAIN = {"gain_low": 1, "gain_high": 1, "swap": 0, "mute_source": 0, "mute_channel": 0, "shift": 0}
+
+
+def _refuse_changes_of_waves(c: Drawing) -> None:
+    """Refuse options that ask for changes of waves, which features would leave unread."""
+    for f in dataclasses.fields(Excerpts):
+        if f.name in PLAIN and getattr(c, f.name) not in (f.default, PLAIN[f.name]):
+            problem = f"{f.name} changes waves, but {c.data[0]} holds features"
+            raise UserError(f"{problem}; leave it out, or name the songs with --data")
+
+
 def _open_features(c: Drawing, request: Request) -> MixtureExamples:
+    _refuse_changes_of_waves(c)
     songs, there = open_features(c.data, request.spectra, c.stems)
     names = request.ordered(there)
     if not request.scored:
@@ -100,6 +113,7 @@ def _open_features(c: Drawing, request: Request) -> MixtureExamples:
 
 
 def _open_raw(c: Drawing, request: Request) -> MixtureExamples:
+    _refuse_changes_of_waves(c)
     return _examples(*open_raw_songs(c.data, request.spectra, c.stems), c, request)
 
 

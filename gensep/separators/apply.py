@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import tee
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,9 @@ from gensep.inversion.em import WINDOW, stems_of
 from gensep.inversion.masking import native_n_fft
 from gensep.representation.blocks import FrameBuffer, spectrum_blocks, wave_blocks
 from gensep.representation.magnitude import Spectra
-from gensep.separators.family import Separator
+from gensep.separators.family import Separator, Streaming
 from gensep.separators.files import LoadedSeparator
-from gensep.separators.windows import over_spans, over_windows
+from gensep.separators.windows import over_spans, over_stream, over_windows
 
 SECONDS = 30.0  # that a network of any length sees at once
 FADE = 16  # frames over which what it makes of neighbouring parts is cross-faded
@@ -146,10 +146,16 @@ def _estimates(
     def network(planes: np.ndarray) -> np.ndarray:
         return np.asarray(run(jnp.asarray(planes)))
 
+    def stream(planes: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
+        found, states = _stream(separator.network, states, jnp.asarray(planes))
+        return np.asarray(found), states
+
     planes = FrameBuffer(_planes(heard, score))
     if frames := settings.get("frames", family.frames):
         return over_windows(network, planes, total, frames, min(family.overlap, frames - 1))
     wanted = round(seconds * spectra.sample_rate / spectra.hop_length)
+    if isinstance(separator.network, Streaming) and separator.network.streams:
+        return over_stream(stream, planes, total, max(wanted, 1))
     length = max(wanted, 2 * family.context + 2 * FADE)
     return over_spans(network, planes, total, length, family.context, FADE)
 
@@ -166,8 +172,18 @@ def _planes(heard: Iterable[np.ndarray], score: ScoreMasks | None) -> Iterator[n
 @partial(jax.jit, static_argnums=1)
 def _run(network: Separator, scored: bool, planes: jax.Array) -> jax.Array:  # noqa: FBT001
     """Return estimates and the mixture `[batch, source + 1, channel, frame, bin]`."""
-    estimates = network(planes)
-    mixture = planes.sum(1, keepdims=True) if scored else planes
+    return _beside(network(planes), planes.sum(1, keepdims=True) if scored else planes)
+
+
+@jax.jit
+def _stream(network: Streaming, states: Any, planes: jax.Array) -> tuple[jax.Array, Any]:
+    """Return estimates and the mixture, and the states in which the network stops."""
+    estimates, states = network.stream(planes, states)
+    return _beside(estimates, planes), states
+
+
+def _beside(estimates: jax.Array, mixture: jax.Array) -> jax.Array:
+    """Put the mixture behind the estimates, both with the channels that they have in common."""
     if mixture.shape[1] != estimates.shape[2]:
         mixture = mixture.mean(1, keepdims=True)
         estimates = estimates.mean(2, keepdims=True)

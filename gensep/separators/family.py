@@ -7,7 +7,7 @@ the mixture, or, for networks informed by a score, the mixture filtered by the s
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from gensep.cli.options import Scalar
 from gensep.cli.records import Json
@@ -47,6 +47,18 @@ class Measuring(Separator, Protocol):
 
     def measured(self, examples: Iterable[tuple["jax.Array", "jax.Array"]]) -> "Separator":
         """Return the network for data like the examples: batches of mixtures and their sources."""
+
+
+@runtime_checkable
+class Streaming(Separator, Protocol):
+    """A network that can go on where it stopped, if it looks only backwards."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can: no estimate depends on later frames."""
+
+    def stream(self, mixture: "jax.Array", states: Any = None) -> tuple["jax.Array", Any]:
+        """Return estimates, and the states to give with the frames that follow."""
 
 
 def in_training(

@@ -124,6 +124,11 @@ class OpenUnmix(nnx.Module):
         moved = nnx.clone(self)
         return moved._run(mixture, key=key)[0], moved
 
+    @property
+    def streams(self) -> bool:
+        """Whether the LSTM reads forwards only."""
+        return all(layer.directions == 1 for layer in self.lstm.layers)
+
     def stream(self, mixture: jax.Array, states: States | None = None) -> tuple[jax.Array, States]:
         """Return estimates and what to give for the frames that follow; for one direction only."""
         return self._run(mixture, states)

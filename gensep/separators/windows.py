@@ -1,7 +1,7 @@
 """A network over the frames of a whole file, part by part, with one compiled program."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,8 @@ BATCH = 32  # windows that a network of fixed length is given at once
 
 # `[batch, plane, frame, bin]` -> `[batch, ..., frame, bin]`
 Network = Callable[[np.ndarray], np.ndarray]
+# the same, with the states that it stopped in, None at first -> the same, and the next states
+Stream = Callable[[np.ndarray, Any], tuple[np.ndarray, Any]]
 
 
 class Span(NamedTuple):
@@ -83,6 +85,22 @@ def over_windows(
                 yield estimate[..., : total - start, :]
 
     return cross_fade(parts(), overlap)
+
+
+def over_stream(
+    network: Stream, frames: FrameBuffer, total: int, length: int
+) -> Iterator[np.ndarray]:
+    """Apply a network that looks only backwards to `[plane, frame, bin]`, `length` frames at once.
+
+    Its states go from part to part, so the blocks are what it makes of the whole file. The last
+    part is filled up with zeros, so that one program serves all.
+    """
+    states = None
+    for at in range(0, total, length):
+        seen = frames.take(at, min(at + length, total))
+        fill = min(length, total) - seen.shape[-2]
+        estimates, states = network(np.pad(seen, ((0, 0), (0, fill), (0, 0)))[None], states)
+        yield estimates[0][..., : seen.shape[-2], :]
 
 
 def cross_fade(parts: Iterable[np.ndarray], overlap: int) -> Iterator[np.ndarray]:

@@ -286,6 +286,8 @@ def test_features_of_another_transform_or_of_other_sources_are_refused(features)
         open_mixtures(options(features), Spectra(RATE, 1, 256, 128))
     with pytest.raises(UserError, match="has the sources bass, voice, not bass"):
         open_mixtures(options(features, stems=("bass",)), SPECTRA)
+    with pytest.raises(UserError, match="mute_source changes waves, but .* holds features"):
+        open_mixtures(options(features, mute_source=0.1), SPECTRA)
     with pytest.raises(UserError, match="no source drums"):
         open_mixtures(options(features), SPECTRA, ("drums",))
 

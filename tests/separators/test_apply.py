@@ -1,13 +1,16 @@
 """Separators on files of any length, rate and channels: the same as on the whole at once."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from gensep.audio.files import Shape
 from gensep.inversion.em import WINDOW, stems_of
 from gensep.representation.magnitude import Spectra
 from gensep.separators.apply import Filtering, native_spectra, separate_blocks
+from gensep.separators.open_unmix import OpenUnmix
 from gensep.separators.windows import cross_fade, spans
 from helpers.fakeseparators import SPECTRA, Convolved, Fixed, Planes, Same, add_rows, loaded
 
@@ -46,6 +49,19 @@ def test_a_convolutional_network_gives_the_same_in_parts_as_on_the_whole():
     for seconds in (0.2, 100.0):
         got = applied(loaded(network), wave, seconds=seconds)
         np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_a_network_that_looks_only_backwards_goes_on_where_it_stopped():
+    wave = noise(1, 20_011)
+    sizes = {"bins": 33, "seen": 33, "width": 8, "layers": 2}
+    make = lambda way: OpenUnmix(2, 1, **sizes, unidirectional=way, rngs=nnx.Rngs(0))  # noqa: E731
+    forwards, both = (jax.jit(make, static_argnums=0)(way) for way in (True, False))
+    want = directly(forwards, wave, iterations=0)
+    np.testing.assert_allclose(applied(loaded(forwards), wave, seconds=0.2), want, atol=2e-6)
+    assert forwards.streams
+    assert not both.streams
+    cut = applied(loaded(both), wave, seconds=0.2)
+    assert np.abs(cut - directly(both, wave, iterations=0)).max() > 1e-4
 
 
 def test_what_a_network_sees_beyond_its_context_makes_no_steps():
